@@ -1,0 +1,1 @@
+"""Causal estimators on aggregated frames: pure numpy and pandas, no Spark."""

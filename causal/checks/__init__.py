@@ -1,0 +1,1 @@
+"""Checks whose outcome decides whether an estimate may be believed."""

@@ -1,0 +1,1 @@
+"""The seam between data and inference: requests, frames, moments, results, specs."""

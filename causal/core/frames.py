@@ -1,0 +1,361 @@
+"""Requests for aggregated frames: what a method may ask of the data, declared as frozen values.
+
+A request holds no SQL and no data. The Spark engine compiles it to column expressions, the pandas
+engine evaluates it on rows, the stored-Gram engine answers it from a table that was aggregated
+before. Because requests are plain values they hash, compare, print and travel as JSON.
+
+Missing values: a row with a null in any term, weight or score of a request is not used and is
+counted in `n_missing` of the answer.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import pandas as pd
+
+Level = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """A numeric or boolean column, read as a double."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value in every row; 1 is the intercept."""
+
+    value: float = 1.0
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """1 where `column` equals `level`, 0 elsewhere, missing where the column is null."""
+
+    column: str
+    level: Level
+
+
+@dataclass(frozen=True)
+class EventTime:
+    """1 where `low <= period - first_treated_period <= high`, 0 elsewhere and for never-treated rows.
+
+    A null `first_treated_period` means never treated, so the value is 0 and not missing. `None`
+    leaves a side open: `EventTime(p, g, low=0)` is the treatment dummy of a staggered design.
+    """
+
+    period: str
+    first_treated_period: str
+    low: int | None = None
+    high: int | None = None
+
+
+@dataclass(frozen=True)
+class Product:
+    """The product of its factors; missing where any factor is."""
+
+    factors: tuple["Term", ...]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The sum of `coefficient * term`; missing where any term is."""
+
+    terms: tuple["Term", ...]
+    coefficients: tuple[float, ...]
+
+
+Term = Column | Constant | Indicator | EventTime | Product | Linear
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Keeps the rows in which `column` is one of `values`."""
+
+    column: str
+    values: tuple[Level, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GramRequest:
+    """Count, means and centred cross-products of terms, by key.
+
+    Answer, one row per combination of `by` (a null key is a key of its own):
+        the key columns; `n` rows used; `n_missing` rows left out; `n_units` absorbed groups (0 when
+        nothing is absorbed); `sum_weights`; `mean`, p weighted means; `cross`, the packed upper
+        triangle (row by row, p(p+1)/2 values) of the weighted cross-product matrix, centred on
+        `mean`, or on each absorbed unit's own mean when `absorb` is given.
+
+    Attributes:
+        terms: The p terms, in the order of the answer's arrays. May be empty: counts only.
+        by: Key columns.
+        weight: Weight of a row; `None` weighs every row 1.
+        absorb: Column whose fixed effects are swept out. The keys must be constant within it.
+        where: Conditions that all must hold.
+    """
+
+    terms: tuple[Term, ...]
+    by: tuple[str, ...] = ()
+    weight: Term | None = None
+    absorb: str | None = None
+    where: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True)
+class Score:
+    """One component of the estimating equation: the product `left * right`.
+
+    With an absorbed unit both factors are taken as deviations from the unit's weighted mean.
+    """
+
+    left: Term
+    right: Term
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeatRequest:
+    """Sum over clusters of the outer product of cluster sums of scores.
+
+    Answer, one row: `n`, `n_missing`, `n_clusters`, and `cross`, the packed upper triangle of
+    `sum_g s_g s_g'` with `s_g = sum_{i in g} weight_i * left_i * right_i`.
+
+    Attributes:
+        scores: The p scores.
+        cluster: Columns whose combinations are the clusters; empty: every row is its own cluster.
+        weight: Weight of a row, applied once to each score.
+        absorb: Column whose fixed effects are swept out; each unit must lie in one cluster.
+        where: Conditions that all must hold.
+    """
+
+    scores: tuple[Score, ...]
+    cluster: tuple[str, ...] = ()
+    weight: Term | None = None
+    absorb: str | None = None
+    where: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PanelGramRequest:
+    """Means and centred cross-products of the outcome paths of units observed in every period.
+
+    Answer, one row per cohort and combination of `by`:
+        `first_treated_period` (null: never treated); the key columns; `periods`, the T periods in
+        ascending order; `n` complete units; `n_incomplete` units that lack some period and are not
+        in the sums; `n_missing` rows with a null outcome; `mean` (T); `cross`, the packed upper
+        triangle of the T x T cross-product matrix centred on `mean`.
+
+    Attributes:
+        unit: Column of the unit; one row per unit and period, or the engine raises `DataError`.
+        period: Numeric column of the period.
+        outcome: The outcome.
+        first_treated_period: Column, constant within a unit; `None`: all units form one cohort.
+        by: Further key columns, constant within a unit.
+        where: Conditions that all must hold.
+    """
+
+    unit: str
+    period: str
+    outcome: Term
+    first_treated_period: str | None = None
+    by: tuple[str, ...] = ()
+    where: tuple[Condition, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRequest:
+    """Are these columns a key? Nulls in a key count as violations.
+
+    Answer, one row: `n` rows; `n_null` rows with a null in a key column; `n_duplicated` key values
+    that occur more than once; `examples`, up to five of them as text.
+    """
+
+    key: tuple[str, ...]
+    where: tuple[Condition, ...] = ()
+
+
+FrameRequest = GramRequest | MeatRequest | PanelGramRequest | KeyRequest
+
+
+class Engine(Protocol):
+    """Answers requests on one data source."""
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Column names and kinds: "number", "boolean", "string", "date" or "other"."""
+
+    def __call__(self, request: FrameRequest) -> pd.DataFrame:
+        """The frame that the request describes."""
+
+
+def indicator_terms(column: str, levels: Iterable[Level]) -> tuple[Indicator, ...]:
+    """One indicator per level."""
+    return tuple(Indicator(column, level) for level in levels)
+
+
+def linear(pairs: Iterable[tuple[Term, float]]) -> Linear:
+    """A linear combination from (term, coefficient) pairs."""
+    items = tuple(pairs)
+    return Linear(tuple(term for term, _ in items), tuple(float(c) for _, c in items))
+
+
+def packed_size(n_terms: int) -> int:
+    """Length of a packed upper triangle."""
+    return n_terms * (n_terms + 1) // 2
+
+
+def packed_indices(n_terms: int) -> Iterator[tuple[int, int]]:
+    """The (row, column) pairs of a packed upper triangle, in order."""
+    return ((i, j) for i in range(n_terms) for j in range(i, n_terms))
+
+
+def columns_of(item: object) -> frozenset[str]:
+    """The names of all columns that a term, condition or request reads."""
+    return frozenset(_columns(item))
+
+
+def numeric_columns_of(item: object) -> frozenset[str]:
+    """The names of the columns that must hold numbers (or booleans)."""
+    return frozenset(_numeric_columns(item))
+
+
+def _columns(item: object) -> Iterator[str]:
+    match item:
+        case Column(name):
+            yield name
+        case Indicator(column, _) | Condition(column, _):
+            yield column
+        case EventTime(period, first, _, _):
+            yield from (period, first)
+        case GramRequest(by=by, absorb=absorb):
+            yield from by
+            yield from _optional(absorb)
+        case MeatRequest(cluster=cluster, absorb=absorb):
+            yield from cluster
+            yield from _optional(absorb)
+        case PanelGramRequest(unit=unit, period=period, first_treated_period=first, by=by):
+            yield from (unit, period, *by)
+            yield from _optional(first)
+        case KeyRequest(key=key):
+            yield from key
+    for part in _parts(item):
+        yield from _columns(part)
+
+
+def _numeric_columns(item: object) -> Iterator[str]:
+    match item:
+        case Column(name):
+            yield name
+        case EventTime(period, first, _, _):
+            yield from (period, first)
+        case PanelGramRequest(period=period, first_treated_period=first):
+            yield period
+            yield from _optional(first)
+    for part in _parts(item):
+        yield from _numeric_columns(part)
+
+
+def _optional(name: str | None) -> tuple[str, ...]:
+    return () if name is None else (name,)
+
+
+def _parts(item: object) -> tuple[object, ...]:
+    match item:
+        case Product(factors):
+            return factors
+        case Linear(terms, _):
+            return terms
+        case Score(left, right):
+            return (left, right)
+        case GramRequest(terms=terms, weight=weight, where=where):
+            return (*terms, weight, *where)
+        case MeatRequest(scores=scores, weight=weight, where=where):
+            return (*scores, weight, *where)
+        case PanelGramRequest(outcome=outcome, where=where):
+            return (outcome, *where)
+        case KeyRequest(where=where):
+            return where
+        case _:
+            return ()
+
+
+def label(term: Term) -> str:
+    """A short text for messages and progress lines."""
+    match term:
+        case Column(name):
+            return name
+        case Constant(value):
+            return f"{value:g}"
+        case Indicator(column, level):
+            return f"[{column}={level}]"
+        case EventTime(_, first, low, high):
+            return f"[{'' if low is None else low}..{'' if high is None else high} from {first}]"
+        case Product(factors):
+            return "*".join(label(factor) for factor in factors)
+        case Linear(terms, _):
+            return f"({' + '.join(label(part) for part in terms)})"
+
+
+def describe(request: FrameRequest) -> str:
+    """One line for progress, such as `meat, 12 scores by region`."""
+    match request:
+        case GramRequest(terms=terms, by=by, absorb=absorb):
+            within = f" within {absorb}" if absorb else ""
+            return f"gram, {len(terms)} terms{within}{_by(by)}"
+        case MeatRequest(scores=scores, cluster=cluster, absorb=absorb):
+            within = f" within {absorb}" if absorb else ""
+            return f"meat, {len(scores)} scores{within}{_by(cluster)}"
+        case PanelGramRequest(unit=unit, period=period, outcome=outcome, by=by):
+            return f"panel gram of {label(outcome)}, {unit} x {period}{_by(by)}"
+        case KeyRequest(key=key):
+            return f"key check of {', '.join(key)}"
+
+
+def _by(keys: tuple[str, ...]) -> str:
+    return f" by {', '.join(keys)}" if keys else ""
+
+
+_TYPES: Mapping[str, Callable[..., Any]] = {
+    kind.__name__: kind
+    for kind in (
+        Column, Constant, Indicator, EventTime, Product, Linear, Condition, Score,
+        GramRequest, MeatRequest, PanelGramRequest, KeyRequest,
+    )
+}  # fmt: skip
+
+
+def encode(item: object) -> Any:
+    """Terms and requests as JSON-ready values; `decode` is the inverse."""
+    if dataclasses.is_dataclass(item) and not isinstance(item, type):
+        fields = {f.name: encode(getattr(item, f.name)) for f in dataclasses.fields(item)}
+        return {"kind": type(item).__name__, **fields}
+    if isinstance(item, tuple):
+        return [encode(part) for part in item]
+    if isinstance(item, float) and not math.isfinite(item):
+        raise ValueError(f"a request cannot hold {item}")
+    return item
+
+
+def decode(value: Any) -> Any:
+    """The term or request that `encode` wrote."""
+    if isinstance(value, list):
+        return tuple(decode(part) for part in value)
+    if isinstance(value, dict):
+        fields = {name: decode(part) for name, part in value.items() if name != "kind"}
+        return _TYPES[value["kind"]](**fields)
+    return value
+
+
+def fingerprint(request: FrameRequest) -> str:
+    """Content hash of a request: equal requests have equal fingerprints."""
+    text = json.dumps(encode(request), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+ColumnKind = Literal["number", "boolean", "string", "date", "other"]

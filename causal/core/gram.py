@@ -1,0 +1,289 @@
+"""Moments of terms: the sufficient statistics that every linear estimator starts from.
+
+A `Gram` holds a weighted mean vector and a cross-product matrix centred on it. Centring keeps the
+digits: with mean 1e8 and standard deviation 1, raw sums of squares give a variance of 2.10 in
+place of 1.00. Grams of disjoint rows merge exactly (Chan, Golub and LeVeque 1983, "Algorithms for
+computing the sample variance").
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causal.core.errors import DataError
+from causal.core.frames import (
+    GramRequest,
+    Level,
+    Linear,
+    PanelGramRequest,
+    Term,
+    label,
+    packed_indices,
+    packed_size,
+)
+
+Array = NDArray[np.float64]
+Key = tuple[Level | None, ...]
+
+GRAM_COLUMNS = ("n", "n_missing", "n_units", "sum_weights", "mean", "cross")
+MEAT_COLUMNS = ("n", "n_missing", "n_clusters", "cross")
+PANEL_GRAM_COLUMNS = ("periods", "n", "n_incomplete", "n_missing", "mean", "cross")
+
+
+@dataclass(frozen=True)
+class Gram:
+    """Weighted mean and centred cross-products of p terms over a set of rows.
+
+    Attributes:
+        terms: The p terms.
+        n: Rows used.
+        n_missing: Rows left out because a term or the weight was null.
+        n_units: Absorbed groups; 0 when nothing was absorbed.
+        sum_weights: Sum of the weights (n when unweighted).
+        mean: Weighted means, shape (p,).
+        cross: Centred cross-products `sum w (x - mean)(x - mean)'`, shape (p, p).
+    """
+
+    terms: tuple[Term, ...]
+    n: int
+    n_missing: int
+    n_units: int
+    sum_weights: float
+    mean: Array
+    cross: Array
+
+    @property
+    def covariance(self) -> Array:
+        """Sample covariance matrix with the divisor `sum_weights - 1`, shape (p, p)."""
+        return self.cross / (self.sum_weights - 1.0)
+
+    def index(self, term: Term) -> int:
+        """Position of a term."""
+        return self.terms.index(term)
+
+    def positions(self, terms: Iterable[Term]) -> list[int]:
+        """Positions of several terms."""
+        return [self.index(term) for term in terms]
+
+    def subset(self, terms: Sequence[Term]) -> "Gram":
+        """The same rows, fewer terms (in the order given)."""
+        at = self.positions(terms)
+        return Gram(
+            tuple(terms), self.n, self.n_missing, self.n_units, self.sum_weights,
+            self.mean[at], self.cross[np.ix_(at, at)],
+        )  # fmt: skip
+
+    def moment(self) -> Array:
+        """Uncentred cross-products `sum w x x'`, shape (p, p)."""
+        return self.cross + self.sum_weights * np.outer(self.mean, self.mean)
+
+    def merge(self, other: "Gram") -> "Gram":
+        """The Gram of both sets of rows together."""
+        if other.n == 0 or self.n == 0:
+            kept, empty = (self, other) if other.n == 0 else (other, self)
+            return Gram(
+                kept.terms, kept.n, kept.n_missing + empty.n_missing, kept.n_units,
+                kept.sum_weights, kept.mean, kept.cross,
+            )  # fmt: skip
+        total = self.sum_weights + other.sum_weights
+        step = other.mean - self.mean
+        return Gram(
+            self.terms,
+            self.n + other.n,
+            self.n_missing + other.n_missing,
+            self.n_units + other.n_units,
+            total,
+            self.mean + step * (other.sum_weights / total),
+            self.cross
+            + other.cross
+            + np.outer(step, step) * (self.sum_weights * other.sum_weights / total),
+        )
+
+
+def pooled(grams: Iterable[Gram]) -> Gram:
+    """All of them merged. Not for within-unit (absorbed) Grams: see `summed`."""
+    return reduce(Gram.merge, grams)
+
+
+def grams(frame: pd.DataFrame, request: GramRequest) -> dict[Key, Gram]:
+    """The answer to a Gram request as one `Gram` per key.
+
+    Raises:
+        DataError: A term is infinite or NaN somewhere.
+    """
+    rows = frame.to_dict("records")
+    return {_key(row, request.by): _gram(row, request) for row in rows}
+
+
+def gram(frame: pd.DataFrame, request: GramRequest) -> Gram:
+    """The answer to a Gram request without keys.
+
+    Raises:
+        DataError: There is no row, or a term is infinite or NaN somewhere.
+    """
+    found = grams(frame, request)
+    if len(found) != 1:
+        raise DataError("the source has no rows after the filters")
+    only = next(iter(found.values()))
+    if only.n == 0:
+        raise DataError(
+            "no row has a value for every column of the analysis", given=f"{only.n_missing} rows"
+        )
+    return only
+
+
+def meat(frame: pd.DataFrame) -> tuple[Array, int]:
+    """The answer to a meat request: the matrix (p, p) and the number of clusters."""
+    row = frame.to_dict("records")[0]
+    packed = np.asarray(row["cross"], dtype=np.float64)
+    size = int((np.sqrt(8 * len(packed) + 1) - 1) / 2 + 0.5)
+    matrix = unpack(packed, size)
+    if not np.isfinite(matrix).all():
+        raise DataError("a score is not finite: the data hold NaN or infinite values")
+    return matrix, int(row["n_clusters"])
+
+
+@dataclass(frozen=True)
+class PanelGram:
+    """Outcome paths of one cohort of units over T periods.
+
+    Attributes:
+        first_treated_period: The cohort; `None` is never treated.
+        key: Values of the request's `by` columns.
+        periods: The periods, ascending, shape (T,).
+        n: Complete units.
+        n_incomplete: Units that lack some period; not in the sums.
+        n_missing: Rows with a null outcome.
+        mean: Mean path, shape (T,).
+        cross: Centred cross-products of paths, shape (T, T).
+    """
+
+    first_treated_period: float | None
+    key: Key
+    periods: Array
+    n: int
+    n_incomplete: int
+    n_missing: int
+    mean: Array
+    cross: Array
+
+
+def panel_grams(frame: pd.DataFrame, request: PanelGramRequest) -> tuple[PanelGram, ...]:
+    """The answer to a panel request, cohorts ascending, never treated last.
+
+    Raises:
+        DataError: The outcome is infinite or NaN somewhere.
+    """
+    found = [_panel_gram(row, request) for row in frame.to_dict("records")]
+    order = sorted(found, key=lambda item: (_last_if_none(item.first_treated_period), str(item.key)))
+    return tuple(order)
+
+
+def pack(matrix: Array) -> Array:
+    """The upper triangle of a symmetric matrix, row by row."""
+    return matrix[np.triu_indices(matrix.shape[0])]
+
+
+def unpack(packed: Array, size: int) -> Array:
+    """The symmetric matrix of a packed upper triangle."""
+    matrix = np.zeros((size, size))
+    matrix[np.triu_indices(size)] = packed
+    return np.asarray(np.triu(matrix) + np.triu(matrix, 1).T, dtype=np.float64)
+
+
+def centred(
+    sums: Array, products: Array, sum_weights: float, shift: Array
+) -> tuple[Array, Array]:
+    """Mean and packed centred cross-products from sums of values shifted by a constant.
+
+    Args:
+        sums: `sum w (x - shift)`, shape (p,).
+        products: Packed `sum w (x - shift)(x - shift)'`, shape (p(p+1)/2,).
+        sum_weights: Sum of the weights.
+        shift: The constant, close to the mean, shape (p,).
+    """
+    size = len(sums)
+    if sum_weights == 0:
+        return np.zeros(size), np.zeros(packed_size(size))
+    rows, columns = np.triu_indices(size)
+    return shift + sums / sum_weights, products - sums[rows] * sums[columns] / sum_weights
+
+
+def combine(gram_: Gram, terms: Sequence[Linear]) -> Gram:
+    """The Gram of linear combinations of a Gram's terms.
+
+    Args:
+        gram_: Holds every term that the combinations use.
+        terms: q combinations; a term of them may be a constant.
+    """
+    weights = np.zeros((len(terms), len(gram_.terms)))
+    for row, combination in enumerate(terms):
+        for term, coefficient in zip(combination.terms, combination.coefficients, strict=True):
+            weights[row, gram_.index(term)] += coefficient
+    return Gram(
+        tuple(terms), gram_.n, gram_.n_missing, gram_.n_units, gram_.sum_weights,
+        weights @ gram_.mean, weights @ gram_.cross @ weights.T,
+    )  # fmt: skip
+
+
+def _key(row: Mapping[Any, Any], by: tuple[str, ...]) -> Key:
+    return tuple(_scalar(row[name]) for name in by)
+
+
+def _scalar(value: Any) -> Level | None:
+    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NaT:
+        return None
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _gram(row: Mapping[Any, Any], request: GramRequest) -> Gram:
+    size = len(request.terms)
+    mean = np.asarray(row["mean"], dtype=np.float64).reshape(size)
+    cross = unpack(np.asarray(row["cross"], dtype=np.float64).reshape(packed_size(size)), size)
+    _check_finite(mean, cross, request.terms)
+    if row["sum_weights"] < 0 or not np.isfinite(row["sum_weights"]):
+        raise DataError("weights must be finite and not negative", given=row["sum_weights"])
+    return Gram(
+        request.terms, int(row["n"]), int(row["n_missing"]), int(row["n_units"]),
+        float(row["sum_weights"]), mean, cross,
+    )  # fmt: skip
+
+
+def _check_finite(mean: Array, cross: Array, terms: Sequence[Term]) -> None:
+    bad = ~np.isfinite(mean) | ~np.isfinite(np.diag(cross))
+    if bad.any():
+        raise DataError(
+            "some rows hold NaN or infinite values",
+            given=[label(term) for term, is_bad in zip(terms, bad, strict=True) if is_bad],
+        )
+
+
+def _panel_gram(row: Mapping[Any, Any], request: PanelGramRequest) -> PanelGram:
+    periods = np.asarray(row["periods"], dtype=np.float64)
+    mean = np.asarray(row["mean"], dtype=np.float64)
+    cross = unpack(np.asarray(row["cross"], dtype=np.float64), len(periods))
+    if not (np.isfinite(mean).all() and np.isfinite(cross).all()):
+        raise DataError("some rows hold NaN or infinite values", given=label(request.outcome))
+    first = _scalar(row["first_treated_period"])
+    return PanelGram(
+        None if first is None else float(first), _key(row, request.by), periods, int(row["n"]),
+        int(row["n_incomplete"]), int(row["n_missing"]), mean, cross,
+    )  # fmt: skip
+
+
+def _last_if_none(value: float | None) -> float:
+    return np.inf if value is None else value
+
+
+__all__ = [
+    "GRAM_COLUMNS", "MEAT_COLUMNS", "PANEL_GRAM_COLUMNS", "Array", "Gram", "Key", "PanelGram",
+    "centred", "combine", "gram", "grams", "meat", "pack", "packed_indices", "panel_grams",
+    "pooled", "unpack",
+]  # fmt: skip

@@ -1,0 +1,60 @@
+"""Runs a method's plan against an engine."""
+
+import difflib
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+
+from causal.core.errors import SpecError
+from causal.core.frames import Engine, FrameRequest, columns_of, numeric_columns_of
+from causal.core.registry import Plan
+from causal.core.result import Result
+
+OnRequest = Callable[[int, FrameRequest], None]
+
+
+def run(plan: Plan, engine: Engine, *, on_request: OnRequest | None = None) -> Result:
+    """Answer the plan's requests one after the other and return its result.
+
+    Args:
+        plan: What a method's `estimate` returned.
+        engine: Where the data are.
+        on_request: Called with the number of the pass (from 1) and the request, before each pass.
+
+    Raises:
+        SpecError: A request names a column that the data do not have, or of the wrong kind.
+        CausalError: Whatever the method or the engine finds wrong.
+    """
+    number = 0
+    frame: pd.DataFrame | None = None
+    while True:
+        try:
+            request = plan.send(frame) if frame is not None else next(plan)
+        except StopIteration as stop:
+            result: Result = stop.value
+            return result
+        number += 1
+        check_columns(request, engine.columns)
+        if on_request is not None:
+            on_request(number, request)
+        frame = engine(request)
+
+
+def check_columns(request: FrameRequest, columns: Mapping[str, str]) -> None:
+    """Every column the request reads exists and has the kind it needs.
+
+    Raises:
+        SpecError: It does not; `given` is the column's name.
+    """
+    for name in sorted(columns_of(request)):
+        if name not in columns:
+            close = difflib.get_close_matches(name, columns, n=1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise SpecError(
+                f"the source has no such column{hint}", given=name, allowed=sorted(columns)
+            )
+    for name in sorted(numeric_columns_of(request)):
+        if columns[name] not in {"number", "boolean"}:
+            raise SpecError(
+                "this column must hold numbers", given=f"{name} ({columns[name]})"
+            )

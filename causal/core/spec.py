@@ -1,0 +1,153 @@
+"""What every analysis spec shares, and the conversion of pydantic's complaints to one line."""
+
+import difflib
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from causal.core.errors import SpecError
+from causal.core.frames import Condition, Level
+
+NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+COLUMN_PATTERN = r"^[^`\x00-\x1f]{1,255}$"
+
+
+class Part(BaseModel):
+    """Base of every piece of a spec: frozen, unknown keys refused, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Source(Part):
+    """The table that an analysis reads: a table of the lakehouse or a path to files.
+
+    Attributes:
+        table: `schema.table` (or `catalog.schema.table`) of the lakehouse.
+        path: A file or folder; relative paths start at the working directory, then at the spec's.
+        format: Format of `path`: delta, parquet or csv (guessed from the name if left out).
+        version: Delta version to read; the newest one if left out.
+        null_value: The text that stands for a missing value in a CSV.
+        where: Keeps rows whose column equals the value (or one of the listed values).
+    """
+
+    table: str | None = Field(
+        default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*){0,2}$"
+    )
+    path: str | None = Field(default=None, min_length=1)
+    format: Literal["delta", "parquet", "csv"] | None = None
+    version: int | None = Field(default=None, ge=0)
+    null_value: str = ""
+    where: dict[str, Level | list[Level]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Source":
+        if (self.table is None) == (self.path is None):
+            raise ValueError("give exactly one of table and path")
+        return self
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """`where` as conditions."""
+        return tuple(
+            Condition(column, tuple(value) if isinstance(value, list) else (value,))
+            for column, value in self.where.items()
+        )
+
+
+class Truth(Part):
+    """Where the generated worlds keep the true value of what this analysis estimates."""
+
+    world: Literal["subscribers", "drivers"]
+    design: str
+
+
+class Spec(Part):
+    """One analysis: its data, its method and the method's options.
+
+    Methods subclass this and narrow `method` and `options`.
+    """
+
+    name: str = Field(pattern=NAME_PATTERN)
+    description: str = ""
+    source: Source
+    method: str
+    confidence_level: float = Field(default=0.95, gt=0.5, lt=1.0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    truth: Truth | None = None
+
+
+SpecType = TypeVar("SpecType", bound=BaseModel)
+
+
+def validate(model: type[SpecType], data: Any, *, file: object = None, prefix: str = "") -> SpecType:
+    """Build a pydantic model; the first complaint becomes a `SpecError` with file and key.
+
+    Args:
+        model: The model.
+        data: Parsed YAML or JSON.
+        file: Named in the message.
+        prefix: Dotted path under which `data` stands in the file.
+
+    Raises:
+        SpecError: The data do not fit; names the key, what was given and what is allowed.
+    """
+    if not isinstance(data, dict):
+        raise SpecError("a mapping of keys to values is expected", given=type(data).__name__, file=file)
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _spec_error(model, error, file=file, prefix=prefix) from error
+
+
+def _spec_error(
+    model: type[BaseModel], error: ValidationError, *, file: object, prefix: str
+) -> SpecError:
+    # An unknown key is usually a misspelt one: report it before the key it left missing.
+    problems = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+    first = problems[0]
+    path = [part for part in first["loc"] if not _is_tag(part)]
+    key = ".".join(str(part) for part in ([prefix] if prefix else []) + path) or None
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        allowed = _keys_at(model, first["loc"][:-1])
+        close = difflib.get_close_matches(str(first["loc"][-1]), allowed, n=1)
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        return SpecError(f"unknown key{hint}{more}", allowed=allowed, file=file, key=key)
+    if first["type"] == "missing":
+        return SpecError(f"this key is required{more}", file=file, key=key)
+    message = first["msg"].removeprefix("Value error, ")
+    return SpecError(f"{message}{more}", given=_given(first["input"]), file=file, key=key)
+
+
+def _given(value: object) -> str | None:
+    text = repr(value)
+    return text if len(text) <= 80 else None
+
+
+def _is_tag(part: object) -> bool:
+    """Pydantic names the union branch it tried; that is no key of the file."""
+    return isinstance(part, str) and any(mark in part for mark in "[(-") or part in {"str", "int"}
+
+
+def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The keys a mapping at `path` may have, following nested models and lists of models."""
+    models: list[type[BaseModel]] = [model]
+    for part in path:
+        if isinstance(part, int):
+            continue
+        followed = [
+            inner
+            for current in models
+            for name, info in current.model_fields.items()
+            if name == part
+            for inner in _models_in(info.annotation)
+        ]
+        models = followed or [m for m in models if m.__name__ == part] or models
+    return sorted({name for current in models for name in current.model_fields})
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    arguments = getattr(annotation, "__args__", ())
+    return [found for argument in arguments for found in _models_in(argument)]

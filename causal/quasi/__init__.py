@@ -1,0 +1,1 @@
+"""Estimators for designs without unit-level randomisation."""
