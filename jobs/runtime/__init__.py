@@ -1,0 +1,1 @@
+"""What touches the outside world: arguments, settings, sessions, tables, runs and the terminal."""
