@@ -1,0 +1,92 @@
+"""Intervals, p-values and joint tests from estimates and their covariance."""
+
+import math
+
+import numpy as np
+from scipy import stats
+
+from causal.core.errors import InferenceError
+from causal.core.gram import Array
+from causal.core.result import Effect, Estimand, Scale
+
+
+def effect(
+    *,
+    estimator: str,
+    estimand: Estimand,
+    metric: str,
+    term: str,
+    estimate: float,
+    std_error: float,
+    confidence_level: float,
+    n_treated: int,
+    n_control: int,
+    scale: Scale = "absolute",
+    df: float | None = None,
+    n_clusters: int | None = None,
+) -> Effect:
+    """An `Effect` with the interval and p-value of a t (or, without `df`, a normal) reference.
+
+    Raises:
+        InferenceError: The standard error is zero or not finite: there is no inference to report.
+    """
+    if not (math.isfinite(estimate) and math.isfinite(std_error) and std_error > 0):
+        raise InferenceError(
+            f"{metric}: the standard error of {term} is not a positive number",
+            given=f"estimate {estimate}, standard error {std_error}",
+        )
+    half = critical_value(confidence_level, df=df) * std_error
+    statistic = estimate / std_error
+    return Effect(
+        estimator=estimator,
+        estimand=estimand,
+        metric=metric,
+        term=term,
+        scale=scale,
+        estimate=float(estimate),
+        std_error=float(std_error),
+        statistic=float(statistic),
+        df=None if df is None else float(df),
+        ci_lower=float(estimate - half),
+        ci_upper=float(estimate + half),
+        confidence_level=confidence_level,
+        pvalue=two_sided_pvalue(statistic, df=df),
+        n_treated=n_treated,
+        n_control=n_control,
+        n_clusters=n_clusters,
+    )
+
+
+def critical_value(confidence_level: float, *, df: float | None = None) -> float:
+    """Half-width of a two-sided interval in standard errors."""
+    upper = 0.5 + confidence_level / 2
+    return float(stats.norm.ppf(upper) if df is None else stats.t.ppf(upper, df))
+
+
+def two_sided_pvalue(statistic: float, *, df: float | None = None) -> float:
+    """Two-sided p-value of a t (or normal) statistic."""
+    tail = stats.norm.sf(abs(statistic)) if df is None else stats.t.sf(abs(statistic), df)
+    return float(2 * tail)
+
+
+def wald(estimates: Array, covariance: Array, *, df: float | None = None) -> tuple[float, float]:
+    """Joint test that all estimates are zero.
+
+    Args:
+        estimates: Shape (q,).
+        covariance: Their covariance, shape (q, q).
+        df: Denominator degrees of freedom; `None` gives the chi-square form.
+
+    Returns:
+        The statistic (F with (q, df) degrees of freedom, or chi-square with q) and its p-value.
+
+    Raises:
+        InferenceError: The covariance is singular (more restrictions than clusters, say).
+    """
+    size = len(estimates)
+    if np.linalg.matrix_rank(covariance, hermitian=True) < size:
+        raise InferenceError("the covariance of the tested coefficients is singular", given=size)
+    chi2 = float(estimates @ np.linalg.solve(covariance, estimates))
+    if df is None:
+        return chi2, float(stats.chi2.sf(chi2, size))
+    return chi2 / size, float(stats.f.sf(chi2 / size, size, df))

@@ -1,0 +1,301 @@
+"""Answers requests on a pandas frame: the reference the Spark engine is compared with.
+
+It serves small data in notebooks, and certificates on bucket frames. In pandas a NaN is a missing
+value, so rows with NaN are left out and counted, as rows with nulls are in Spark.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas.api import types
+
+from causal.core.errors import DataError
+from causal.core.frames import (
+    Column,
+    Condition,
+    Constant,
+    EventTime,
+    FrameRequest,
+    GramRequest,
+    Indicator,
+    KeyRequest,
+    Linear,
+    MeatRequest,
+    PanelGramRequest,
+    Product,
+    Term,
+)
+from causal.core.gram import Array, pack
+
+_EXAMPLES = 5
+_Rows = NDArray[np.bool_]
+
+
+class PandasEngine:
+    """An engine on a frame of rows; the frame is not changed.
+
+    Args:
+        frame: Unit rows or panel rows.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._frame = frame
+        self._columns = {str(name): _kind(frame[name]) for name in frame.columns}
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Column names and kinds."""
+        return self._columns
+
+    def __call__(self, request: FrameRequest) -> pd.DataFrame:
+        """The frame that the request describes."""
+        rows = _filtered(self._frame, request.where)
+        match request:
+            case GramRequest():
+                return _gram(rows, request)
+            case MeatRequest():
+                return _meat(rows, request)
+            case PanelGramRequest():
+                return _panel_gram(rows, request)
+            case KeyRequest():
+                return _key(rows, request)
+
+
+def evaluate(frame: pd.DataFrame, term: Term) -> Array:
+    """Values of a term, one per row; NaN where missing."""
+    match term:
+        case Column(name):
+            return np.asarray(frame[name].astype("float64"), dtype=np.float64)
+        case Constant(value):
+            return np.full(len(frame), value)
+        case Indicator(column, level):
+            column_ = frame[column]
+            hit = np.asarray((column_ == level).fillna(value=False), dtype=np.float64)
+            return np.where(column_.isna(), np.nan, hit)
+        case EventTime(period, first, low, high):
+            elapsed = np.asarray(frame[period].astype("float64")) - np.asarray(
+                frame[first].astype("float64")
+            )
+            inside = np.ones(len(frame), dtype=bool)
+            if low is not None:
+                inside &= elapsed >= low
+            if high is not None:
+                inside &= elapsed <= high
+            never = np.asarray(frame[first].isna())
+            missing = np.asarray(frame[period].isna())
+            return np.where(missing, np.nan, np.where(never, 0.0, inside.astype(np.float64)))
+        case Product(factors):
+            return np.prod([evaluate(frame, factor) for factor in factors], axis=0)
+        case Linear(terms, coefficients):
+            parts = [
+                c * evaluate(frame, part) for part, c in zip(terms, coefficients, strict=True)
+            ]
+            return np.sum(parts, axis=0)
+
+
+def _gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
+    values, weights, used = _values(frame, request.terms, request.weight)
+    if request.absorb is not None:
+        used &= np.asarray(frame[request.absorb].notna())
+    out = []
+    for key, rows in _groups(frame, request.by):
+        at = rows[used[rows]]
+        x, w = values[at], weights[at]
+        total = float(w.sum())
+        mean = w @ x / total if total > 0 else np.zeros(x.shape[1])
+        n_units = 0
+        if request.absorb is None:
+            deviations = x - mean
+        else:
+            units = pd.factorize(frame[request.absorb].iloc[at])[0]
+            deviations = _within(x, w, units)
+            n_units = int(units.max()) + 1 if len(units) else 0
+        cross = pack((deviations * w[:, None]).T @ deviations)
+        out.append(
+            {
+                **key, "n": len(at), "n_missing": len(rows) - len(at), "n_units": n_units,
+                "sum_weights": total, "mean": mean, "cross": cross,
+            }  # fmt: skip
+        )
+    return _frame(out, request.by, ("n", "n_missing", "n_units", "sum_weights", "mean", "cross"))
+
+
+def _meat(frame: pd.DataFrame, request: MeatRequest) -> pd.DataFrame:
+    sides = [score.left for score in request.scores] + [score.right for score in request.scores]
+    values, weights, used = _values(frame, sides, request.weight)
+    for name in (*request.cluster, *_optional(request.absorb)):
+        used &= np.asarray(frame[name].notna())
+    x, w = values[used], weights[used]
+    kept = frame[used]
+    groups = _codes(kept, request.cluster) if request.cluster else np.arange(len(kept))
+    if request.absorb is not None:
+        units = pd.factorize(kept[request.absorb])[0]
+        _check_nested(units, groups, request.absorb)
+        x = _within(x, w, units)
+    size = len(request.scores)
+    scores = x[:, :size] * x[:, size:] * w[:, None]
+    n_clusters = int(groups.max()) + 1 if len(groups) else 0
+    sums = np.zeros((n_clusters, size))
+    np.add.at(sums, groups, scores)
+    row = {
+        "n": len(kept), "n_missing": len(frame) - len(kept), "n_clusters": n_clusters,
+        "cross": pack(sums.T @ sums),
+    }  # fmt: skip
+    return pd.DataFrame([row])
+
+
+def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
+    outcome = evaluate(frame, request.outcome)
+    used = ~np.isnan(outcome)
+    keys = [*_optional(request.first_treated_period), *request.by]
+    long = frame.loc[used, list(dict.fromkeys([request.unit, request.period, *keys]))].copy()
+    long = long.assign(outcome_=outcome[used])
+    repeated = int(long.duplicated([request.unit, request.period]).sum())
+    if repeated:
+        raise DataError(
+            f"more than one row for the same {request.unit} and {request.period}",
+            given=f"{repeated} rows too many",
+        )
+    changing = _changing(long, request.unit, keys)
+    if changing:
+        raise DataError(f"{changing} must not change within {request.unit}", given=changing)
+    paths = long.pivot(index=request.unit, columns=request.period, values="outcome_")  # noqa: PD010
+    periods = np.asarray(paths.columns, dtype=np.float64)
+    complete = np.asarray(paths.notna().all(axis=1))
+    units = long.drop_duplicates(request.unit).set_index(request.unit).loc[paths.index]
+    missing = frame.loc[~used, keys]
+    out = []
+    for key, rows in _groups(units.reset_index(), tuple(keys)):
+        at = rows[complete[rows]]
+        y = paths.to_numpy(dtype=np.float64)[at]
+        mean = y.mean(axis=0) if len(at) else np.zeros(len(periods))
+        out.append(
+            {
+                "first_treated_period": None, **key, "periods": periods, "n": len(at),
+                "n_incomplete": len(rows) - len(at), "n_missing": _matching(missing, key),
+                "mean": mean, "cross": pack((y - mean).T @ (y - mean)),
+            }  # fmt: skip
+        )
+    answer = ("periods", "n", "n_incomplete", "n_missing", "mean", "cross")
+    if request.first_treated_period is not None:
+        for row in out:
+            row["first_treated_period"] = row.pop(request.first_treated_period)
+    return _frame(out, ("first_treated_period", *request.by), answer)
+
+
+def _key(frame: pd.DataFrame, request: KeyRequest) -> pd.DataFrame:
+    key = list(request.key)
+    nulls = np.asarray(frame[key].isna().any(axis=1))
+    counts = frame.loc[~nulls].groupby(key, sort=True).size()
+    repeated = counts[counts > 1]
+    examples = [_text(value) for value in repeated.index[:_EXAMPLES]]
+    row = {
+        "n": len(frame), "n_null": int(nulls.sum()), "n_duplicated": len(repeated),
+        "examples": examples,
+    }  # fmt: skip
+    return pd.DataFrame([row])
+
+
+def _values(
+    frame: pd.DataFrame, terms: Sequence[Term], weight: Term | None
+) -> tuple[Array, Array, _Rows]:
+    """Term values (n, p), weights (n,), and which rows are complete."""
+    columns = [evaluate(frame, term) for term in terms]
+    values = np.column_stack(columns) if columns else np.zeros((len(frame), 0))
+    weights = np.ones(len(frame)) if weight is None else evaluate(frame, weight)
+    used = ~(np.isnan(values).any(axis=1) | np.isnan(weights))
+    if (weights[used] < 0).any():
+        raise DataError(
+            "weights must not be negative", given=f"{int((weights[used] < 0).sum())} rows"
+        )
+    return values, weights, used
+
+
+def _within(x: Array, weights: Array, units: NDArray[np.intp]) -> Array:
+    """Deviations from each unit's weighted mean."""
+    size = int(units.max()) + 1 if len(units) else 0
+    totals = np.bincount(units, weights, size)
+    safe = np.where(totals > 0, totals, 1.0)
+    means = np.column_stack([np.bincount(units, weights * column, size) / safe for column in x.T])
+    return np.asarray(x - means[units], dtype=np.float64)
+
+
+def _check_nested(units: NDArray[np.intp], groups: NDArray[np.intp], name: str) -> None:
+    pairs = pd.DataFrame({"unit": units, "group": groups}).drop_duplicates()
+    n_split = int((pairs.groupby("unit").size() > 1).sum())
+    if n_split:
+        raise DataError(f"a {name} must lie in one cluster", given=f"{n_split} lie in several")
+
+
+def _changing(frame: pd.DataFrame, unit: str, names: Sequence[str]) -> str | None:
+    for name in names:
+        if (frame.groupby(unit)[name].nunique(dropna=False) > 1).any():
+            return name
+    return None
+
+
+def _groups(
+    frame: pd.DataFrame, by: tuple[str, ...]
+) -> list[tuple[dict[str, object], NDArray[np.intp]]]:
+    """Key values and row positions of each group; a null key is a group of its own."""
+    if not by:
+        return [({}, np.arange(len(frame)))]
+    codes = _codes(frame, by)
+    first = pd.Series(np.arange(len(frame))).groupby(codes).first()
+    return [
+        (
+            {name: _null(frame[name].iloc[int(start)]) for name in by},
+            np.flatnonzero(codes == code),
+        )
+        for code, start in first.items()
+    ]
+
+
+def _codes(frame: pd.DataFrame, by: tuple[str, ...]) -> NDArray[np.intp]:
+    return np.asarray(frame.groupby(list(by), dropna=False, sort=True).ngroup(), dtype=np.intp)
+
+
+def _matching(frame: pd.DataFrame, key: Mapping[str, object]) -> int:
+    hit = np.ones(len(frame), dtype=bool)
+    for name, value in key.items():
+        column = frame[name]
+        hit &= np.asarray(column.isna() if value is None else column == value)
+    return int(hit.sum())
+
+
+def _filtered(frame: pd.DataFrame, where: tuple[Condition, ...]) -> pd.DataFrame:
+    for condition in where:
+        frame = frame[frame[condition.column].isin(condition.values)]
+    return frame
+
+
+def _frame(
+    rows: list[dict[str, object]], by: tuple[str, ...], columns: tuple[str, ...]
+) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=[*by, *columns])
+
+
+def _optional(name: str | None) -> tuple[str, ...]:
+    return () if name is None else (name,)
+
+
+def _null(value: object) -> object:
+    return None if pd.isna(value) else value  # type: ignore[call-overload]
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _kind(column: "pd.Series[object]") -> str:
+    if types.is_bool_dtype(column):
+        return "boolean"
+    if types.is_numeric_dtype(column):
+        return "number"
+    if types.is_datetime64_any_dtype(column):
+        return "date"
+    if types.is_string_dtype(column) or types.is_object_dtype(column):
+        return "string"
+    return "other"
