@@ -1,0 +1,123 @@
+"""Reading a YAML file so that a mistake in it can be pointed at by line.
+
+Only plain data is read (`yaml.SafeLoader`); keys that repeat, files that are too large and aliases
+that would expand beyond reason are refused.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from causal.core.errors import CausalError, SpecError
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 50_000
+
+
+@dataclass(frozen=True)
+class YamlFile:
+    """The data of a file and the line of each of its keys.
+
+    Attributes:
+        path: Where it was read.
+        data: The top mapping.
+        lines: Dotted key path (`options.metrics.0.name`) to line number, counted from 1.
+    """
+
+    path: Path
+    data: dict[str, Any]
+    lines: dict[str, int]
+
+    def line_of(self, key: str | None) -> int | None:
+        """The line of a key, or of the nearest key above it that the file has."""
+        parts = key.split(".") if key else []
+        while parts:
+            if (line := self.lines.get(".".join(parts))) is not None:
+                return line
+            parts.pop()
+        return None
+
+    def located(self, error: CausalError) -> CausalError:
+        """The same error, pointing at file and line."""
+        line = self.line_of(error.key)
+        place = str(self.path) if line is None else f"{self.path}:{line}"
+        return type(error)(
+            error.message, given=error.given, allowed=error.allowed, file=place, key=error.key
+        )
+
+
+def read_yaml(path: Path | str) -> YamlFile:
+    """Read a YAML file whose top is a mapping.
+
+    Raises:
+        SpecError: The file cannot be read, is too large, is no YAML, repeats a key or is no mapping.
+    """
+    path = Path(path)
+    root = _compose(_text(path), path)
+    if not isinstance(root, yaml.MappingNode):
+        raise SpecError("a mapping of keys to values is expected", file=path)
+    lines = dict(_lines(root, path))
+    data = yaml.SafeLoader("").construct_document(root)
+    return YamlFile(path=path, data=data, lines=lines)
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SpecError(
+                "the file is too large", given=path.stat().st_size, allowed=f"{MAX_BYTES} bytes", file=path
+            )
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SpecError(f"cannot be read ({error.strerror})", file=path) from error
+    except UnicodeDecodeError as error:
+        raise SpecError("is not UTF-8 text", file=path) from error
+
+
+def _compose(text: str, path: Path) -> yaml.Node:
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SpecError(f"is not YAML: {error.problem}", file=f"{path}:{line}") from error
+    except yaml.YAMLError as error:
+        raise SpecError("is not YAML: a character that may not stand there", file=path) from error
+    if root is None:
+        raise SpecError("the file is empty", file=path)
+    return root
+
+
+def _lines(root: yaml.MappingNode, path: Path) -> Iterator[tuple[str, int]]:
+    """Each key path with its line; refuses repeated keys, keys that are no text and huge expansions."""
+    pending: list[tuple[str, yaml.Node]] = [("", root)]
+    n_seen = 0
+    while pending:
+        prefix, node = pending.pop()
+        n_seen += 1
+        if n_seen > MAX_NODES:
+            raise SpecError("expands to too many values", allowed=f"{MAX_NODES} values", file=path)
+        if isinstance(node, yaml.MappingNode):
+            for name, line, value in _entries(node, path):
+                yield f"{prefix}{name}", line
+                pending.append((f"{prefix}{name}.", value))
+        elif isinstance(node, yaml.SequenceNode):
+            for index, value in enumerate(node.value):
+                yield f"{prefix}{index}", value.start_mark.line + 1
+                pending.append((f"{prefix}{index}.", value))
+
+
+def _entries(node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, int, yaml.Node]]:
+    seen: dict[str, int] = {}
+    for key, value in node.value:
+        line = key.start_mark.line + 1
+        place = f"{path}:{line}"
+        if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+            given = key.value if isinstance(key, yaml.ScalarNode) else None
+            raise SpecError("a key must be text (quote it)", given=given, file=place)
+        if key.value in seen:
+            raise SpecError(f"the key stands twice (also in line {seen[key.value]})", file=place, key=key.value)
+        seen[key.value] = line
+        yield key.value, line, value
