@@ -104,7 +104,7 @@ def _gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
         at = rows[used[rows]]
         x, w = values[at], weights[at]
         total = float(w.sum())
-        mean = w @ x / total if total > 0 else np.zeros(x.shape[1])
+        mean = _mean(x, w)
         n_units = 0
         if request.absorb is None:
             deviations = x - mean
@@ -149,6 +149,7 @@ def _meat(frame: pd.DataFrame, request: MeatRequest) -> pd.DataFrame:
 def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
     outcome = evaluate(frame, request.outcome)
     used = ~np.isnan(outcome)
+    used &= np.asarray(frame[[request.unit, request.period]].notna().all(axis=1))
     keys = [*_optional(request.first_treated_period), *request.by]
     long = frame.loc[used, list(dict.fromkeys([request.unit, request.period, *keys]))].copy()
     long = long.assign(outcome_=outcome[used])
@@ -170,7 +171,7 @@ def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
     for key, rows in _groups(units.reset_index(), tuple(keys)):
         at = rows[complete[rows]]
         y = paths.to_numpy(dtype=np.float64)[at]
-        mean = y.mean(axis=0) if len(at) else np.zeros(len(periods))
+        mean = _mean(y, np.ones(len(at)))
         out.append(
             {
                 "first_treated_period": None, **key, "periods": periods, "n": len(at),
@@ -190,7 +191,7 @@ def _key(frame: pd.DataFrame, request: KeyRequest) -> pd.DataFrame:
     nulls = np.asarray(frame[key].isna().any(axis=1))
     counts = frame.loc[~nulls].groupby(key, sort=True).size()
     repeated = counts[counts > 1]
-    examples = [_text(value) for value in repeated.index[:_EXAMPLES]]
+    examples = sorted(_text(value) for value in repeated.index)[:_EXAMPLES]
     row = {
         "n": len(frame), "n_null": int(nulls.sum()), "n_duplicated": len(repeated),
         "examples": examples,
@@ -213,13 +214,23 @@ def _values(
     return values, weights, used
 
 
+def _mean(x: Array, weights: Array) -> Array:
+    """Weighted mean in two steps, so that a large mean does not cost the deviations digits."""
+    total = weights.sum()
+    if total == 0:
+        return np.zeros(x.shape[1])
+    rough = weights @ x / total
+    return np.asarray(rough + weights @ (x - rough) / total, dtype=np.float64)
+
+
 def _within(x: Array, weights: Array, units: NDArray[np.intp]) -> Array:
     """Deviations from each unit's weighted mean."""
     size = int(units.max()) + 1 if len(units) else 0
     totals = np.bincount(units, weights, size)
     safe = np.where(totals > 0, totals, 1.0)
-    means = np.column_stack([np.bincount(units, weights * column, size) / safe for column in x.T])
-    return np.asarray(x - means[units], dtype=np.float64)
+    deviations = x - _mean(x, weights)
+    means = [np.bincount(units, weights * column, size) / safe for column in deviations.T]
+    return np.asarray(deviations - np.reshape(means, (x.shape[1], size)).T[units], dtype=np.float64)
 
 
 def _check_nested(units: NDArray[np.intp], groups: NDArray[np.intp], name: str) -> None:

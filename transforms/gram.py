@@ -1,0 +1,362 @@
+"""Answers requests with Spark SQL aggregates: unit rows stay on the executors.
+
+Sums are taken of values shifted by a constant near their mean and centred on the driver: as exact
+as Spark's own centred merge at half its cost. Everything is a column expression, so a request costs
+one scan (and a look at a few rows for the shift) and runs under Spark Connect. Only aggregated rows
+are collected, through the bounded collector.
+
+Names inside the aggregations: `k_*` keys, `t*` shifted terms, `w` weight, `s*` sums, `c*_*` sums of
+products, `n_all` rows seen, `n_used` rows without a missing value.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from causal.core.errors import DataError
+from causal.core.frames import (
+    FrameRequest,
+    GramRequest,
+    KeyRequest,
+    MeatRequest,
+    PanelGramRequest,
+    Term,
+    packed_indices,
+)
+from transforms import panel_gram
+from transforms.bounded import collect_bounded
+from transforms.terms import (
+    all_known,
+    any_changing,
+    compiled,
+    filtered,
+    is_zero_one,
+    keys_of,
+    kinds,
+    or_zero,
+    quoted,
+)
+
+_SAMPLE_ROWS = 4096
+_EXAMPLES = 5
+_SHIFT_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a frame may be that reaches the driver.
+
+    Attributes:
+        max_rows: Rows of one answer.
+        max_bytes: Bytes of one answer's numbers.
+    """
+
+    max_rows: int = 500_000
+    max_bytes: int = 512 * 2**20
+
+    def rows(self, n_columns: int) -> int:
+        """Rows that an answer with so many numeric columns may have."""
+        return min(self.max_rows, max(1, self.max_bytes // (8 * max(1, n_columns))))
+
+
+class SparkEngine:
+    """An engine on a Spark DataFrame.
+
+    Args:
+        df: Unit rows or panel rows.
+        limits: Bounds on what is collected.
+    """
+
+    def __init__(self, df: DataFrame, *, limits: Limits | None = None) -> None:
+        self._df = df
+        self._limits = limits or Limits()
+        self._columns = kinds(df)
+
+    @property
+    def columns(self) -> Mapping[str, str]:
+        """Column names and kinds."""
+        return self._columns
+
+    def __call__(self, request: FrameRequest) -> pd.DataFrame:
+        """The frame that the request describes.
+
+        Raises:
+            DataError: The answer is too large for the driver, or the rows cannot carry the request.
+        """
+        df = filtered(self._df, request.where, self._columns)
+        match request:
+            case GramRequest(absorb=None):
+                return self._gram(df, request)
+            case GramRequest():
+                return self._gram_within(df, request)
+            case MeatRequest(absorb=None):
+                return self._meat(df, request)
+            case MeatRequest():
+                return self._meat_within(df, request)
+            case PanelGramRequest():
+                return panel_gram.answer(df, request, self._columns, self._collect)
+            case KeyRequest():
+                return self._key(df, request)
+
+    def _gram(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
+        size = len(request.terms)
+        rows, shift = self._shifted(df, request.terms, request.weight, keys=request.by)
+        sums = rows.groupBy(*_grouping(request.by)).agg(*_row_sums(), *_moments(size))
+        return _gram_frame(self._collect(sums, request.by), request, shift)
+
+    def _gram_within(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
+        """Two levels: cross-products per unit less its own mean, then sums over units."""
+        size = len(request.terms)
+        unit = str(request.absorb)
+        keys = tuple(dict.fromkeys((unit, *request.by)))
+        rows, shift = self._shifted(df, request.terms, request.weight, keys=keys, required=(unit,))
+        units = rows.groupBy(*_grouping(keys)).agg(*_row_sums(), *_moments(size))
+        sums = units.groupBy(*_grouping(request.by)).agg(
+            *[F.sum(name).alias(name) for name in ("n_all", "n_used", "w")],
+            F.min("w_min").alias("w_min"),
+            F.count_if(F.col("n_used") > 0).alias("n_units"),
+            *[F.sum(f"s{i}").alias(f"s{i}") for i in range(size)],
+            *[F.sum(_covariation(i, j)).alias(f"c{i}_{j}") for i, j in packed_indices(size)],
+        )
+        return _gram_frame(self._collect(sums, request.by), request, shift)
+
+    def _meat(self, df: DataFrame, request: MeatRequest) -> pd.DataFrame:
+        size = len(request.scores)
+        sides = [(score.left, score.right) for score in request.scores]
+        products = [
+            compiled(left, self._columns) * compiled(right, self._columns) for left, right in sides
+        ]
+        if request.weight is not None:
+            weight = compiled(request.weight, self._columns)
+            products = [weight * product for product in products]
+        used = all_known([*products, *[quoted(name) for name in request.cluster]])
+        scores = df.select(
+            *keys_of(request.cluster),
+            F.lit(1).cast("long").alias("n_all"),
+            used.cast("long").alias("n_used"),
+            *[or_zero(used, product).alias(f"s{i}") for i, product in enumerate(products)],
+        )
+        if request.cluster:
+            scores = _summed(scores, request.cluster, size, counts=("n_all", "n_used"))
+        return _meat_frame(self._collect(_outer(scores, size), ()), size)
+
+    def _meat_within(self, df: DataFrame, request: MeatRequest) -> pd.DataFrame:
+        """Per unit, the weighted covariation of both sides of each score; then sums by cluster."""
+        unit = str(request.absorb)
+        if not request.cluster:
+            raise DataError("scores within a unit need clusters", allowed=f"cluster: {unit}")
+        sides = tuple(dict.fromkeys(s for score in request.scores for s in (score.left, score.right)))
+        at = {side: position for position, side in enumerate(sides)}
+        pairs = [(at[score.left], at[score.right]) for score in request.scores]
+        keys = tuple(dict.fromkeys((unit, *request.cluster)))
+        rows, _ = self._shifted(df, sides, request.weight, keys=keys, required=keys)
+        outer = [f"k_{name}" for name in request.cluster if name != unit]
+        units = rows.groupBy(f"k_{unit}").agg(
+            *_row_sums(),
+            *[F.min(name).alias(name) for name in outer],
+            any_changing(outer).alias("n_split"),
+            *_side_sums(len(sides)),
+            *[_side_product(i, j).alias(f"c{i}_{j}") for i, j in dict.fromkeys(pairs)],
+        )
+        counts = ("n_all", "n_used", "n_split")
+        scores = units.select(
+            *[f"k_{name}" for name in request.cluster], *counts,
+            *[_covariation(i, j).alias(f"p{number}") for number, (i, j) in enumerate(pairs)],
+        )  # fmt: skip
+        scores = scores.withColumnsRenamed({f"p{number}": f"s{number}" for number in range(len(pairs))})
+        if outer:
+            scores = _summed(scores, request.cluster, len(pairs), counts=counts)
+        sums = _outer(scores, len(pairs), extra=(F.sum("n_split").alias("n_split"),))
+        frame = self._collect(sums, ())
+        n_split = _whole(frame["n_split"].iloc[0])
+        if n_split:
+            raise DataError(f"a {unit} must lie in one cluster", given=f"{n_split} lie in several")
+        return _meat_frame(frame, len(pairs))
+
+    def _key(self, df: DataFrame, request: KeyRequest) -> pd.DataFrame:
+        known = all_known([quoted(name) for name in request.key])
+        names = [f"k_{name}" for name in request.key]
+        keyed = df.select(*keys_of(request.key), known.alias("is_known"))
+        counted = keyed.groupBy("is_known", *names).agg(F.count(F.lit(1)).alias("n"))
+        repeated = F.col("is_known") & (F.col("n") > 1)
+        totals = counted.agg(
+            F.sum("n").alias("n"),
+            F.sum(F.when(~F.col("is_known"), F.col("n"))).alias("n_null"),
+            F.count_if(repeated).alias("n_duplicated"),
+        )
+        row = self._collect(totals, ()).iloc[0]
+        examples: list[str] = []
+        if row["n_duplicated"]:
+            text = F.concat_ws(", ", *[F.col(f"`{name}`").cast("string") for name in names])
+            shown = counted.where(repeated).select(text.alias("shown")).orderBy("shown")
+            examples = list(self._collect(shown.limit(_EXAMPLES), ())["shown"])
+        answer = {
+            "n": _whole(row["n"]), "n_null": _whole(row["n_null"]),
+            "n_duplicated": _whole(row["n_duplicated"]), "examples": examples,
+        }  # fmt: skip
+        return pd.DataFrame([answer])
+
+    def _shifted(
+        self,
+        df: DataFrame,
+        terms: Sequence[Term],
+        weight: Term | None,
+        *,
+        keys: tuple[str, ...],
+        required: tuple[str, ...] = (),
+    ) -> tuple[DataFrame, np.ndarray]:
+        """Keys, terms less their shift and weights, both zero where something is missing."""
+        values = [compiled(term, self._columns) for term in terms]
+        shift = self._preliminary_means(df, terms, values)
+        weights = F.lit(1.0) if weight is None else compiled(weight, self._columns)
+        used = all_known([*values, weights, *[quoted(name) for name in required]])
+        shifted = [
+            or_zero(used, value - F.lit(float(s)) if s else value)
+            for value, s in zip(values, shift, strict=True)
+        ]
+        rows = df.select(
+            *keys_of(keys),
+            used.cast("long").alias("n_used"),
+            or_zero(used, weights).alias("w"),
+            *[value.alias(f"t{i}") for i, value in enumerate(shifted)],
+        )
+        return rows, shift
+
+    def _preliminary_means(
+        self, df: DataFrame, terms: Sequence[Term], values: Sequence[SparkColumn]
+    ) -> np.ndarray:
+        """Rough means of a few rows, rounded so that shifted whole numbers stay exact."""
+        shift = np.zeros(len(terms))
+        positions = [i for i, term in enumerate(terms) if not is_zero_one(term)]
+        if positions:
+            sample = df.select(*[values[i].alias(f"t{i}") for i in positions]).limit(_SAMPLE_ROWS)
+            moments = [
+                moment(f"t{i}").alias(f"{name}{i}")
+                for i in positions
+                for name, moment in (("mean", F.avg), ("spread", F.stddev_pop))
+            ]
+            row = self._collect(sample.agg(*moments), ()).iloc[0]
+            shift[positions] = [_near(row[f"mean{i}"], row[f"spread{i}"]) for i in positions]
+        return shift
+
+    def _collect(self, df: DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+        return collect_bounded(
+            df,
+            max_rows=self._limits.rows(len(df.columns)),
+            what=f"an aggregate by {', '.join(keys)}" if keys else "an aggregate",
+            keys=[f"k_{name}" for name in keys],
+        )
+
+
+def _grouping(names: Sequence[str]) -> list[SparkColumn]:
+    return [F.col(f"`k_{name}`") for name in names]
+
+
+def _row_sums() -> list[SparkColumn]:
+    return [
+        F.count(F.lit(1)).alias("n_all"),
+        F.sum("n_used").alias("n_used"),
+        F.sum("w").alias("w"),
+        F.min("w").alias("w_min"),
+    ]
+
+
+def _side_sums(size: int) -> list[SparkColumn]:
+    return [F.sum(F.col("w") * F.col(f"t{i}")).alias(f"s{i}") for i in range(size)]
+
+
+def _side_product(i: int, j: int) -> SparkColumn:
+    return F.sum(F.col("w") * F.col(f"t{i}") * F.col(f"t{j}"))
+
+
+def _moments(size: int) -> list[SparkColumn]:
+    products = [_side_product(i, j).alias(f"c{i}_{j}") for i, j in packed_indices(size)]
+    return _side_sums(size) + products
+
+
+def _covariation(i: int, j: int) -> SparkColumn:
+    """Sum of products less what the group's own means explain."""
+    explained = F.col(f"s{i}") * F.col(f"s{j}") / F.col("w")
+    return F.when(F.col("w") > 0, F.col(f"c{i}_{j}") - explained).otherwise(F.lit(0.0))
+
+
+def _summed(
+    scores: DataFrame, cluster: Sequence[str], size: int, *, counts: Sequence[str]
+) -> DataFrame:
+    names = [*counts, *[f"s{i}" for i in range(size)]]
+    return scores.groupBy(*_grouping(cluster)).agg(*[F.sum(name).alias(name) for name in names])
+
+
+def _outer(
+    scores: DataFrame, size: int, *, extra: tuple[SparkColumn, ...] = ()
+) -> DataFrame:
+    """Sums over clusters of outer products of their score sums."""
+    return scores.agg(
+        F.sum("n_all").alias("n_all"),
+        F.sum("n_used").alias("n_used"),
+        F.count_if(F.col("n_used") > 0).alias("n_clusters"),
+        *extra,
+        *[
+            F.sum(F.col(f"s{i}") * F.col(f"s{j}")).alias(f"c{i}_{j}")
+            for i, j in packed_indices(size)
+        ],
+    )
+
+
+def _meat_frame(frame: pd.DataFrame, size: int) -> pd.DataFrame:
+    row = frame.iloc[0]
+    n = _whole(row["n_used"])
+    packed = [row[f"c{i}_{j}"] if n else 0.0 for i, j in packed_indices(size)]
+    answer = {
+        "n": n, "n_missing": _whole(row["n_all"]) - n, "n_clusters": _whole(row["n_clusters"]),
+        "cross": np.asarray(packed, dtype=np.float64),
+    }  # fmt: skip
+    return pd.DataFrame([answer])
+
+
+def _gram_frame(frame: pd.DataFrame, request: GramRequest, shift: np.ndarray) -> pd.DataFrame:
+    frame = frame[frame["n_all"] > 0]
+    if (frame["w_min"] < 0).any():
+        raise DataError("weights must not be negative", given=f"{frame['w_min'].min():g}")
+    size = len(request.terms)
+    rows, columns = np.triu_indices(size)
+    sums = frame[[f"s{i}" for i in range(size)]].to_numpy(dtype=np.float64)
+    cross = frame[[f"c{i}_{j}" for i, j in packed_indices(size)]].to_numpy(dtype=np.float64)
+    weights = frame["w"].to_numpy(dtype=np.float64)
+    safe = np.where(weights > 0, weights, 1.0)[:, None]
+    if request.absorb is None:
+        cross = cross - sums[:, rows] * sums[:, columns] / safe
+    mean = np.where(weights[:, None] > 0, shift + sums / safe, 0.0)
+    answer = pd.DataFrame({name: frame[f"k_{name}"] for name in request.by}, index=frame.index)
+    return answer.assign(
+        n=frame["n_used"].astype("int64"),
+        n_missing=(frame["n_all"] - frame["n_used"]).astype("int64"),
+        n_units=frame["n_units"].astype("int64") if request.absorb else 0,
+        sum_weights=weights,
+        mean=list(mean),
+        cross=list(cross),
+    ).reset_index(drop=True)
+
+
+def _near(mean: float | None, spread: float | None) -> float:
+    """The mean rounded to a quarter of the spread; 0 if there is no finite mean.
+
+    The step is a power of two, so whole numbers shifted by it keep exact sums.
+    """
+    if mean is None or not math.isfinite(mean):
+        return 0.0
+    if spread is None or not math.isfinite(spread) or spread == 0:
+        return float(mean)
+    step = 2.0 ** math.frexp(spread)[1] / _SHIFT_STEPS
+    return round(mean / step) * step
+
+
+def _whole(value: object) -> int:
+    """A count from an aggregate; an aggregate of no rows is null, which counts nothing."""
+    return 0 if pd.isna(value) else int(value)  # type: ignore[call-overload]

@@ -1,0 +1,152 @@
+"""Outcome paths of units as cohort means and period x period cross-products, on Spark.
+
+One unit's path becomes one row (a conditional sum per period), then cohorts sum over their units.
+Each period is shifted by its own mean, which the pass that finds the periods gives, so the
+cross-products keep their digits without Spark's slower centred merge.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import add
+
+import numpy as np
+import pandas as pd
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from causal.core.errors import DataError
+from causal.core.frames import PanelGramRequest, packed_indices
+from causal.core.gram import centred
+from transforms.bounded import collect_bounded
+from transforms.terms import any_changing, compiled, keys_of, or_zero, quoted
+
+_MAX_PERIODS = 400
+
+Collect = Callable[[DataFrame, Sequence[str]], pd.DataFrame]
+
+
+def answer(
+    df: DataFrame, request: PanelGramRequest, columns: Mapping[str, str], collect: Collect
+) -> pd.DataFrame:
+    """The frame that a panel request describes.
+
+    Args:
+        df: Panel rows, filtered.
+        request: The request.
+        columns: Kinds of the source's columns.
+        collect: Brings an aggregate (and its key names) to the driver.
+
+    Raises:
+        DataError: No usable rows, repeated (unit, period) rows, or keys that change within a unit.
+    """
+    keys = tuple(
+        dict.fromkeys(name for name in (request.first_treated_period, *request.by) if name)
+    )
+    rows = _rows(df, request, columns, keys)
+    periods, means = _periods(rows, request.period)
+    sums = _cohort_sums(_paths(rows, keys, periods, means), keys, len(periods))
+    frame = collect(sums, keys)
+    _check(frame, request)
+    return _frame(frame, request, periods, means)
+
+
+def _rows(
+    df: DataFrame, request: PanelGramRequest, columns: Mapping[str, str], keys: Sequence[str]
+) -> DataFrame:
+    outcome = compiled(request.outcome, columns)
+    unit, period = quoted(request.unit), quoted(request.period).cast("double")
+    used = outcome.isNotNull() & unit.isNotNull() & period.isNotNull()
+    return df.select(
+        *keys_of(keys), unit.alias("unit"), used.alias("is_used"),
+        F.when(used, period).alias("period"), F.when(used, outcome).alias("y"),
+    )  # fmt: skip
+
+
+def _periods(rows: DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The periods in order and the outcome's mean in each."""
+    means = rows.where("is_used").groupBy("period").agg(F.avg("y").alias("mean"))
+    frame = collect_bounded(means, max_rows=_MAX_PERIODS, what=f"the list of periods in {name}")
+    if frame.empty:
+        raise DataError("no row has an outcome, a unit and a period")
+    ordered = frame.sort_values("period")
+    values = ordered["mean"].to_numpy(dtype=np.float64)
+    return ordered["period"].to_numpy(dtype=np.float64), values
+
+
+def _paths(
+    rows: DataFrame, keys: Sequence[str], periods: np.ndarray, means: np.ndarray
+) -> DataFrame:
+    """One row per unit: keys, counts, and `y0..` its path less the period means, null if absent."""
+    names = [f"k_{name}" for name in keys]
+    values = [
+        F.sum(F.when(F.col("period") == float(t), F.col("y") - F.lit(float(m)))).alias(f"y{i}")
+        for i, (t, m) in enumerate(zip(periods, means, strict=True))
+    ]
+    return rows.groupBy("unit").agg(
+        F.count(F.lit(1)).alias("n_all"),
+        F.count_if("is_used").alias("n_used"),
+        *[F.min(name).alias(name) for name in names],
+        any_changing(names).alias("n_changing"),
+        *values,
+    )
+
+
+def _cohort_sums(paths: DataFrame, keys: Sequence[str], size: int) -> DataFrame:
+    names = [f"k_{name}" for name in keys]
+    observed = reduce(add, [F.col(f"y{i}").isNotNull().cast("long") for i in range(size)])
+    is_complete = observed == size
+    units = paths.select(
+        *names, "n_all", "n_used", "n_changing",
+        (F.col("n_used") - observed).alias("n_repeated"),
+        is_complete.alias("is_complete"),
+        *[or_zero(is_complete, F.col(f"y{i}")).alias(f"s{i}") for i in range(size)],
+    )  # fmt: skip
+    counts = ("n_all", "n_used", "n_changing", "n_repeated")
+    return units.groupBy(*names).agg(
+        *[F.sum(name).alias(name) for name in counts],
+        F.count_if("is_complete").alias("n"),
+        F.count_if(~F.col("is_complete") & (F.col("n_used") > 0)).alias("n_incomplete"),
+        *[F.sum(f"s{i}").alias(f"s{i}") for i in range(size)],
+        *[
+            F.sum(F.col(f"s{i}") * F.col(f"s{j}")).alias(f"c{i}_{j}")
+            for i, j in packed_indices(size)
+        ],
+    )
+
+
+def _check(frame: pd.DataFrame, request: PanelGramRequest) -> None:
+    n_changing, n_repeated = int(frame["n_changing"].sum()), int(frame["n_repeated"].sum())
+    if n_changing:
+        names = ", ".join(filter(None, (request.first_treated_period, *request.by)))
+        raise DataError(
+            f"{names} must not change within {request.unit}", given=f"{n_changing} units where it does"
+        )
+    if n_repeated:
+        raise DataError(
+            f"more than one row for the same {request.unit} and {request.period}",
+            given=f"{n_repeated} rows too many",
+        )
+
+
+def _frame(
+    frame: pd.DataFrame, request: PanelGramRequest, periods: np.ndarray, means: np.ndarray
+) -> pd.DataFrame:
+    size = len(periods)
+    sums = frame[[f"s{i}" for i in range(size)]].to_numpy(dtype=np.float64)
+    products = frame[[f"c{i}_{j}" for i, j in packed_indices(size)]].to_numpy(dtype=np.float64)
+    moments = [
+        centred(sums[row], products[row], float(n), means) for row, n in enumerate(frame["n"])
+    ]
+    first = request.first_treated_period
+    cohort = [None] * len(frame) if first is None else list(frame[f"k_{first}"])
+    answer_ = pd.DataFrame({"first_treated_period": pd.Series(cohort, index=frame.index)})
+    for name in request.by:
+        answer_[name] = frame[f"k_{name}"]
+    return answer_.assign(
+        periods=[periods] * len(frame),
+        n=frame["n"].astype("int64"),
+        n_incomplete=frame["n_incomplete"].astype("int64"),
+        n_missing=(frame["n_all"] - frame["n_used"]).astype("int64"),
+        mean=[mean for mean, _ in moments],
+        cross=[cross for _, cross in moments],
+    )

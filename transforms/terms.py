@@ -1,0 +1,140 @@
+"""Compiles terms and conditions of a request to Spark column expressions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import reduce
+from operator import add, and_, mul, or_
+
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, types
+from pyspark.sql import functions as F
+
+from causal.core.errors import DataError
+from causal.core.frames import (
+    Column,
+    ColumnKind,
+    Condition,
+    Constant,
+    EventTime,
+    Indicator,
+    Level,
+    Linear,
+    Product,
+    Term,
+)
+
+
+def kinds(df: DataFrame) -> Mapping[str, ColumnKind]:
+    """Column names and what they hold."""
+    return {field.name: _kind(field.dataType) for field in df.schema.fields}
+
+
+def quoted(name: str) -> SparkColumn:
+    """A column by its exact name, whatever characters it has.
+
+    Raises:
+        DataError: The name holds a backtick, which cannot be quoted safely.
+    """
+    if "`" in name:
+        raise DataError("a column name must not hold a backtick", given=name)
+    return F.col(f"`{name}`")
+
+
+def compiled(term: Term, columns: Mapping[str, str]) -> SparkColumn:
+    """A term as a column of doubles, null where the term is missing.
+
+    Args:
+        term: The term.
+        columns: Kinds of the source's columns.
+    """
+    match term:
+        case Column(name):
+            return quoted(name).cast("double")
+        case Constant(value):
+            return F.lit(float(value))
+        case Indicator(column, level):
+            return (quoted(column) == _literal(level, columns[column])).cast("double")
+        case EventTime():
+            return _event_time(term)
+        case Product(factors):
+            return reduce(mul, [compiled(factor, columns) for factor in factors])
+        case Linear(terms, coefficients):
+            parts = zip(terms, coefficients, strict=True)
+            return reduce(add, [F.lit(float(c)) * compiled(part, columns) for part, c in parts])
+
+
+def is_zero_one(term: Term) -> bool:
+    """Whether a term can only be 0, 1 or missing, so that it needs no shift."""
+    return isinstance(term, Indicator | EventTime | Constant)
+
+
+def filtered(
+    df: DataFrame, conditions: Iterable[Condition], columns: Mapping[str, str]
+) -> DataFrame:
+    """The rows that fulfil all conditions."""
+    for condition in conditions:
+        kind = columns[condition.column]
+        values = [_literal(value, kind) for value in condition.values]
+        df = df.where(quoted(condition.column).isin(*values))
+    return df
+
+
+def keys_of(names: Sequence[str]) -> list[SparkColumn]:
+    """Key columns as `k_<name>`, which no other name of an aggregation clashes with."""
+    return [quoted(name).alias(f"k_{name}") for name in names]
+
+
+def all_known(columns: Sequence[SparkColumn]) -> SparkColumn:
+    """Whether none of the columns is null in a row."""
+    return reduce(and_, [column.isNotNull() for column in columns], F.lit(1) == F.lit(1))
+
+
+def or_zero(condition: SparkColumn, value: SparkColumn) -> SparkColumn:
+    """The value where the condition holds, 0 elsewhere."""
+    return F.when(condition, value).otherwise(F.lit(0.0))
+
+
+def any_changing(names: Sequence[str]) -> SparkColumn:
+    """Aggregate: 1 if one of these columns takes two values in the group; null is a value."""
+    rows = F.count(F.lit(1))
+    flags = [
+        (F.min(name) != F.max(name)) | ((F.count(name) > 0) & (F.count(name) < rows))
+        for name in names
+    ]
+    return F.when(reduce(or_, flags, rows < 0), 1).otherwise(0).cast("long")
+
+
+def _event_time(term: EventTime) -> SparkColumn:
+    first = quoted(term.first_treated_period)
+    elapsed = quoted(term.period).cast("double") - first.cast("double")
+    inside = quoted(term.period).isNotNull()
+    if term.low is not None:
+        inside = inside & (elapsed >= float(term.low))
+    if term.high is not None:
+        inside = inside & (elapsed <= float(term.high))
+    known = F.when(first.isNull(), 0.0).otherwise(inside.cast("double"))
+    return F.when(quoted(term.period).isNotNull(), known)
+
+
+def _literal(level: Level, kind: str) -> SparkColumn:
+    """A level in the kind of its column: a YAML 1 must find the text '1' and the reverse."""
+    if kind == "string":
+        return F.lit(str(level))
+    if kind == "date":
+        return F.lit(str(level)).cast("timestamp")
+    if isinstance(level, str):
+        return F.lit(level).try_cast("double")
+    return F.lit(level)
+
+
+def _kind(data_type: types.DataType) -> ColumnKind:
+    match data_type:
+        case types.BooleanType():
+            return "boolean"
+        case types.NumericType():
+            return "number"
+        case types.StringType():
+            return "string"
+        case types.DateType() | types.TimestampType() | types.TimestampNTZType():
+            return "date"
+        case _:
+            return "other"
