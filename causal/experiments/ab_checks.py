@@ -1,0 +1,170 @@
+"""The checks that stand beside the effects of an experiment."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from causal.checks import covariate_balance, guardrail
+from causal.core.errors import DataError
+from causal.core.result import Diagnostic
+from causal.experiments.arms import Arms, Clustering
+from causal.experiments.comparison import Comparison, Readout
+from causal.experiments.levels import CONTROL, TREATMENT, is_binary, is_constant
+from causal.experiments.metrics import Metric
+
+BALANCE_ALPHA = 0.001
+FEW_CLUSTERS = 40
+SAFE_CONTROL_LEVEL = 4.0
+"""Standard errors by which the control level must clear zero for a delta-method lift."""
+
+
+def check_outcome(metric: Metric, arms: Arms) -> None:
+    """The outcome varies, and a proportion is a 0/1 column.
+
+    Raises:
+        DataError: It does not, or it is not.
+    """
+    moments = arms.moments[metric.name]
+    outcome = metric.quotients[0]
+    if all(is_constant(gram, outcome) for gram in moments):
+        raise DataError(
+            f"{metric.name}: zero variance, every unit of an arm has the same value",
+            given=[
+                f"{level}: {outcome.value(gram.mean):g}"
+                for level, gram in zip(arms.levels, moments, strict=True)
+            ],
+        )
+    if metric.type != "proportion":
+        return
+    for level, gram in zip(arms.levels, moments, strict=True):
+        if not is_binary(gram, outcome.numerator):
+            raise DataError(
+                f"{metric.name}: a proportion needs a column of zeros and ones",
+                given=f"{metric.column} of variant {level}, mean {gram.mean[outcome.numerator]:g}",
+            )
+
+
+def row_counts(metrics: Sequence[Metric], arms: Arms) -> list[Diagnostic]:
+    """Every row that is not in an estimate is counted here."""
+    found = []
+    if arms.n_other:
+        found.append(
+            Diagnostic(
+                name="other_variants",
+                statistic=float(arms.n_other),
+                pvalue=None,
+                passed=None,
+                detail=f"{arms.n_other:,} rows of variants that are not compared are left out",
+            )
+        )
+    for metric in metrics:
+        moments = zip(arms.levels, arms.moments[metric.name], strict=True)
+        missing = {level: gram.n_missing for level, gram in moments}
+        total = sum(missing.values())
+        by_arm = ", ".join(f"{level} {count:,}" for level, count in missing.items())
+        found.append(
+            Diagnostic(
+                name=f"missing_rows.{metric.name}",
+                statistic=float(total),
+                pvalue=None,
+                passed=True if total == 0 else None,
+                detail=f"{metric.name}: {total:,} rows left out for missing values ({by_arm})",
+            )
+        )
+    return found
+
+
+def few_clusters(clusterings: Mapping[str, Clustering]) -> list[Diagnostic]:
+    """A note when the clustered errors rest on few clusters."""
+    fewest = min(item.n_clusters for item in clusterings.values())
+    if fewest >= FEW_CLUSTERS:
+        return []
+    detail = f"{fewest} clusters: intervals from clustered errors tend to be too short below 40"
+    return [
+        Diagnostic(
+            name="few_clusters", statistic=float(fewest), pvalue=None, passed=None, detail=detail
+        )
+    ]
+
+
+def comparison_checks(
+    comparison: Comparison, raw: Readout, adjusted: Readout | None
+) -> list[Diagnostic]:
+    """Scale of the lift, gain and balance of the covariates, guardrail."""
+    found = _relative_scale(comparison, adjusted or raw)
+    if adjusted is not None:
+        found += [_variance_reduction(comparison, raw, adjusted), _balance(comparison)]
+    if comparison.metric.role == "guardrail":
+        found += _guardrail(comparison.metric, adjusted or raw)
+    return found
+
+
+def _guardrail(metric: Metric, readout: Readout) -> list[Diagnostic]:
+    return [
+        guardrail.check(effect, direction=metric.direction, margin=metric.margin)
+        for effect in readout.effects
+        if effect.scale == metric.margin_scale
+    ]
+
+
+def _relative_scale(comparison: Comparison, readout: Readout) -> list[Diagnostic]:
+    """Says when the control level is zero, negative or too close to zero for a lift."""
+    control = float(readout.levels.value[CONTROL])
+    std_error = float(np.sqrt(readout.spread.covariance[CONTROL, CONTROL]))
+    ratio = control / std_error if std_error > 0 else np.inf * np.sign(control)
+    if ratio >= SAFE_CONTROL_LEVEL:
+        return []
+    name = f"relative_scale.{comparison.metric.name}.{comparison.term}"
+    level = f"the control level of {comparison.metric.name} is {control:.4g} (± {std_error:.2g})"
+    if control == 0:
+        detail = f"{level}: a lift has no meaning and is not reported"
+    elif ratio <= -SAFE_CONTROL_LEVEL:
+        detail = f"{level}: the lift of a negative level has the opposite sign of the difference"
+    else:
+        detail = f"{level}: too close to zero for the interval of the lift to be trusted"
+    statistic = float(ratio) if np.isfinite(ratio) else None
+    return [Diagnostic(name=name, statistic=statistic, pvalue=None, passed=None, detail=detail)]
+
+
+def _variance_reduction(comparison: Comparison, raw: Readout, adjusted: Readout) -> Diagnostic:
+    before, after = raw.effects[0], adjusted.effects[0]
+    share = 1.0 - after.std_error**2 / before.std_error**2
+    is_significant = after.ci_lower > 0 or after.ci_upper < 0
+    agree = np.sign(before.estimate) == np.sign(after.estimate)
+    signs = "the same sign" if agree else "opposite signs"
+    return Diagnostic(
+        name=f"variance_reduction.{comparison.metric.name}.{comparison.term}",
+        statistic=share,
+        pvalue=None,
+        passed=bool(agree or not is_significant),
+        detail=(
+            f"the covariates remove {share:.1%} of the variance of {comparison.metric.name}; "
+            f"adjusted {after.estimate:+.4g} and raw {before.estimate:+.4g} have {signs}"
+        ),
+    )
+
+
+def _balance(comparison: Comparison) -> Diagnostic:
+    """Joint test of the covariates' own differences between the two arms."""
+    covariates = comparison.metric.quotients[1:]
+    control, treatment = (gram.mean for gram in comparison.moments)
+    differences = np.array([x.value(treatment) - x.value(control) for x in covariates])
+    gradients = [np.array([x.gradient(mean) for x in covariates]) for mean in (control, treatment)]
+    if comparison.covariance is not None and comparison.n_clusters is not None:
+        whole = np.hstack([-gradients[CONTROL], gradients[TREATMENT]])
+        covariance = whole @ comparison.covariance @ whole.T
+        df: float | None = comparison.n_clusters - 1.0
+    else:
+        parts = [
+            gradient @ gram.covariance @ gradient.T / gram.n
+            for gradient, gram in zip(gradients, comparison.moments, strict=True)
+        ]
+        covariance, df = np.sum(parts, axis=0), None
+    return covariate_balance.check(
+        differences,
+        covariance,
+        covariates=[x.name for x in covariates],
+        subject=f"{comparison.metric.name}.{comparison.term}",
+        alpha=BALANCE_ALPHA,
+        df=df,
+    )

@@ -1,0 +1,149 @@
+"""Metrics of an experiment as a spec declares them, and the terms each of them is made of."""
+
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from causal.core.frames import Column, Term
+from causal.core.spec import COLUMN_PATTERN, Part
+from causal.experiments.levels import Quotient
+
+ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
+MetricName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
+MetricType = Literal["mean", "proportion", "ratio"]
+Role = Literal["primary", "secondary", "guardrail"]
+Direction = Literal["increase", "decrease"]
+MarginScale = Literal["absolute", "relative"]
+
+
+class ColumnRatio(Part):
+    """A ratio of sums of two columns, such as orders per session.
+
+    Attributes:
+        numerator: Column of the numerator.
+        denominator: Column of the denominator.
+    """
+
+    numerator: ColumnName
+    denominator: ColumnName
+
+    @model_validator(mode="after")
+    def _two_columns(self) -> "ColumnRatio":
+        if self.numerator == self.denominator:
+            raise ValueError("numerator and denominator must be different columns")
+        return self
+
+
+def _covariate_kind(value: object) -> str:
+    return "(column)" if isinstance(value, str) else "(ratio)"
+
+
+Covariate = Annotated[
+    Annotated[ColumnName, Tag("(column)")] | Annotated[ColumnRatio, Tag("(ratio)")],
+    Discriminator(_covariate_kind),
+]
+
+
+class Metric(Part):
+    """One outcome of an experiment.
+
+    Attributes:
+        name: Name in the results.
+        type: `mean` per unit; `proportion` of units, a 0/1 column; `ratio` of two sums, such as
+            refunds per order, whose units of randomisation are not its units of analysis.
+        column: The outcome of a mean or a proportion.
+        numerator: Numerator of a ratio.
+        denominator: Denominator of a ratio.
+        role: What the metric is for; a guardrail must not get worse.
+        direction: The change that is good.
+        margin: How much worse a guardrail may get: a positive number.
+        margin_scale: Whether `margin` is in the metric's unit or a share of the control level.
+        covariates: Predictors measured before the experiment, for CUPED.
+    """
+
+    name: MetricName
+    type: MetricType
+    column: ColumnName | None = None
+    numerator: ColumnName | None = None
+    denominator: ColumnName | None = None
+    role: Role = "secondary"
+    direction: Direction = "increase"
+    margin: float | None = Field(default=None, gt=0)
+    margin_scale: MarginScale = "absolute"
+    covariates: tuple[Covariate, ...] = ()
+
+    @model_validator(mode="after")
+    def _columns_fit_type(self) -> "Metric":
+        needed = {"numerator", "denominator"} if self.type == "ratio" else {"column"}
+        columns = {"column", "numerator", "denominator"}
+        given = {name for name in columns if getattr(self, name) is not None}
+        if given != needed:
+            raise ValueError(
+                f"metric {self.name}: type {self.type} takes {' and '.join(sorted(needed))}"
+            )
+        if self.type == "ratio" and self.numerator == self.denominator:
+            raise ValueError(f"metric {self.name}: numerator and denominator are the same column")
+        return self
+
+    @model_validator(mode="after")
+    def _margin_fits_role(self) -> "Metric":
+        if self.margin is not None and self.role != "guardrail":
+            raise ValueError(f"metric {self.name}: only a guardrail has a margin")
+        if "margin_scale" in self.model_fields_set and self.margin is None:
+            raise ValueError(f"metric {self.name}: margin_scale needs a margin")
+        return self
+
+    @model_validator(mode="after")
+    def _covariates_are_predictors(self) -> "Metric":
+        outcomes = set(_columns_of(self.outcome))
+        for covariate in self.covariates:
+            shared = outcomes.intersection(_columns_of(covariate))
+            if shared:
+                raise ValueError(
+                    f"metric {self.name}: covariate {covariate_name(covariate)} is made of the "
+                    f"outcome ({', '.join(sorted(shared))}); a covariate is measured before it"
+                )
+        names = [covariate_name(covariate) for covariate in self.covariates]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"metric {self.name}: covariate {repeated[0]} is listed twice")
+        return self
+
+    @property
+    def outcome(self) -> str | ColumnRatio:
+        """The outcome in the form that covariates have: a column, or a ratio of two."""
+        if self.numerator is not None and self.denominator is not None:
+            return ColumnRatio(numerator=self.numerator, denominator=self.denominator)
+        return str(self.column)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The columns of the outcome, then those of the covariates, each once."""
+        parts = (self.outcome, *self.covariates)
+        return tuple(dict.fromkeys(Column(name) for part in parts for name in _columns_of(part)))
+
+    @property
+    def quotients(self) -> tuple[Quotient, ...]:
+        """The outcome, then the covariates, as quotients of means of `terms`."""
+        outcome = self._quotient(self.name, self.outcome)
+        covariates = (self._quotient(covariate_name(item), item) for item in self.covariates)
+        return (outcome, *covariates)
+
+    def _quotient(self, name: str, part: str | ColumnRatio) -> Quotient:
+        at = [self.terms.index(Column(column)) for column in _columns_of(part)]
+        return Quotient(name, at[0], at[1] if len(at) > 1 else None)
+
+
+def covariate_name(covariate: str | ColumnRatio) -> str:
+    """A covariate as text: `sessions`, or `orders/sessions`."""
+    return "/".join(_columns_of(covariate))
+
+
+def columns_of(metric: Metric) -> frozenset[str]:
+    """The columns that a metric reads."""
+    parts = (metric.outcome, *metric.covariates)
+    return frozenset(name for part in parts for name in _columns_of(part))
+
+
+def _columns_of(part: str | ColumnRatio) -> tuple[str, ...]:
+    return (part,) if isinstance(part, str) else (part.numerator, part.denominator)
