@@ -1,0 +1,1 @@
+"""Generated worlds whose true effects are known."""

@@ -1,0 +1,309 @@
+"""From a plan and a range of ids to the frames of all tables of a world."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from transforms.schema import Table
+from transforms.synthetic import drivers, subscribers, tables
+from transforms.synthetic.drivers import DriverPlan
+from transforms.synthetic.ground_truth import (
+    Ratio,
+    arm_totals,
+    in_window,
+    rollout_effects,
+    trial_effects,
+    under_every_arm,
+    unit_truth,
+)
+from transforms.synthetic.parameters import World
+from transforms.synthetic.places import PlacePlan
+from transforms.synthetic.randomness import lookup
+from transforms.synthetic.records import (
+    assignments,
+    at_second,
+    exposure_log,
+    keep_logged,
+    trial_rows,
+    uptakes,
+)
+from transforms.synthetic.subscribers import SubscriberPlan
+from transforms.synthetic.trials import respond
+
+SUBSCRIBER_RATIOS = (
+    Ratio(name="minutes_per_session", numerator="minutes", denominator="sessions"),
+    Ratio(name="minutes_per_active_day", numerator="minutes", denominator="active_days"),
+    Ratio(name="revenue_per_active_day", numerator="revenue", denominator="active_days"),
+)
+DRIVER_RATIOS = (
+    Ratio(name="earnings_per_hour", numerator="earnings", denominator="hours"),
+    Ratio(name="trips_per_hour", numerator="trips", denominator="hours"),
+    Ratio(name="payouts_per_trip", numerator="payouts", denominator="trips"),
+)
+PLACE_SCHEMA = "place INT, name STRING, parent STRING, first_treated_period INT"
+
+
+def place_rows(places: PlacePlan) -> list[tuple[Any, ...]]:
+    """The places as rows of PLACE_SCHEMA."""
+    columns = zip(places.names, places.groups, places.first_treated_periods, strict=True)
+    return [(place, *row) for place, row in enumerate(columns)]
+
+
+def subscriber_trial_rows(plan: SubscriberPlan) -> list[tuple[Any, ...]]:
+    """Rows of `subscriber_trials`."""
+    return trial_rows(
+        plan.world.trials,
+        plan.world,
+        n_days=plan.n_days,
+        unit="subscriber_id",
+        cluster="household_id",
+    )
+
+
+def driver_trial_rows(plan: DriverPlan) -> list[tuple[Any, ...]]:
+    """Rows of `driver_trials`."""
+    return trial_rows(
+        plan.world.trials, plan.world, n_days=plan.n_days, unit="driver_id", cluster="driver_id"
+    )
+
+
+def subscriber_frames(
+    plan: SubscriberPlan, *, units: DataFrame, places: DataFrame, trials: DataFrame
+) -> Mapping[str, DataFrame]:
+    """All tables of the world of subscribers.
+
+    Args:
+        plan: The world.
+        units: One BIGINT column `id` from zero, one row per subscriber.
+        places: The regions, PLACE_SCHEMA.
+        trials: `subscriber_trials`.
+
+    Returns:
+        Frames by table name, with the columns of `tables`.
+    """
+    people = subscribers.population(units, plan)
+    days = keep_logged(
+        subscribers.usage(people, plan), plan.arms, plan.draws, plan.world, faults=plan.faults
+    )
+    tier = lookup(list(plan.world.tiers), F.col("tier"))
+    frames = {
+        tables.SUBSCRIBERS.name: people.withColumns(
+            {
+                "country": plan.places.group(F.col("place")),
+                "region": plan.places.name(F.col("place")),
+                "tier": tier,
+                "channel": lookup(list(plan.world.channels), F.col("channel")),
+                "churned_on": _churned_on(plan.world, n_days=plan.n_days),
+            }
+        ),
+        tables.SUBSCRIBER_DAYS.name: days.withColumn(
+            "activity_on", _date(plan.world, F.col("day"))
+        ),
+        tables.SUBSCRIBER_TRIALS.name: trials,
+        tables.SUBSCRIBER_ASSIGNMENTS.name: assignments(
+            people,
+            plan.arms,
+            plan.draws,
+            plan.world,
+            cluster="household_id",
+            stratum=tier,
+            faults=plan.faults,
+        ),
+        tables.SUBSCRIBER_UPTAKES.name: uptakes(people, plan.arms, plan.draws, plan.world),
+        tables.SUBSCRIBER_EXPOSURE_LOG.name: exposure_log(
+            people, plan.arms, plan.draws, plan.world, n_days=plan.n_days, faults=plan.faults
+        ),
+        tables.SUBSCRIBER_ROLLOUT.name: _named_places(places, place="region", parent="country"),
+        **_subscriber_truth(plan, people=people, places=places),
+    }
+    return _conformed(frames, key="subscriber_id")
+
+
+def driver_frames(
+    plan: DriverPlan, *, units: DataFrame, places: DataFrame, trials: DataFrame
+) -> Mapping[str, DataFrame]:
+    """All tables of the world of drivers; arguments as in `subscriber_frames`."""
+    people = drivers.population(units, plan)
+    days = keep_logged(
+        drivers.work(people, plan), plan.arms, plan.draws, plan.world, faults=plan.faults
+    )
+    frames = {
+        tables.DRIVERS.name: people.withColumns(
+            {
+                "city": plan.places.name(F.col("place")),
+                "vehicle": lookup(list(plan.world.vehicles), F.col("vehicle")),
+                "churned_on": _churned_on(plan.world, n_days=plan.n_days),
+            }
+        ),
+        tables.DRIVER_DAYS.name: days.withColumn("activity_on", _date(plan.world, F.col("day"))),
+        tables.DRIVER_TRIALS.name: trials,
+        tables.DRIVER_ASSIGNMENTS.name: assignments(
+            people,
+            plan.arms,
+            plan.draws,
+            plan.world,
+            cluster="unit_id",
+            stratum=lookup(list(plan.world.vehicles), F.col("vehicle")),
+            faults=plan.faults,
+        ),
+        tables.DRIVER_EXPOSURE_LOG.name: exposure_log(
+            people, plan.arms, plan.draws, plan.world, n_days=plan.n_days, faults=plan.faults
+        ),
+        tables.DRIVER_PAYOUTS.name: _payouts(days, plan),
+        tables.DRIVER_ROLLOUT.name: _named_places(places, place="city", parent="market"),
+        **_driver_truth(plan, people=people, places=places),
+    }
+    return _conformed(frames, key="driver_id")
+
+
+def _subscriber_truth(
+    plan: SubscriberPlan, *, people: DataFrame, places: DataFrame
+) -> dict[str, DataFrame]:
+    world, outcomes = plan.world, subscribers.OUTCOMES
+    units = respond(under_every_arm(people, plan.arms, world), plan.arms, world, n_days=plan.n_days)
+    days = in_window(subscribers.usage(units, plan), world)
+    totals = arm_totals(units, days, outcomes=outcomes, n_days=plan.n_days, scenario="realised")
+    added = _place_weeks(
+        people,
+        subscribers.rollout_additions(people, plan),
+        places,
+        outcomes=outcomes,
+        n_weeks=plan.places.n_weeks,
+    )
+    effects = trial_effects(
+        totals, plan.arms, world="subscribers", outcomes=outcomes, ratios=SUBSCRIBER_RATIOS
+    )
+    return {
+        tables.TRUTH_SUBSCRIBERS.name: unit_truth(
+            units, days, plan.arms, outcomes=outcomes, n_days=plan.n_days
+        ),
+        tables.TRUTH_SUBSCRIBER_ROLLOUT.name: added.withColumnRenamed("name", "region"),
+        tables.TRUTH_SUBSCRIBER_EFFECTS.name: effects.unionByName(
+            rollout_effects(
+                added, world="subscribers", design=world.rollout.name, outcomes=outcomes
+            )
+        ),
+    }
+
+
+def _driver_truth(
+    plan: DriverPlan, *, people: DataFrame, places: DataFrame
+) -> dict[str, DataFrame]:
+    world, outcomes = plan.world, drivers.OUTCOMES
+    units = respond(under_every_arm(people, plan.arms, world), plan.arms, world, n_days=plan.n_days)
+    days = in_window(drivers.work(units, plan), world)
+    extreme = drivers.at_extreme_shares(units, plan)
+    extreme_days = in_window(drivers.work(extreme, plan), world)
+    totals = arm_totals(
+        units, days, outcomes=outcomes, n_days=plan.n_days, scenario="realised"
+    ).unionByName(
+        arm_totals(extreme, extreme_days, outcomes=outcomes, n_days=plan.n_days, scenario="extreme")
+    )
+    added = _place_weeks(
+        people,
+        drivers.rollout_additions(people, plan),
+        places,
+        outcomes=outcomes,
+        n_weeks=plan.places.n_weeks,
+    )
+    effects = trial_effects(
+        totals, plan.arms, world="drivers", outcomes=outcomes, ratios=DRIVER_RATIOS
+    )
+    return {
+        tables.TRUTH_DRIVERS.name: unit_truth(
+            units, days, plan.arms, outcomes=outcomes, n_days=plan.n_days
+        ),
+        tables.TRUTH_DRIVER_ROLLOUT.name: added.withColumnRenamed("name", "city"),
+        tables.TRUTH_DRIVER_EFFECTS.name: effects.unionByName(
+            rollout_effects(added, world="drivers", design=world.rollout.name, outcomes=outcomes)
+        ),
+    }
+
+
+def _place_weeks(
+    people: DataFrame,
+    additions: DataFrame,
+    places: DataFrame,
+    *,
+    outcomes: Sequence[str],
+    n_weeks: int,
+) -> DataFrame:
+    """Every place and week: units of the place and what the rollout added there (zero if nothing)."""
+    n_units = people.groupBy("place").agg(F.count(F.lit(1)).alias("n_units"))
+    sums = additions.groupBy("place", F.col("week").alias("period")).agg(
+        *[F.sum(F.col(name).cast("double")).alias(name) for name in outcomes]
+    )
+    grid = places.withColumn("period", F.explode(F.sequence(F.lit(0), F.lit(n_weeks - 1))))
+    return (
+        grid.join(n_units, on="place", how="inner")
+        .join(sums, on=["place", "period"], how="left")
+        .select(
+            "name",
+            "period",
+            "first_treated_period",
+            "n_units",
+            *[F.round(F.coalesce(F.col(name), F.lit(0.0)), 2).alias(name) for name in outcomes],
+        )
+    )
+
+
+def _payouts(days: DataFrame, plan: DriverPlan) -> DataFrame:
+    """One payout a driver, week and kind: fares and incentives of the week, paid on its Monday after."""
+    kinds = F.array(
+        *[
+            F.struct(
+                F.lit(number).alias("number"),
+                F.lit(kind).alias("kind"),
+                F.col(name).alias("amount"),
+            )
+            for number, (kind, name) in enumerate((("fares", "fares"), ("incentive", "payouts")))
+        ]
+    )
+    unit, week = F.col("unit_id"), F.col("week")
+    return (
+        days.groupBy("unit_id", "week")
+        .agg(*[F.round(F.sum(name), 2).alias(name) for name in ("fares", "payouts")])
+        .select("unit_id", "week", F.explode(kinds).alias("entry"))
+        .select(
+            F.lower(F.hex(plan.draws.bits("payout-id", unit, week, F.col("entry.number")))).alias(
+                "payout_id"
+            ),
+            "unit_id",
+            "entry.kind",
+            "entry.amount",
+            at_second(plan.world, (week + 1) * 7, F.lit(6 * 3600)).alias("paid_at"),
+        )
+        .where(F.col("amount") > 0.0)
+    )
+
+
+def _named_places(places: DataFrame, *, place: str, parent: str) -> DataFrame:
+    return places.withColumnsRenamed({"name": place, "parent": parent})
+
+
+def _churned_on(world: World, *, n_days: int) -> Column:
+    day = F.col("churn_day")
+    return F.when(day < n_days, _date(world, day))
+
+
+def _date(world: World, day: Column) -> Column:
+    return F.date_add(F.lit(world.starts_on), day)
+
+
+def _conformed(frames: Mapping[str, DataFrame], *, key: str) -> Mapping[str, DataFrame]:
+    """The columns of each declaration, in its order and types; `unit_id` becomes the id."""
+    declared = {table.name: table for table in tables.WORLD_TABLES}
+    return {name: _select(frame, declared[name], key=key) for name, frame in frames.items()}
+
+
+def _select(frame: DataFrame, table: Table, *, key: str) -> DataFrame:
+    return frame.select(
+        *[
+            F.col("unit_id" if field.name == key else field.name)
+            .cast(field.data_type)
+            .alias(field.name)
+            for field in table.fields
+        ]
+    )
