@@ -31,6 +31,7 @@ from causal.core.frames import (
 )
 from transforms import panel_gram
 from transforms.bounded import collect_bounded
+from transforms.moments import centred, sums_of
 from transforms.terms import (
     all_known,
     any_changing,
@@ -324,15 +325,11 @@ def _gram_frame(frame: pd.DataFrame, request: GramRequest, shift: np.ndarray) ->
     frame = frame[frame["n_all"] > 0]
     if (frame["w_min"] < 0).any():
         raise DataError("weights must not be negative", given=f"{frame['w_min'].min():g}")
-    size = len(request.terms)
-    rows, columns = np.triu_indices(size)
-    sums = frame[[f"s{i}" for i in range(size)]].to_numpy(dtype=np.float64)
-    cross = frame[[f"c{i}_{j}" for i, j in packed_indices(size)]].to_numpy(dtype=np.float64)
+    sums, products = sums_of(frame, len(request.terms))
     weights = frame["w"].to_numpy(dtype=np.float64)
-    safe = np.where(weights > 0, weights, 1.0)[:, None]
-    if request.absorb is None:
-        cross = cross - sums[:, rows] * sums[:, columns] / safe
-    mean = np.where(weights[:, None] > 0, shift + sums / safe, 0.0)
+    mean, cross = centred(sums, products, weights, shift)
+    if request.absorb is not None:
+        cross = products
     answer = pd.DataFrame({name: frame[f"k_{name}"] for name in request.by}, index=frame.index)
     return answer.assign(
         n=frame["n_used"].astype("int64"),

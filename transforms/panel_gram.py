@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
 from causal.core.frames import PanelGramRequest, packed_indices
-from causal.core.gram import centred
 from transforms.bounded import collect_bounded
+from transforms.moments import centred, sums_of
 from transforms.terms import any_changing, compiled, keys_of, or_zero, quoted
 
 _MAX_PERIODS = 400
@@ -131,12 +131,8 @@ def _check(frame: pd.DataFrame, request: PanelGramRequest) -> None:
 def _frame(
     frame: pd.DataFrame, request: PanelGramRequest, periods: np.ndarray, means: np.ndarray
 ) -> pd.DataFrame:
-    size = len(periods)
-    sums = frame[[f"s{i}" for i in range(size)]].to_numpy(dtype=np.float64)
-    products = frame[[f"c{i}_{j}" for i, j in packed_indices(size)]].to_numpy(dtype=np.float64)
-    moments = [
-        centred(sums[row], products[row], float(n), means) for row, n in enumerate(frame["n"])
-    ]
+    sums, products = sums_of(frame, len(periods))
+    mean, cross = centred(sums, products, frame["n"].to_numpy(dtype=np.float64), means)
     first = request.first_treated_period
     cohort = [None] * len(frame) if first is None else list(frame[f"k_{first}"])
     answer_ = pd.DataFrame({"first_treated_period": pd.Series(cohort, index=frame.index)})
@@ -147,6 +143,6 @@ def _frame(
         n=frame["n"].astype("int64"),
         n_incomplete=frame["n_incomplete"].astype("int64"),
         n_missing=(frame["n_all"] - frame["n_used"]).astype("int64"),
-        mean=[mean for mean, _ in moments],
-        cross=[cross for _, cross in moments],
+        mean=list(mean),
+        cross=list(cross),
     )

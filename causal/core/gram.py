@@ -23,7 +23,6 @@ from causal.core.frames import (
     PanelGramRequest,
     Term,
     label,
-    packed_indices,
     packed_size,
 )
 
@@ -196,24 +195,6 @@ def unpack(packed: Array, size: int) -> Array:
     return np.asarray(np.triu(matrix) + np.triu(matrix, 1).T, dtype=np.float64)
 
 
-def centred(
-    sums: Array, products: Array, sum_weights: float, shift: Array
-) -> tuple[Array, Array]:
-    """Mean and packed centred cross-products from sums of values shifted by a constant.
-
-    Args:
-        sums: `sum w (x - shift)`, shape (p,).
-        products: Packed `sum w (x - shift)(x - shift)'`, shape (p(p+1)/2,).
-        sum_weights: Sum of the weights.
-        shift: The constant, close to the mean, shape (p,).
-    """
-    size = len(sums)
-    if sum_weights == 0:
-        return np.zeros(size), np.zeros(packed_size(size))
-    rows, columns = np.triu_indices(size)
-    return shift + sums / sum_weights, products - sums[rows] * sums[columns] / sum_weights
-
-
 def combine(gram_: Gram, terms: Sequence[Linear]) -> Gram:
     """The Gram of linear combinations of a Gram's terms.
 
@@ -280,10 +261,3 @@ def _panel_gram(row: Mapping[Any, Any], request: PanelGramRequest) -> PanelGram:
 
 def _last_if_none(value: float | None) -> float:
     return np.inf if value is None else value
-
-
-__all__ = [
-    "GRAM_COLUMNS", "MEAT_COLUMNS", "PANEL_GRAM_COLUMNS", "Array", "Gram", "Key", "PanelGram",
-    "centred", "combine", "gram", "grams", "meat", "pack", "packed_indices", "panel_grams",
-    "pooled", "unpack",
-]  # fmt: skip
