@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from causal.core.errors import SpecError
 from transforms.columns import WORLDS, Outcome, World
+from transforms.result_tables import RESULT_TABLES
 from transforms.schema import Field, Table
 from transforms.synthetic.tables import WORLD_TABLES
 
@@ -25,6 +26,12 @@ def _unit(world: World) -> Field:
 
 def _place(world: World) -> Field:
     return Field(name=world.place, type="STRING", comment=f"{world.place.capitalize()} of the unit")
+
+
+def _uptake(world: World) -> tuple[Field, ...]:
+    if not world.has_uptakes:
+        return ()
+    return (_flag("is_uptake", "Took the encouraged perk up by the experiment's last day"),)
 
 
 def _household(world: World) -> tuple[Field, ...]:
@@ -156,7 +163,7 @@ def experiment_units(world: World) -> Table:
                 comment="Days from signing up to the start of the experiment",
             ),
             _flag("is_exposed", "First exposure within the attribution window"),
-            _flag("is_uptake", "Took the encouraged perk up before the experiment's end"),
+            *_uptake(world),
             *(_sum(f"pre_{o.name}", o, "before the experiment") for o in world.outcomes),
             _count("pre_active_days", "Active days before the experiment"),
             *(_cluster_mean(f"pre_{o.name}") for o in world.outcomes),
@@ -210,167 +217,6 @@ def place_weeks(world: World) -> Table:
         checks={"week_not_negative": "week >= 0"},
     )
 
-
-GRAM = Table(
-    name="gram",
-    comment="Stored moments of an analysis: counts, means and centred cross-products by key",
-    fields=(
-        Field(name="analysis", type="STRING", comment="Name of the analysis"),
-        Field(name="source", type="STRING", comment="Table or path that was aggregated"),
-        Field(name="request_hash", type="STRING", comment="Fingerprint of the request"),
-        Field(name="key_json", type="STRING", comment="Values of the key columns, a JSON object"),
-        Field(name="terms_json", type="STRING", comment="The p encoded terms, a JSON list"),
-        Field(name="by", type="ARRAY<STRING>", comment="Names of the key columns"),
-        Field(name="n", type="BIGINT", comment="Rows used"),
-        Field(name="n_missing", type="BIGINT", comment="Rows left out for a missing value"),
-        Field(name="n_units", type="BIGINT", comment="Absorbed units; 0 if none are absorbed"),
-        Field(name="sum_weights", type="DOUBLE", comment="Sum of the weights"),
-        Field(name="mean", type="ARRAY<DOUBLE>", comment="Weighted means of the p terms"),
-        Field(
-            name="cross_products",
-            type="ARRAY<DOUBLE>",
-            comment="Upper triangle, row by row, of the centred cross-product matrix",
-        ),
-    ),
-    key=("analysis", "request_hash", "key_json"),
-    checks={"counts_not_negative": "n >= 0 AND n_missing >= 0 AND n_units >= 0"},
-)
-
-PANEL_GRAM = Table(
-    name="panel_gram",
-    comment="Stored moments of outcome paths: means and cross-products over periods, by cohort",
-    fields=(
-        Field(name="analysis", type="STRING", comment="Name of the analysis"),
-        Field(name="source", type="STRING", comment="Table or path that was aggregated"),
-        Field(name="request_hash", type="STRING", comment="Fingerprint of the request"),
-        Field(
-            name="key_json",
-            type="STRING",
-            comment="First treated period and key columns of the cohort, a JSON object",
-        ),
-        Field(name="request_json", type="STRING", comment="The encoded request"),
-        Field(
-            name="first_treated_period",
-            type="DOUBLE",
-            comment="First treated period of the cohort; null: never treated",
-            is_nullable=True,
-        ),
-        Field(name="periods", type="ARRAY<DOUBLE>", comment="The T periods in ascending order"),
-        Field(name="n", type="BIGINT", comment="Units observed in every period"),
-        Field(name="n_incomplete", type="BIGINT", comment="Units that lack a period, not used"),
-        Field(name="n_missing", type="BIGINT", comment="Rows without an outcome"),
-        Field(name="mean", type="ARRAY<DOUBLE>", comment="Mean outcome by period"),
-        Field(
-            name="cross_products",
-            type="ARRAY<DOUBLE>",
-            comment="Upper triangle, row by row, of the centred T x T cross-product matrix",
-        ),
-    ),
-    key=("analysis", "request_hash", "key_json"),
-    checks={"counts_not_negative": "n >= 0 AND n_incomplete >= 0 AND n_missing >= 0"},
-)
-
-EFFECTS = Table(
-    name="effects",
-    comment="Estimates of every method, one row each",
-    fields=(
-        Field(name="run_key", type="STRING", comment="Run that estimated it"),
-        Field(name="analysis", type="STRING", comment="Name of the analysis"),
-        Field(name="method", type="STRING", comment="Method of the analysis, such as ab or did"),
-        Field(name="as_of", type="TIMESTAMP", comment="Logical time of the run"),
-        Field(name="estimator", type="STRING", comment="How it was estimated: welch, cuped, twfe"),
-        Field(name="estimand", type="STRING", comment="ate, att, cate, itt, late or coefficient"),
-        Field(name="metric", type="STRING", comment="Outcome measured"),
-        Field(name="term", type="STRING", comment="Comparison or coefficient"),
-        Field(name="scale", type="STRING", comment="absolute, or relative to the control level"),
-        Field(name="estimate", type="DOUBLE", comment="The estimate"),
-        Field(name="std_error", type="DOUBLE", comment="Standard error of the estimate"),
-        Field(name="statistic", type="DOUBLE", comment="estimate / std_error"),
-        Field(
-            name="df",
-            type="DOUBLE",
-            comment="Degrees of freedom of the t reference; null: standard normal",
-            is_nullable=True,
-        ),
-        Field(name="ci_lower", type="DOUBLE", comment="Lower end of the interval"),
-        Field(name="ci_upper", type="DOUBLE", comment="Upper end of the interval"),
-        Field(name="confidence_level", type="DOUBLE", comment="Nominal coverage of the interval"),
-        Field(name="pvalue", type="DOUBLE", comment="Two-sided p-value of a zero effect"),
-        Field(name="n_treated", type="BIGINT", comment="Units behind the treated side"),
-        Field(name="n_control", type="BIGINT", comment="Units behind the comparison side"),
-        Field(
-            name="n_clusters",
-            type="BIGINT",
-            comment="Clusters behind the standard error; null: not clustered",
-            is_nullable=True,
-        ),
-    ),
-    key=("run_key", "estimator", "metric", "term", "scale"),
-    checks={
-        "std_error_not_negative": "std_error >= 0",
-        "pvalue_is_share": "pvalue BETWEEN 0 AND 1",
-        "known_scale": "scale IN ('absolute', 'relative')",
-    },
-    clustering=("analysis",),
-)
-
-DIAGNOSTICS = Table(
-    name="diagnostics",
-    comment="Checks of every run, in the order in which a reader wants them",
-    fields=(
-        Field(name="run_key", type="STRING", comment="Run that made the check"),
-        Field(name="analysis", type="STRING", comment="Name of the analysis"),
-        Field(name="position", type="INT", comment="Place of the check in its run, from 0"),
-        Field(name="name", type="STRING", comment="Name of the check"),
-        Field(
-            name="statistic",
-            type="DOUBLE",
-            comment="Test statistic or measured figure, if there is one",
-            is_nullable=True,
-        ),
-        Field(
-            name="pvalue",
-            type="DOUBLE",
-            comment="P-value; null where the check is no test",
-            is_nullable=True,
-        ),
-        Field(
-            name="passed",
-            type="BOOLEAN",
-            comment="Whether it passed; null: for information only",
-            is_nullable=True,
-        ),
-        Field(name="detail", type="STRING", comment="One plain sentence"),
-    ),
-    key=("run_key", "position"),
-    checks={"position_not_negative": "position >= 0"},
-    clustering=("analysis",),
-)
-
-RUNS = Table(
-    name="runs",
-    comment="Every run of every job, written when it ends",
-    fields=(
-        Field(name="run_key", type="STRING", comment="Hash of job, configuration, inputs and code"),
-        Field(name="job", type="STRING", comment="Name of the job"),
-        Field(name="status", type="STRING", comment="finished, failed, skipped or killed"),
-        Field(name="started_at", type="TIMESTAMP", comment="When it started"),
-        Field(name="finished_at", type="TIMESTAMP", comment="When it ended"),
-        Field(name="config_json", type="STRING", comment="Resolved configuration, JSON"),
-        Field(name="inputs_json", type="STRING", comment="Table to version read, JSON"),
-        Field(name="outputs_json", type="STRING", comment="Table to version written, JSON"),
-        Field(name="code_version", type="STRING", comment="Hash of the code that ran"),
-        Field(name="detail", type="STRING", comment="Error or note, empty if there is none"),
-    ),
-    key=("run_key", "started_at"),
-    checks={
-        "known_status": "status IN ('finished', 'failed', 'skipped', 'killed')",
-        "ends_after_start": "finished_at >= started_at",
-    },
-    clustering=("job",),
-)
-
-RESULT_TABLES: tuple[Table, ...] = (GRAM, PANEL_GRAM, EFFECTS, DIAGNOSTICS, RUNS)
 
 DERIVED_TABLES: tuple[Table, ...] = tuple(
     declare(world)

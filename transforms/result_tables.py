@@ -1,0 +1,200 @@
+"""Tables of results: stored frames by kind of request, estimates, checks and runs."""
+
+from transforms.schema import Field, Table
+
+_REQUEST = (
+    Field(name="analysis", type="STRING", comment="Name of the analysis"),
+    Field(name="source", type="STRING", comment="Table that was aggregated"),
+    Field(name="source_identity", type="STRING", comment="Names the content that was aggregated"),
+    Field(name="request_hash", type="STRING", comment="Fingerprint of the request"),
+    Field(name="request_json", type="STRING", comment="The encoded request"),
+)
+_KEY = Field(name="key_json", type="STRING", comment="Values of the key columns, a JSON object")
+_ROWS = Field(name="n", type="BIGINT", comment="Rows used")
+_MISSING = Field(name="n_missing", type="BIGINT", comment="Rows left out for a missing value")
+
+GRAM = Table(
+    name="gram",
+    comment="Stored moments of an analysis: counts, means and centred cross-products by key",
+    fields=(
+        *_REQUEST,
+        _KEY,
+        _ROWS,
+        _MISSING,
+        Field(name="n_units", type="BIGINT", comment="Absorbed units; 0 if none are absorbed"),
+        Field(name="sum_weights", type="DOUBLE", comment="Sum of the weights"),
+        Field(name="mean", type="ARRAY<DOUBLE>", comment="Weighted means of the p terms"),
+        Field(
+            name="cross_products",
+            type="ARRAY<DOUBLE>",
+            comment="Upper triangle, row by row, of the centred cross-product matrix",
+        ),
+    ),
+    key=("analysis", "request_hash", "key_json"),
+    checks={"counts_not_negative": "n >= 0 AND n_missing >= 0 AND n_units >= 0"},
+    clustering=("analysis",),
+)
+
+PANEL_GRAM = Table(
+    name="panel_gram",
+    comment="Stored moments of outcome paths: means and cross-products over periods, by cohort",
+    fields=(
+        *_REQUEST,
+        _KEY,
+        Field(
+            name="first_treated_period",
+            type="DOUBLE",
+            comment="First treated period of the cohort; null: never treated",
+            is_nullable=True,
+        ),
+        Field(name="periods", type="ARRAY<DOUBLE>", comment="The T periods in ascending order"),
+        Field(name="n", type="BIGINT", comment="Units observed in every period"),
+        Field(name="n_incomplete", type="BIGINT", comment="Units that lack a period, not used"),
+        Field(name="n_missing", type="BIGINT", comment="Rows without an outcome"),
+        Field(name="mean", type="ARRAY<DOUBLE>", comment="Mean outcome by period"),
+        Field(
+            name="cross_products",
+            type="ARRAY<DOUBLE>",
+            comment="Upper triangle, row by row, of the centred T x T cross-product matrix",
+        ),
+    ),
+    key=("analysis", "request_hash", "key_json"),
+    checks={"counts_not_negative": "n >= 0 AND n_incomplete >= 0 AND n_missing >= 0"},
+    clustering=("analysis",),
+)
+
+MEAT = Table(
+    name="meat",
+    comment="Stored sums over clusters of outer products of score sums: the middle of a sandwich",
+    fields=(
+        *_REQUEST,
+        _ROWS,
+        _MISSING,
+        Field(name="n_clusters", type="BIGINT", comment="Clusters"),
+        Field(
+            name="cross_products",
+            type="ARRAY<DOUBLE>",
+            comment="Upper triangle, row by row, of the matrix of the p scores",
+        ),
+    ),
+    key=("analysis", "request_hash"),
+    checks={"counts_not_negative": "n >= 0 AND n_missing >= 0 AND n_clusters >= 0"},
+    clustering=("analysis",),
+)
+
+KEY_CHECK = Table(
+    name="key_check",
+    comment="Stored answers to the question whether columns are a key",
+    fields=(
+        *_REQUEST,
+        Field(name="n", type="BIGINT", comment="Rows"),
+        Field(name="n_null", type="BIGINT", comment="Rows with a null in a key column"),
+        Field(name="n_duplicated", type="BIGINT", comment="Key values that occur more than once"),
+        Field(name="examples", type="ARRAY<STRING>", comment="Up to five such values"),
+    ),
+    key=("analysis", "request_hash"),
+    checks={"counts_not_negative": "n >= 0 AND n_null >= 0 AND n_duplicated >= 0"},
+    clustering=("analysis",),
+)
+
+EFFECTS = Table(
+    name="effects",
+    comment="Estimates of every method, one row each",
+    fields=(
+        Field(name="run_key", type="STRING", comment="Run that estimated it"),
+        Field(name="analysis", type="STRING", comment="Name of the analysis"),
+        Field(name="method", type="STRING", comment="Method of the analysis, such as ab or did"),
+        Field(name="as_of", type="TIMESTAMP", comment="Logical time of the run"),
+        Field(name="estimator", type="STRING", comment="How it was estimated: welch, cuped, twfe"),
+        Field(name="estimand", type="STRING", comment="ate, att, cate, itt, late or coefficient"),
+        Field(name="metric", type="STRING", comment="Outcome measured"),
+        Field(name="term", type="STRING", comment="Comparison or coefficient"),
+        Field(name="scale", type="STRING", comment="absolute, or relative to the control level"),
+        Field(name="estimate", type="DOUBLE", comment="The estimate"),
+        Field(name="std_error", type="DOUBLE", comment="Standard error of the estimate"),
+        Field(name="statistic", type="DOUBLE", comment="estimate / std_error"),
+        Field(
+            name="df",
+            type="DOUBLE",
+            comment="Degrees of freedom of the t reference; null: standard normal",
+            is_nullable=True,
+        ),
+        Field(name="ci_lower", type="DOUBLE", comment="Lower end of the interval"),
+        Field(name="ci_upper", type="DOUBLE", comment="Upper end of the interval"),
+        Field(name="confidence_level", type="DOUBLE", comment="Nominal coverage of the interval"),
+        Field(name="pvalue", type="DOUBLE", comment="Two-sided p-value of a zero effect"),
+        Field(name="n_treated", type="BIGINT", comment="Units behind the treated side"),
+        Field(name="n_control", type="BIGINT", comment="Units behind the comparison side"),
+        Field(
+            name="n_clusters",
+            type="BIGINT",
+            comment="Clusters behind the standard error; null: not clustered",
+            is_nullable=True,
+        ),
+    ),
+    key=("run_key", "estimator", "metric", "term", "scale"),
+    checks={
+        "std_error_not_negative": "std_error >= 0",
+        "pvalue_is_share": "pvalue BETWEEN 0 AND 1",
+        "known_scale": "scale IN ('absolute', 'relative')",
+    },
+    clustering=("analysis",),
+)
+
+DIAGNOSTICS = Table(
+    name="diagnostics",
+    comment="Checks of every run, in the order in which a reader wants them",
+    fields=(
+        Field(name="run_key", type="STRING", comment="Run that made the check"),
+        Field(name="analysis", type="STRING", comment="Name of the analysis"),
+        Field(name="position", type="INT", comment="Place of the check in its run, from 0"),
+        Field(name="name", type="STRING", comment="Name of the check"),
+        Field(
+            name="statistic",
+            type="DOUBLE",
+            comment="Test statistic or measured figure, if there is one",
+            is_nullable=True,
+        ),
+        Field(
+            name="pvalue",
+            type="DOUBLE",
+            comment="P-value; null where the check is no test",
+            is_nullable=True,
+        ),
+        Field(
+            name="passed",
+            type="BOOLEAN",
+            comment="Whether it passed; null: for information only",
+            is_nullable=True,
+        ),
+        Field(name="detail", type="STRING", comment="One plain sentence"),
+    ),
+    key=("run_key", "position"),
+    checks={"position_not_negative": "position >= 0"},
+    clustering=("analysis",),
+)
+
+RUNS = Table(
+    name="runs",
+    comment="One row per run of a job that wrote tables; the newest state of a run key",
+    fields=(
+        Field(name="run_key", type="STRING", comment="Hash of job, options, input content and code"),
+        Field(name="job", type="STRING", comment="Name of the job"),
+        Field(name="status", type="STRING", comment="finished, or failed"),
+        Field(name="started_at", type="TIMESTAMP", comment="When the run began, UTC"),
+        Field(name="finished_at", type="TIMESTAMP", comment="When it ended, UTC"),
+        Field(name="config", type="STRING", comment="Resolved options as JSON"),
+        Field(name="inputs", type="STRING", comment="Table to pinned version, as JSON"),
+        Field(name="outputs", type="STRING", comment="Table to written version, as JSON"),
+        Field(name="code_version", type="STRING", comment="Hash of the suite's code, 16 digits"),
+        Field(name="error", type="STRING", comment="Why it failed, one line", is_nullable=True),
+    ),
+    key=("run_key",),
+    checks={
+        "status_is_known": "status IN ('finished', 'failed')",
+        "time_runs_forward": "finished_at >= started_at",
+    },
+)
+
+FRAME_TABLES: tuple[Table, ...] = (GRAM, PANEL_GRAM, MEAT, KEY_CHECK)
+RESULT_TABLES: tuple[Table, ...] = (*FRAME_TABLES, EFFECTS, DIAGNOSTICS, RUNS)
