@@ -87,7 +87,9 @@ class Lakehouse:
         table = self._declared(name)
         if self._settings.tables == "catalog":
             return f"{self._settings.catalog}.{self._settings.database}.{table.name}"
-        return f"{self._settings.warehouse.rstrip('/')}/{self._settings.database}/{table.name}"
+        folder = self._settings.local_warehouse
+        warehouse = str(folder) if folder is not None else self._settings.warehouse.rstrip("/")
+        return f"{warehouse}/{self._settings.database}/{table.name}"
 
     def identifier(self, name: str) -> str:
         """The quoted name that stands in SQL."""
@@ -126,7 +128,7 @@ class Lakehouse:
             if part is not None and metadata.get("part") not in (None, part):
                 continue
             return TableState(
-                version=newest["version"],
+                version=newest["newest"],
                 data_version=commit["version"],
                 run_key=metadata.get("run_key"),
                 is_whole=metadata.get("mode") == "overwrite" and metadata.get("part") is None,
@@ -314,7 +316,10 @@ class Lakehouse:
         self._session.sql(f"REPLACE TABLE {name} {_definition(table)}")
 
     def _history(self, name: str) -> Iterator[Mapping[str, Any]]:
-        """Commits, newest first, without those that changed no data except at the very top."""
+        """Commits that changed data, newest first, each with the newest version of all."""
+        folder = self._settings.local_warehouse
+        if folder is not None and not (Path(self.path(name)) / "_delta_log").is_dir():
+            return
         try:
             rows = (
                 self._session.sql(f"DESCRIBE HISTORY {self.identifier(name)} LIMIT {_HISTORY_ROWS}")

@@ -1,0 +1,160 @@
+"""Runs a job: a table job with pinned inputs and a run key, a command job with its context."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel
+from pyspark.sql import DataFrame
+
+from causal.core.errors import CausalError
+from jobs.runtime.catalogue import code_version
+from jobs.runtime.context import Context
+from jobs.runtime.contract import CommandJob, TableJob
+from jobs.runtime.locks import held
+from jobs.runtime.run_table import RUNS
+from jobs.runtime.spark_errors import translated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a run of a table job did.
+
+    Attributes:
+        run_key: Names the content of the outputs.
+        written: Tables written, with their versions.
+        current: Tables that carried the run key already, with their versions.
+    """
+
+    run_key: str
+    written: Mapping[str, int]
+    current: Mapping[str, int]
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether nothing had to be written."""
+        return not self.written
+
+
+def run_job(context: Context, job: TableJob[Any] | CommandJob[Any], config: BaseModel) -> int:
+    """Run a job; its exit code."""
+    if isinstance(job, CommandJob):
+        return job.run(context, config)
+    run_table_job(context, job, config)
+    return 0
+
+
+def run_table_job(context: Context, job: TableJob[Any], config: BaseModel) -> Outcome:
+    """Write the outputs that are not current, each in one commit, and record the run.
+
+    Raises:
+        CausalError: A gate failed, an input is missing, or a write was refused.
+    """
+    with _one_at_a_time(context, job.name):
+        return _Run(context, job, config).go()
+
+
+def run_key(job: str, config: BaseModel, inputs: Mapping[str, str]) -> str:
+    """SHA-256 that names what a job makes of its inputs.
+
+    Args:
+        job: The job's name.
+        config: Its options.
+        inputs: Table to the identity of its content.
+    """
+    parts = {"job": job, "config": config.model_dump(mode="json"), "inputs": dict(inputs), "code": code_version()}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class _Run:
+    """One run of a table job."""
+
+    def __init__(self, context: Context, job: TableJob[Any], config: BaseModel) -> None:
+        self._context = context
+        self._job = job
+        self._config = config
+        self._started_at = datetime.now(UTC)
+        lakehouse = context.lakehouse
+        self._pins = {name: lakehouse.version(name) for name in job.reads(config)}
+        states = {name: lakehouse.state(name) for name in self._pins}
+        self._run_key = run_key(
+            job.name, config, {name: state.identity for name, state in states.items() if state is not None}
+        )
+
+    def go(self) -> Outcome:
+        """Do the work."""
+        wanted = self._job.writes(self._config)
+        current = self._current(wanted)
+        if len(current) == len(wanted):
+            self._context.progress.line(f"{self._job.name}: already current ({', '.join(wanted)})")
+            return Outcome(run_key=self._run_key, written={}, current=current)
+        written: dict[str, int] = {}
+        try:
+            with self._context.progress.step(self._job.name):
+                self._write([name for name in wanted if name not in current], written)
+        except CausalError as error:
+            self._record("failed", written, error=str(error))
+            raise
+        self._record("finished", {**current, **written})
+        return Outcome(run_key=self._run_key, written=written, current=current)
+
+    def _current(self, names: tuple[str, ...]) -> dict[str, int]:
+        states = {name: self._context.lakehouse.state(name) for name in names}
+        return {
+            name: state.data_version
+            for name, state in states.items()
+            if state is not None and state.identity == self._run_key
+        }
+
+    def _write(self, names: list[str], written: dict[str, int]) -> None:
+        """Build, gate and write; adds to `written` table by table."""
+        lakehouse, progress = self._context.lakehouse, self._context.progress
+        with translated():
+            frames = {name: lakehouse.read(name, version=pin) for name, pin in self._pins.items()}
+            if self._job.sources is not None:
+                frames |= self._job.sources(self._context.session, self._config)
+            outputs = self._job.build(self._config, frames)
+            missing = [name for name in names if name not in outputs]
+            if missing:
+                raise CausalError("the job does not build what it declares", given=missing, file=self._job.name)
+            self._check({**frames, **outputs})
+        for index, name in enumerate(names):
+            progress.bar(done=index, total=len(names), label=name)
+            with progress.step(name):
+                written[name] = lakehouse.write(outputs[name], name, run_key=self._run_key)
+
+    def _check(self, frames: Mapping[str, DataFrame]) -> None:
+        if self._job.gates is None:
+            return
+        for gate in self._job.gates(self._config, frames):
+            with self._context.progress.step(f"gate {gate.name}"):
+                gate.check()
+
+    def _record(self, status: str, outputs: Mapping[str, int], *, error: str | None = None) -> None:
+        row = (
+            self._run_key,
+            self._job.name,
+            status,
+            self._started_at,
+            max(datetime.now(UTC), self._started_at),
+            self._config.model_dump_json(),
+            json.dumps(self._pins, sort_keys=True),
+            json.dumps(dict(outputs), sort_keys=True),
+            code_version()[:16],
+            error,
+        )
+        frame = self._context.session.createDataFrame([row], schema=RUNS.schema)
+        self._context.lakehouse.merge(frame, RUNS.name, run_key=self._run_key)
+
+
+def _one_at_a_time(context: Context, job: str) -> AbstractContextManager[None]:
+    """A second process running the same job on the same local tables waits, then finds them current."""
+    folder = context.settings.local_warehouse
+    if folder is None:
+        return nullcontext()
+    path = folder / ".locks" / f"{context.settings.database}.job-{job}.lock"
+    return held(path, timeout=context.settings.limits.lock_seconds, purpose=f"job {job}")
