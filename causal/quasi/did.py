@@ -1,0 +1,71 @@
+"""Difference in differences: the effect of a treatment that some units start and others do not.
+
+Three estimators share one set of options: `two_by_two` compares four means, `twfe` fits one
+treatment coefficient and `event_study` one per event time beside unit and period effects.
+Everything is computed from aggregates; no unit row reaches the driver.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from causal.core.frames import FrameRequest
+from causal.core.registry import Plan
+from causal.core.result import Result
+from causal.quasi import event_study, two_by_two, twfe
+from causal.quasi.did_figures import cohort_path_figure, event_study_figure, two_by_two_figure
+from causal.quasi.did_options import DidSpec
+from causal.quasi.readout import Readout, joined
+
+SPEC = DidSpec
+
+Estimator = Callable[..., Generator[FrameRequest, pd.DataFrame, Readout]]
+
+ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
+    {
+        "two_by_two": two_by_two.estimate,
+        "twfe": twfe.estimate,
+        "event_study": event_study.estimate,
+    }
+)
+
+
+def estimate(spec: DidSpec) -> Plan:
+    """Estimate the effect on each outcome.
+
+    Args:
+        spec: The analysis.
+
+    Returns:
+        A plan that yields requests and returns the result.
+    """
+    outcomes = spec.options.outcomes
+    readouts = []
+    for outcome in outcomes:
+        readout = yield from ESTIMATORS[spec.options.estimator](spec, outcome=outcome)
+        readouts.append(readout if len(outcomes) == 1 else readout.named(outcome))
+    return Result(
+        effects=tuple(effect for readout in readouts for effect in readout.effects),
+        diagnostics=tuple(item for readout in readouts for item in readout.diagnostics),
+        params={name: value for readout in readouts for name, value in readout.params.items()},
+        tables=joined(readouts),
+    )
+
+
+def figures(spec: DidSpec, result: Result) -> Mapping[str, Figure]:
+    """Figures of a result by file name: cohort paths, and the estimator's own picture.
+
+    Args:
+        spec: The analysis.
+        result: What `estimate` returned.
+    """
+    found: dict[str, Figure] = {}
+    for outcome in spec.options.outcomes:
+        if "event_study" in result.tables:
+            found[f"event_study_{outcome}"] = event_study_figure(spec, result, outcome=outcome)
+        if "cells" in result.tables:
+            found[f"two_by_two_{outcome}"] = two_by_two_figure(spec, result, outcome=outcome)
+        found[f"cohort_paths_{outcome}"] = cohort_path_figure(spec, result, outcome=outcome)
+    return found

@@ -1,0 +1,132 @@
+"""Event study: one coefficient per event time beside unit and period effects.
+
+The coefficient of event time k compares treated units k periods after their start (before it,
+where k is negative) with the reference period and with units not treated then. Under parallel
+trends and no anticipation the leads are zero. With several cohorts whose effects differ, a
+coefficient mixes effects of other event times (Sun and Abraham 2021).
+"""
+
+from collections.abc import Generator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from causal.core.errors import DataError
+from causal.core.frames import FrameRequest
+from causal.quasi.did_options import DidOptions, DidSpec
+from causal.quasi.effects_regression import Regressions, regress
+from causal.quasi.panel import Cell, Panel, cohort_means, observe
+from causal.quasi.readout import (
+    Readout,
+    coefficient_table,
+    covariance_table,
+    panel_diagnostics,
+    pre_trend,
+    regression_effect,
+)
+from causal.quasi.treatment_timing import EventWindow, event_times, event_windows, is_post
+from causal.quasi.within_fit import Regressor
+
+AVERAGE = "average post"
+
+
+def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataFrame, Readout]:
+    """The event-study estimates for one outcome.
+
+    The effect `average post` weighs the coefficients at and after the start by the number of
+    treated unit-periods behind each: the mean effect per treated unit and period.
+    """
+    options, where = spec.options, spec.source.conditions
+    panel = yield from observe(options, outcome=outcome, where=where)
+    regressors = _regressors(options, panel)
+    found = yield from regress(
+        options, regressors, leads=(), outcome=outcome, panel=panel, where=where
+    )
+    windows = [regressor.window for regressor in regressors if regressor.window is not None]
+    shares = _post_shares(windows, found.cells)
+    average = regression_effect(spec, found, metric=outcome, term=AVERAGE, weights=shares)
+    each = [regression_effect(spec, found, metric=outcome, term=window.name) for window in windows]
+    return Readout(
+        effects=(average, *each),
+        diagnostics=(
+            pre_trend(options, found.main, alpha=1 - spec.confidence_level),
+            *panel_diagnostics(options, panel, found),
+        ),
+        params={
+            "n_rows": found.main.fit.n,
+            "n_units": found.main.fit.n_units,
+            "reference_period": options.reference,
+        },
+        tables={
+            "cohort_means": cohort_means(found.cells, metric=outcome),
+            "event_study": _event_table(spec, found, windows=windows, outcome=outcome),
+            "covariance": covariance_table(found.main, metric=outcome),
+        },
+    )
+
+
+def _regressors(options: DidOptions, panel: Panel) -> tuple[Regressor, ...]:
+    timing = panel.timing
+    if timing is None:
+        raise DataError("an event study needs first_treated_period or group")
+    times = event_times(panel.periods, panel.starts)
+    if options.reference not in times:
+        raise DataError(
+            "no treated unit is observed in the reference period",
+            given=options.reference, allowed=times,
+        )  # fmt: skip
+    windows = event_windows(
+        times,
+        reference=options.reference,
+        low=options.min_event_time,
+        high=options.max_event_time,
+    )
+    return tuple(Regressor(w.name, timing.term(w, panel.periods), w) for w in windows)
+
+
+def _post_shares(windows: Sequence[EventWindow], cells: Sequence[Cell]) -> dict[str, float]:
+    """Share of each post-treatment window in the treated unit-periods."""
+    post = [window for window in windows if is_post(window)]
+    counts = {window.name: float(_n_rows(window, cells)) for window in post}
+    total = sum(counts.values())
+    return {name: count / total for name, count in counts.items()}
+
+
+def _n_rows(window: EventWindow, cells: Sequence[Cell]) -> int:
+    return sum(
+        cell.n
+        for cell in cells
+        if cell.period is not None
+        and window.path(np.array([cell.period]), cell.first_treated_period)[0] > 0
+    )
+
+
+def _event_table(
+    spec: DidSpec, found: Regressions, *, windows: Sequence[EventWindow], outcome: str
+) -> pd.DataFrame:
+    """The coefficients with their event times, and the reference period at zero.
+
+    Columns: metric, term, estimate, std_error, ci_lower, ci_upper, event_time, n (treated rows).
+    """
+    table = coefficient_table(
+        found.main, metric=outcome, confidence_level=spec.confidence_level
+    ).set_index("term")
+    table = table.loc[[window.name for window in windows]].reset_index()
+    table["event_time"] = [_position(window) for window in windows]
+    table["n"] = [_n_rows(window, found.cells) for window in windows]
+    reference = spec.options.reference
+    zero = EventWindow(f"event_time={reference}", reference, reference)
+    row = {
+        "term": zero.name, "metric": outcome, "estimate": 0.0, "std_error": 0.0, "ci_lower": 0.0,
+        "ci_upper": 0.0, "event_time": reference, "n": _n_rows(zero, found.cells),
+    }  # fmt: skip
+    full = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
+    return full.sort_values("event_time", ignore_index=True)
+
+
+def _position(window: EventWindow) -> int:
+    """Where a window stands on the axis: its bound next to the reference."""
+    bound = window.high if window.low is None else window.low
+    if bound is None:
+        raise ValueError(f"{window.name} is open on both sides")
+    return bound
