@@ -115,6 +115,8 @@ class Spread:
 
     def df(self, gradient: Array) -> float:
         """Welch-Satterthwaite degrees of freedom of `gradient' levels`."""
+        if len(self.dfs) == 1:
+            return self.dfs[0]
         pieces = [float(gradient @ part @ gradient) for part in self.parts]
         largest = max(pieces)
         if not largest > 0:
