@@ -5,7 +5,7 @@ import difflib
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -51,17 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_debug = "--debug" in given
     configure_logging(is_debug=is_debug)
     raise_on_signals()
+    _say_pid()
+    return guarded(lambda: _run(given), is_debug=is_debug)
+
+
+def guarded(work: Callable[[], int], *, is_debug: bool) -> int:
+    """Do the work; a failure becomes one line on standard error and its exit code."""
     try:
-        invocation = parse(given)
-        if invocation is None:
-            return 0
-        return _execute(invocation)
+        return work()
     except Interrupted as stopped:
         return _failed(stopped, code=stopped.exit_code, is_debug=False)
     except CausalError as error:
         return _failed(error, code=error.exit_code, is_debug=is_debug)
     except Exception as error:  # noqa: BLE001 - the outermost frame: one line, the code, the way to the traceback
-        return _failed(_explained(error), code=_explained(error).exit_code, is_debug=is_debug)
+        explained = _explained(error)
+        return _failed(explained, code=explained.exit_code, is_debug=is_debug)
 
 
 def parse(arguments: Sequence[str]) -> Invocation | None:
@@ -194,6 +198,17 @@ def _unknown_option(text: str, parser: _Parser) -> SpecError:
     close = difflib.get_close_matches(text.split("=")[0], flags, n=1)
     hint = f", did you mean {close[0]}?" if close else ""
     return SpecError(f"unknown option{hint}", given=text, allowed=flags)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    invocation = parse(arguments)
+    return 0 if invocation is None else _execute(invocation)
+
+
+def _say_pid() -> None:
+    """Tell the launcher which process to signal."""
+    if pid_file := os.environ.get("CAUSALAKE_DRIVER_PID_FILE"):
+        Path(pid_file).write_text(str(os.getpid()), encoding="utf-8")
 
 
 def _execute(invocation: Invocation) -> int:
