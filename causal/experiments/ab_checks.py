@@ -1,5 +1,6 @@
 """The checks that stand beside the effects of an experiment."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -111,7 +112,7 @@ def _relative_scale(comparison: Comparison, readout: Readout) -> list[Diagnostic
     """Says when the control level is zero, negative or too close to zero for a lift."""
     control = float(readout.levels.value[CONTROL])
     std_error = float(np.sqrt(readout.spread.covariance[CONTROL, CONTROL]))
-    ratio = control / std_error if std_error > 0 else np.inf * np.sign(control)
+    ratio = _in_std_errors(control, std_error)
     if ratio >= SAFE_CONTROL_LEVEL:
         return []
     name = f"relative_scale.{comparison.metric.name}.{comparison.term}"
@@ -122,8 +123,14 @@ def _relative_scale(comparison: Comparison, readout: Readout) -> list[Diagnostic
         detail = f"{level}: the lift of a negative level has the opposite sign of the difference"
     else:
         detail = f"{level}: too close to zero for the interval of the lift to be trusted"
-    statistic = float(ratio) if np.isfinite(ratio) else None
+    statistic = ratio if math.isfinite(ratio) else None
     return [Diagnostic(name=name, statistic=statistic, pvalue=None, passed=None, detail=detail)]
+
+
+def _in_std_errors(level: float, std_error: float) -> float:
+    if std_error > 0:
+        return level / std_error
+    return math.copysign(math.inf, level) if level else 0.0
 
 
 def _variance_reduction(comparison: Comparison, raw: Readout, adjusted: Readout) -> Diagnostic:

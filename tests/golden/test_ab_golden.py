@@ -1,7 +1,6 @@
 """The method `ab` against figures that were published or made by other programs."""
 
 from pathlib import Path
-from typing import Any
 
 import causaldata
 import numpy as np
