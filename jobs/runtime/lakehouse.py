@@ -8,9 +8,11 @@ silently skip an overwrite that returns a table to an earlier content.
 Local paths get a lock per table besides: a local disk offers no mutual exclusion between processes.
 """
 
+import hashlib
 import json
 import random
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,7 +25,6 @@ from pyspark.sql import functions as F
 from causal.core.errors import ConcurrencyError, DataError, SpecError
 from causal.core.spec import Source
 from jobs.runtime.locks import held
-from jobs.runtime.run_table import RUNS
 from jobs.runtime.settings import Settings
 from jobs.runtime.spark_errors import SPARK_EXCEPTIONS, is_conflict, translate, translated
 from transforms.schema import Field, Table
@@ -230,7 +231,7 @@ class Lakehouse:
         """
         if source.table is not None:
             return self._read_table(source.table, source.version)
-        path = _found(str(source.path), beside)
+        path = found_path(str(source.path), beside=beside)
         form = source.format if source.format is not None else _guessed_format(path)
         with translated(path):
             if form == "delta":
@@ -240,6 +241,26 @@ class Lakehouse:
                 reader = self._session.read.option("header", True).option("inferSchema", True)
                 return reader.option("nullValue", source.null_value).csv(path), None
             return self._session.read.parquet(path), None
+
+    def source_identity(
+        self, source: Source, version: int | None, *, beside: Path | None = None
+    ) -> str:
+        """Names the content that `read_source` opened, so that what was made of it can be told stale.
+
+        A table of the suite goes by the run that wrote it, other Delta by its version, local files by
+        name, size and time of change; what has neither gets a name that never comes again.
+        """
+        if source.table is not None:
+            short = source.table.rpartition(".")[2]
+            if version is not None and _is_declared(short, self._declared):
+                state = self._written(short)
+                if state.version == version:
+                    return state.identity
+            return str(uuid.uuid4()) if version is None else f"version {version}"
+        path = found_path(str(source.path), beside=beside)
+        if version is not None:
+            return f"{path} version {version}"
+        return _listing(Path(path)) if Path(path).exists() else str(uuid.uuid4())
 
     def optimize(self, name: str) -> Mapping[str, int]:
         """Merge small files (and cluster, where declared); files removed and added."""
@@ -368,8 +389,6 @@ def declaration(name: str) -> Table:
     Raises:
         SpecError: No table has this name.
     """
-    if name == RUNS.name:
-        return RUNS
     from transforms import tables
 
     return tables.table(name)
@@ -447,8 +466,12 @@ def _is_declared(name: str, declared: Callable[[str], Table]) -> bool:
     return True
 
 
-def _found(path: str, beside: Path | None) -> str:
-    """The path as Spark should see it.
+def found_path(path: str, *, beside: Path | None) -> str:
+    """A path as Spark should see it.
+
+    Args:
+        path: A URI, or a path relative to the working directory or to `beside`.
+        beside: Folder that is tried second.
 
     Raises:
         SpecError: There is no such file or folder.
@@ -460,6 +483,13 @@ def _found(path: str, beside: Path | None) -> str:
         if candidate.exists():
             return str(candidate.resolve())
     raise SpecError("there is nothing to read at this path", given=path, key="source.path")
+
+
+def _listing(path: Path) -> str:
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    text = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns};" for name, stat in stats)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _guessed_format(path: str) -> str:

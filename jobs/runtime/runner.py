@@ -16,8 +16,8 @@ from jobs.runtime.catalogue import code_version
 from jobs.runtime.context import Context
 from jobs.runtime.contract import CommandJob, TableJob
 from jobs.runtime.locks import held
-from jobs.runtime.run_table import RUNS
 from jobs.runtime.spark_errors import translated
+from transforms.result_tables import RUNS
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,104 @@
+"""Aggregate what each analysis asks of its table into stored frames.
+
+Runs the plan of each spec on its table and keeps every answer: `gram`, `panel_gram`, `meat` and
+`key_check` hold them under the analysis' name and the identity of the content that was aggregated.
+`analyze` reads them back and touches the rows only for what they do not answer.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from causal.core import plan, registry
+from causal.core.errors import CausalError
+from causal.core.frames import describe
+from jobs.runtime import analyses
+from jobs.runtime.analyses import Analysis, Bound, Recorder
+from jobs.runtime.context import Context
+from jobs.runtime.contract import CommandJob, JobConfig
+from transforms.result_tables import FRAME_TABLES
+from transforms.stored_frames import rows_of, table_of
+
+
+class GramConfig(JobConfig):
+    """Options of the job.
+
+    Attributes:
+        specs: The analyses; those of `conf/analyses` if left out.
+    """
+
+    specs: tuple[Path, ...] = Field(
+        default=(), description="analysis specs (default: all of conf/analyses)"
+    )
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The spec files."""
+        return self.specs or analyses.default_specs()
+
+
+def check(config: GramConfig) -> None:
+    """Validate the specs without Spark."""
+    analyses.load_all(config.paths)
+
+
+def run(context: Context, config: GramConfig) -> int:
+    """Aggregate for every spec whose stored frames are not current; the exit code."""
+    bound = [analyses.bind(context, item) for item in analyses.load_all(config.paths)]
+    part = _part([item.analysis for item in bound])
+    key = hashlib.sha256("".join(item.run_key for item in bound).encode()).hexdigest()
+    stale = [table.name for table in FRAME_TABLES if not _is_current(context, table.name, part, key)]
+    if not stale:
+        context.progress.line(f"gram: already current ({len(bound)} analyses)")
+        return 0
+    rows: dict[str, list[Mapping[str, Any]]] = {table.name: [] for table in FRAME_TABLES}
+    for item in bound:
+        for table, row in _answers(context, item):
+            rows[table].append(row)
+    for table in FRAME_TABLES:
+        frame = context.session.createDataFrame(
+            [tuple(row[name] for name in table.columns) for row in rows[table.name]], table.schema
+        )
+        with context.progress.step(f"{table.name}: {len(rows[table.name]):,} rows"):
+            context.lakehouse.write(frame, table.name, run_key=key, replace_where=part)
+    return 0
+
+
+def _answers(context: Context, bound: Bound) -> list[tuple[str, Mapping[str, Any]]]:
+    spec = bound.analysis.spec
+    recorder = Recorder(bound.engine)
+    with context.progress.step(f"gram of {spec.name}"):
+        try:
+            plan.run(
+                registry.method(spec.method).estimate(spec),
+                recorder,
+                on_request=lambda number, asked: context.progress.line(
+                    f"pass {number}: {describe(asked)}"
+                ),
+            )
+        except CausalError as error:
+            raise bound.analysis.located(error) from error
+    return [
+        (table_of(request).name, row)
+        for request, frame in recorder.answers
+        for row in rows_of(
+            request, frame, analysis=spec.name, source=bound.source, source_identity=bound.identity
+        )
+    ]
+
+
+def _part(chosen: Sequence[Analysis]) -> str:
+    # Names of analyses match NAME_PATTERN, so they hold no quote.
+    names = ", ".join(f"'{analysis.spec.name}'" for analysis in chosen)
+    return f"analysis IN ({names})"
+
+
+def _is_current(context: Context, table: str, part: str, key: str) -> bool:
+    state = context.lakehouse.state(table, part=part)
+    return state is not None and state.run_key == key
+
+
+JOB = CommandJob(name="gram", config=GramConfig, run=run, check=check)

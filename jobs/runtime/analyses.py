@@ -1,0 +1,203 @@
+"""Analysis specs: found, validated, and bound to the rows and stored frames they read."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from pyspark.sql import functions as F
+
+from causal.core import registry
+from causal.core.errors import CausalError, SpecError
+from causal.core.frames import Engine, FrameRequest
+from causal.core.spec import Spec, validate
+from causal.core.stored_gram import Stored, StoredGramEngine
+from jobs.runtime import places
+from jobs.runtime.catalogue import code_version
+from jobs.runtime.context import Context
+from jobs.runtime.lakehouse import found_path
+from jobs.runtime.yaml_file import YamlFile, read_yaml
+from transforms.bounded import collect_bounded
+from transforms.gram import Limits, SparkEngine
+from transforms.result_tables import FRAME_TABLES
+from transforms.stored_frames import answers_of
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A validated spec and the file it stands in."""
+
+    spec: Spec
+    file: YamlFile
+
+    def located(self, error: CausalError) -> CausalError:
+        """The error pointing at the file, and at the key that holds the value complained of."""
+        key = error.key if error.key is not None else self._key_of(error.given)
+        return self.file.located(error.located(key=key))
+
+    def _key_of(self, value: object) -> str | None:
+        name = str(value).split(" (")[0]
+        return next((key for key, held in _leaves("", self.file.data) if str(held) == name), None)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """An analysis and the engine that answers it.
+
+    Attributes:
+        analysis: The analysis.
+        engine: Stored frames first, then Spark.
+        source: Name of what is read.
+        identity: Names the content that is read.
+        version: Delta version that is read, where there is one.
+    """
+
+    analysis: Analysis
+    engine: Engine
+    source: str
+    identity: str
+    version: int | None
+
+    @property
+    def run_key(self) -> str:
+        """SHA-256 over the spec, the content read and the code."""
+        parts = {
+            "spec": self.analysis.spec.model_dump(mode="json"),
+            "identity": self.identity,
+            "code": code_version(),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def default_specs() -> tuple[Path, ...]:
+    """The specs of `conf/analyses`, by name."""
+    return tuple(sorted(places.conf("analyses").glob("*.yaml")))
+
+
+def load(path: Path | str) -> Analysis:
+    """Read and validate a spec; nothing is read but the file (and whether its source file exists).
+
+    Raises:
+        SpecError: The file cannot be read or a key does not fit; names file, line and key.
+    """
+    file = read_yaml(path)
+    name = file.data.get("method")
+    try:
+        if not isinstance(name, str):
+            raise SpecError("this key is required", allowed=registry.names(), key="method")
+        spec = validate(registry.method(name).SPEC, file.data)
+        if spec.source.path is not None:
+            found_path(spec.source.path, beside=file.path.parent)
+    except SpecError as error:
+        raise file.located(error) from error
+    return Analysis(spec, file)
+
+
+def load_all(paths: Sequence[Path]) -> tuple[Analysis, ...]:
+    """Read and validate several specs.
+
+    Raises:
+        SpecError: One does not fit, or two have the same name.
+    """
+    analyses = tuple(load(path) for path in paths)
+    seen: dict[str, Path] = {}
+    for analysis in analyses:
+        name = analysis.spec.name
+        if name in seen:
+            raise SpecError(
+                f"two analyses have this name, also {seen[name]}", given=name,
+                file=analysis.file.path, key="name",
+            )  # fmt: skip
+        seen[name] = analysis.file.path
+    return analyses
+
+
+def bind(context: Context, analysis: Analysis, *, stored: Iterable[Stored] = ()) -> Bound:
+    """Open the source of an analysis.
+
+    Args:
+        context: The run.
+        analysis: The analysis.
+        stored: Stored answers for this analysis and this content.
+
+    Raises:
+        SpecError: There is nothing to read.
+    """
+    source = analysis.spec.source
+    lakehouse = context.lakehouse
+    try:
+        df, version = lakehouse.read_source(source, beside=analysis.file.path.parent)
+        identity = lakehouse.source_identity(source, version, beside=analysis.file.path.parent)
+    except CausalError as error:
+        raise analysis.located(error) from error
+    limits = context.settings.limits
+    spark = SparkEngine(
+        df, limits=Limits(max_rows=limits.frame_rows, max_bytes=limits.frame_bytes)
+    )
+    engine = StoredGramEngine(stored, otherwise=spark)
+    return Bound(analysis, engine, str(source.table or source.path), identity, version)
+
+
+class StoredFrames:
+    """The frame tables of the lakehouse, read once.
+
+    Args:
+        context: The run.
+        names: The analyses whose answers are wanted.
+    """
+
+    def __init__(self, context: Context, names: Sequence[str]) -> None:
+        limits = context.settings.limits
+        self._tables = [
+            collect_bounded(
+                context.lakehouse.read(table.name).where(F.col("analysis").isin(list(names))),
+                max_rows=limits.frame_rows,
+                what=f"stored answers in {table.name}",
+                keys=("analysis",),
+            )
+            for table in FRAME_TABLES
+            if context.lakehouse.exists(table.name)
+        ]
+
+    def of(self, analysis: str, identity: str) -> list[Stored]:
+        """The answers for one analysis on this very content."""
+        return answers_of(
+            frame[(frame["analysis"] == analysis) & (frame["source_identity"] == identity)]
+            for frame in self._tables
+        )
+
+
+class Recorder:
+    """An engine that remembers what it answered.
+
+    Args:
+        engine: The engine that answers.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.answers: list[Stored] = []
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column names and kinds."""
+        return dict(self._engine.columns)
+
+    def __call__(self, request: FrameRequest) -> pd.DataFrame:
+        """Answer and remember."""
+        frame = self._engine(request)
+        self.answers.append((request, frame))
+        return frame
+
+
+def _leaves(prefix: str, value: object) -> Iterable[tuple[str, object]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(f"{prefix}{name}.", inner)
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _leaves(f"{prefix}{index}.", inner)
+    else:
+        yield prefix.removesuffix("."), value
