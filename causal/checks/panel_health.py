@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from causal.core.result import Diagnostic
 
 FEW_CLUSTERS = 30
+_MAX_SHOWN = 8
 
 
 def note(name: str, count: float | None, detail: str) -> Diagnostic:
@@ -39,7 +40,8 @@ def cluster_count(n_clusters: int) -> Diagnostic:
 
 def dropped_columns(names: Sequence[str]) -> Diagnostic:
     """Controls that the other columns explain."""
-    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    more = len(names) - _MAX_SHOWN
+    shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
     return note("dropped_columns", len(names), f"redundant controls left out: {shown}")
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from causal.core.frames import FrameRequest
 from causal.core.registry import Plan
 from causal.core.result import Result
-from causal.quasi import event_study, two_by_two, twfe
+from causal.quasi import event_study, twfe, two_by_two
 from causal.quasi.did_figures import cohort_path_figure, event_study_figure, two_by_two_figure
 from causal.quasi.did_options import DidSpec
 from causal.quasi.readout import Readout, joined

@@ -87,8 +87,8 @@ def two_by_two_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure:
             [0, 1], rows["mean"], yerr=rows["std_error"], fmt="-o", color=colour, capsize=3,
             label=group, linewidth=1.6,
         )  # fmt: skip
-    start = table.loc[("treated", "before"), "mean"]
-    end = table.loc[("treated", "after"), "mean"]
+    means = table["mean"].astype(float).to_dict()
+    start, end = means["treated", "before"], means["treated", "after"]
     axes.plot(
         [0, 1], [start, end - estimate.estimate], "--o", color=ORANGE, markerfacecolor="white",
         label="treated, had it changed like control",
@@ -127,7 +127,8 @@ def _mark_bins(axes: Axes, table: pd.DataFrame) -> None:
     for term, time in zip(table["term"], table["event_time"], strict=True):
         if "<=" in term or ">=" in term:
             axes.annotate(
-                "and before" if "<=" in term else "and later", xy=(time, 0.0), xycoords=("data", "axes fraction"),
+                "and before" if "<=" in term else "and later",
+                xy=(time, 0.0), xycoords=("data", "axes fraction"),
                 xytext=(0, 3), textcoords="offset points", ha="center", fontsize=7, color=GREY,
             )  # fmt: skip
 

@@ -121,7 +121,8 @@ class DidOptions(Part):
     @model_validator(mode="after")
     def _options_of_the_estimator(self) -> "DidOptions":
         for name, estimators in _ONLY_FOR.items():
-            is_given = getattr(self, name) not in (None, False, [])
+            value = getattr(self, name)
+            is_given = not (value is None or value is False or value == [])
             if is_given and self.estimator not in estimators:
                 raise ValueError(
                     f"{name} goes with {' or '.join(estimators)}, not {self.estimator}"

@@ -89,6 +89,8 @@ def _post_shares(windows: Sequence[EventWindow], cells: Sequence[Cell]) -> dict[
     post = [window for window in windows if is_post(window)]
     counts = {window.name: float(_n_rows(window, cells)) for window in post}
     total = sum(counts.values())
+    if total == 0:
+        raise DataError("no treated unit is observed at or after its start")
     return {name: count / total for name, count in counts.items()}
 
 

@@ -167,7 +167,7 @@ def observe_cells(
                 sum_weights=gram.sum_weights,
                 mean=float(gram.mean[0]),
                 sum_squares=float(gram.cross[0, 0]),
-            )  # fmt: skip
+            )
         )
     n_rows = sum(gram.n + gram.n_missing for gram in answer.values())
     return tuple(cells), n_rows - sum(cell.n for cell in cells)
