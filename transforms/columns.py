@@ -103,7 +103,7 @@ SUBSCRIBER_WORLD = World(
     outcomes=(
         Outcome(name="minutes", meaning="Minutes watched"),
         Outcome(name="sessions", meaning="Sessions started"),
-        Outcome(name="revenue", meaning="Revenue, in money", decimals=2),
+        Outcome(name="revenue", meaning="Revenue in money", decimals=2),
     ),
     activity="minutes",
     has_uptakes=True,
@@ -119,9 +119,9 @@ DRIVER_WORLD = World(
     outcomes=(
         Outcome(name="hours", meaning="Hours worked", decimals=2),
         Outcome(name="trips", meaning="Trips completed"),
-        Outcome(name="earnings", meaning="Earnings of the driver, in money", decimals=2),
+        Outcome(name="earnings", meaning="Earnings of the driver in money", decimals=2),
         Outcome(
-            name="payouts", meaning="Incentives paid within the earnings, in money", decimals=2
+            name="payouts", meaning="Incentives paid within the earnings in money", decimals=2
         ),
     ),
     activity="hours",
