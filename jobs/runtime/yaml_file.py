@@ -15,6 +15,7 @@ from causal.core.errors import CausalError, SpecError
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000
+_KEY_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:int"})
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,9 @@ def _entries(node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, int, yam
     for key, value in node.value:
         line = key.start_mark.line + 1
         place = f"{path}:{line}"
-        if not isinstance(key, yaml.ScalarNode) or key.tag != "tag:yaml.org,2002:str":
+        if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
             given = key.value if isinstance(key, yaml.ScalarNode) else None
-            raise SpecError("a key must be text (quote it)", given=given, file=place)
+            raise SpecError("a key must be text or a whole number (quote it)", given=given, file=place)
         if key.value in seen:
             raise SpecError(f"the key stands twice (also in line {seen[key.value]})", file=place, key=key.value)
         seen[key.value] = line
