@@ -92,6 +92,9 @@ def submit_environment(invocation: Invocation, command: Sequence[str]) -> dict[s
     environment["SPARK_HOME"] = str(Path(command[0]).resolve().parents[1])
     environment["CAUSALAKE_ROOT"] = str(places.root())
     environment.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    if not invocation.is_debug:
+        quiet = f"-Dlog4j2.configurationFile={places.conf('spark', 'log4j2.properties').as_uri()}"
+        environment["SPARK_SUBMIT_OPTS"] = f"{environment.get('SPARK_SUBMIT_OPTS', '')} {quiet}".strip()
     if invocation.settings.env == "local":
         environment.setdefault("PYSPARK_PYTHON", sys.executable)
         environment.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
