@@ -328,7 +328,8 @@ def test_twfe_equals_pyfixest(missing: float, cluster: str) -> None:
         frame, estimator="twfe", first_treated_period="first", cluster=cluster, small_sample="none"
     )
     fit = pf.feols(
-        "y ~ d | id + t", frame, vcov={"CRV1": cluster}, fixef_tol=1e-12,
+        "y ~ d | id + t", frame, vcov={"CRV1": cluster},
+        demeaner=pf.MapDemeaner(fixef_tol=1e-12),
         ssc=pf.ssc(k_adj=False, G_adj=False),
     )  # fmt: skip
     assert result.effects[0].estimate == pytest.approx(fit.coef()["d"], rel=1e-8)
