@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from causal.core.errors import DataError
+from causal.core.errors import DataError, InferenceError
 from causal.core.frames import Level
 from causal.core.gram import Array
 from causal.core.inference import wald
@@ -69,7 +69,16 @@ def check_clustered(
     """
     total = sum(counts.values())
     excess = np.array([n - share * total for n, share in zip(counts.values(), shares, strict=True)])
-    statistic, pvalue = wald(excess[1:], covariance)
+    try:
+        statistic, pvalue = wald(excess[1:], covariance)
+    except InferenceError:
+        return Diagnostic(
+            name=NAME,
+            statistic=None,
+            pvalue=None,
+            passed=None,
+            detail="clusters are too few, or hold fixed shares of the variants: nothing to test",
+        )
     detail = _detail(counts, pvalue, shares, alpha=alpha, is_assumed=is_assumed)
     return Diagnostic(
         name=NAME, statistic=statistic, pvalue=pvalue, passed=pvalue >= alpha, detail=detail
@@ -81,18 +90,21 @@ def planned_shares(
 ) -> tuple[float, ...]:
     """Planned shares of the arms that are compared, summing to one; equal when none are given.
 
+    Variants are matched by their text, so that a spec that went through JSON means the same.
+
     Raises:
         DataError: An arm of the data has no planned share.
     """
     if expected is None:
         return (1.0 / len(levels),) * len(levels)
-    unplanned = [level for level in levels if level not in expected]
+    by_text = {str(level): share for level, share in expected.items()}
+    unplanned = [level for level in levels if str(level) not in by_text]
     if unplanned:
         raise DataError(
-            "these variants have no expected share", given=unplanned, allowed=list(expected)
+            "these variants have no expected share", given=unplanned, allowed=list(by_text)
         )
-    total = sum(expected[level] for level in levels)
-    return tuple(expected[level] / total for level in levels)
+    shares = [by_text[str(level)] for level in levels]
+    return tuple(share / sum(shares) for share in shares)
 
 
 def _detail(

@@ -117,7 +117,8 @@ class AbOptions(Part):
         if bad:
             raise ValueError(f"the expected share of {bad[0]} must be positive")
         arms = (self.control, *(self.treatments or ()))
-        without = [level for level in arms if level not in self.expected_shares]
+        named = {str(level) for level in self.expected_shares}
+        without = [level for level in arms if str(level) not in named]
         if without:
             raise ValueError(f"variant {without[0]} has no expected share")
         return self

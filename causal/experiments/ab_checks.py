@@ -96,16 +96,22 @@ def comparison_checks(
     if adjusted is not None:
         found += [_variance_reduction(comparison, raw, adjusted), _balance(comparison)]
     if comparison.metric.role == "guardrail":
-        found += _guardrail(comparison.metric, adjusted or raw)
+        found.append(_guardrail(comparison, adjusted or raw))
     return found
 
 
-def _guardrail(metric: Metric, readout: Readout) -> list[Diagnostic]:
-    return [
-        guardrail.check(effect, direction=metric.direction, margin=metric.margin)
-        for effect in readout.effects
-        if effect.scale == metric.margin_scale
-    ]
+def _guardrail(comparison: Comparison, readout: Readout) -> Diagnostic:
+    metric = comparison.metric
+    for effect in readout.effects:
+        if effect.scale == metric.margin_scale:
+            return guardrail.check(effect, direction=metric.direction, margin=metric.margin)
+    return Diagnostic(
+        name=f"guardrail.{metric.name}.{comparison.term}",
+        statistic=None,
+        pvalue=None,
+        passed=None,
+        detail=f"{metric.name}: a relative margin cannot be judged at a control level of zero",
+    )
 
 
 def _relative_scale(comparison: Comparison, readout: Readout) -> list[Diagnostic]:
@@ -139,13 +145,14 @@ def _variance_reduction(comparison: Comparison, raw: Readout, adjusted: Readout)
     is_significant = after.ci_lower > 0 or after.ci_upper < 0
     agree = np.sign(before.estimate) == np.sign(after.estimate)
     signs = "the same sign" if agree else "opposite signs"
+    gain = f"remove {share:.1%} of" if share >= 0 else f"add {-share:.1%} to"
     return Diagnostic(
         name=f"variance_reduction.{comparison.metric.name}.{comparison.term}",
         statistic=share,
         pvalue=None,
         passed=bool(agree or not is_significant),
         detail=(
-            f"the covariates remove {share:.1%} of the variance of {comparison.metric.name}; "
+            f"the covariates {gain} the variance of {comparison.metric.name}; "
             f"adjusted {after.estimate:+.4g} and raw {before.estimate:+.4g} have {signs}"
         ),
     )

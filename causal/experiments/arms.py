@@ -216,7 +216,7 @@ def _levels(design: Design, found: Mapping[Level, Gram]) -> tuple[tuple[Level, .
         raise DataError(
             f"{design.variant} has no such variant", given=absent, allowed=sorted(found, key=str)
         )
-    others = sorted((level for level in found if level != design.control), key=str)
+    others = sorted((level for level in found if level != design.control), key=_order)
     treatments = design.treatments or tuple(others)
     if not treatments:
         raise DataError(
@@ -224,6 +224,12 @@ def _levels(design: Design, found: Mapping[Level, Gram]) -> tuple[tuple[Level, .
         )
     left_out = [found[level] for level in others if level not in treatments]
     return (design.control, *treatments), sum(gram.n + gram.n_missing for gram in left_out)
+
+
+def _order(level: Level) -> tuple[bool, float, str]:
+    """Numbers by value, text by text."""
+    is_text = isinstance(level, str)
+    return is_text, 0.0 if is_text else float(level), str(level)
 
 
 def _check_sizes(metric: Metric, moments: Mapping[Level, Gram]) -> None:

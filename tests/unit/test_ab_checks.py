@@ -43,9 +43,17 @@ def test_clustered_sample_ratio_of_single_units_is_pearsons_test_at_the_plan() -
     assert found.pvalue == pytest.approx(reference.pvalue, rel=1e-9)
 
 
+def test_sample_ratio_of_clusters_that_hold_every_arm_alike_has_nothing_to_test() -> None:
+    found = srm.check_clustered(
+        {"a": 10, "b": 10}, np.zeros((1, 1)), shares=(0.5, 0.5), alpha=0.0005
+    )
+    assert (found.passed, found.pvalue) == (None, None)
+
+
 def test_planned_shares_are_those_of_the_compared_arms() -> None:
     assert srm.planned_shares(("a", "b"), None) == (0.5, 0.5)
     assert srm.planned_shares(("a", "b"), {"a": 1, "b": 3, "c": 4}) == (0.25, 0.75)
+    assert srm.planned_shares((0, 1), {"0": 1, "1": 3}) == (0.25, 0.75)
     with pytest.raises(DataError, match="no expected share"):
         srm.planned_shares(("a", "d"), {"a": 1.0})
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from causal.core.errors import CausalError, DataError
 from causal.core.frames import FrameRequest, GramRequest, KeyRequest, MeatRequest
@@ -127,6 +128,27 @@ def test_clustered_metrics_share_passes_up_to_the_limit(users: pd.DataFrame) -> 
         assert one.df == 209
 
 
+def test_paired_clusters_give_the_paired_t_test(users: pd.DataFrame) -> None:
+    """Every cluster holds one unit of each arm: the clustered error is the paired one."""
+    pairs = users.head(200).assign(
+        home=np.arange(200) // 2, variant=np.tile(["control", "full"], 100)
+    )
+    result = analyse(pairs, REVENUE, cluster="home")
+    wide = pairs.pivot(index="home", columns="variant", values="revenue")
+    reference = stats.ttest_rel(wide["full"], wide["control"])
+    # The factor (N - 1) / (N - k) is 199 / 198 for 200 units in two arms.
+    statistic = result.effects[0].statistic * np.sqrt(199 / 198)
+    assert statistic == pytest.approx(reference.statistic, rel=1e-9)
+    assert result.effects[0].df == reference.df
+    assert diagnostic(result, "sample_ratio").passed is None
+
+
+def test_numbered_arms_come_in_order(users: pd.DataFrame) -> None:
+    numbered = users.assign(variant=users["user"] % 3 * 5)
+    result = analyse(numbered, PAID, control=0)
+    assert [e.term for e in result.effects[::2]] == ["5 - 0", "10 - 0"]
+
+
 def test_input_is_unchanged_and_row_order_and_index_do_not_matter(users: pd.DataFrame) -> None:
     before = users.copy(deep=True)
     first = analyse(users, REVENUE | {"covariates": ["pre_revenue"]}, RATE, cluster="home")
@@ -176,6 +198,9 @@ def test_a_zero_control_level_has_no_lift_and_says_so(users: pd.DataFrame) -> No
     note = diagnostic(result, "relative_scale.paid.full - control")
     assert note.passed is None
     assert "not reported" in note.detail
+    guarded = PAID | {"role": "guardrail", "margin": 0.1, "margin_scale": "relative"}
+    result = analyse(never, guarded, treatments=["full"])
+    assert diagnostic(result, "guardrail.paid.full - control").passed is None
 
 
 @pytest.mark.parametrize(("level", "said"), [(0.2, "too close to zero"), (-50.0, "opposite sign")])
