@@ -104,7 +104,6 @@ EFFECTS = Table(
         Field(name="run_key", type="STRING", comment="Run that estimated it"),
         Field(name="analysis", type="STRING", comment="Name of the analysis"),
         Field(name="method", type="STRING", comment="Method of the analysis, such as ab or did"),
-        Field(name="as_of", type="TIMESTAMP", comment="Logical time of the run"),
         Field(name="estimator", type="STRING", comment="How it was estimated: welch, cuped, twfe"),
         Field(name="estimand", type="STRING", comment="ate, att, cate, itt, late or coefficient"),
         Field(name="metric", type="STRING", comment="Outcome measured"),

@@ -114,13 +114,15 @@ def load_all(paths: Sequence[Path]) -> tuple[Analysis, ...]:
     return analyses
 
 
-def bind(context: Context, analysis: Analysis, *, stored: Iterable[Stored] = ()) -> Bound:
+def bind(
+    context: Context, analysis: Analysis, *, stored: "StoredFrames | None" = None
+) -> Bound:
     """Open the source of an analysis.
 
     Args:
         context: The run.
         analysis: The analysis.
-        stored: Stored answers for this analysis and this content.
+        stored: Stored answers; without them everything is asked of Spark.
 
     Raises:
         SpecError: There is nothing to read.
@@ -136,7 +138,8 @@ def bind(context: Context, analysis: Analysis, *, stored: Iterable[Stored] = ())
     spark = SparkEngine(
         df, limits=Limits(max_rows=limits.frame_rows, max_bytes=limits.frame_bytes)
     )
-    engine = StoredGramEngine(stored, otherwise=spark)
+    answers = stored.of(analysis.spec.name, identity) if stored is not None else []
+    engine = StoredGramEngine(answers, otherwise=spark)
     return Bound(analysis, engine, str(source.table or source.path), identity, version)
 
 

@@ -1,0 +1,19 @@
+"""Which failed checks stop a decision, and which only ask for attention.
+
+A sample-ratio mismatch means that the arms are not what was randomised, so no difference between
+them can be read (Fabijan et al. 2019, "Diagnosing sample ratio mismatch"); a guardrail that may have
+got worse than its margin says by definition that the change must not ship. Other failed checks are
+shown beside the estimate.
+"""
+
+from causal.checks import srm
+from causal.core.result import Diagnostic, Result
+
+_STOPPING = (srm.NAME, "guardrail")
+
+
+def stops(result: Result) -> tuple[Diagnostic, ...]:
+    """The failed checks that stop a decision."""
+    return tuple(
+        item for item in result.failed_checks if item.name.split(".")[0].split(":")[0] in _STOPPING
+    )

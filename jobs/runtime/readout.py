@@ -1,0 +1,214 @@
+"""What a finished analysis leaves behind: files, rows of the result tables, an MLflow run, lines to read."""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from causal.checks import health
+from causal.core import registry
+from causal.core.result import Diagnostic, Effect, Result
+from causal.core.spec import Spec
+from jobs.runtime.analyses import Bound
+from jobs.runtime.catalogue import code_version
+from jobs.runtime.tracking import Run
+
+_DPI = 130
+_PACKAGES = ("pyspark", "delta-spark", "pandas", "numpy", "scipy", "statsmodels", "mlflow")
+
+
+@dataclass(frozen=True)
+class Readout:
+    """An analysis with its result.
+
+    Attributes:
+        bound: The analysis and what it read.
+        result: What it found.
+    """
+
+    bound: Bound
+    result: Result
+
+    @property
+    def spec(self) -> Spec:
+        """The spec."""
+        return self.bound.analysis.spec
+
+    @property
+    def run_key(self) -> str:
+        """Names the run."""
+        return self.bound.run_key
+
+    @property
+    def stops(self) -> tuple[Diagnostic, ...]:
+        """The failed checks that stop a decision."""
+        return health.stops(self.result)
+
+    @property
+    def figures(self) -> Mapping[str, Figure]:
+        """The figures by file name without ending."""
+        return registry.method(self.spec.method).figures(self.spec, self.result)
+
+
+def effect_rows(readout: Readout) -> list[dict[str, Any]]:
+    """Rows of the table `effects`."""
+    head = {
+        "run_key": readout.run_key,
+        "analysis": readout.spec.name,
+        "method": readout.spec.method,
+    }
+    return [head | dataclasses.asdict(effect) for effect in readout.result.effects]
+
+
+def diagnostic_rows(readout: Readout) -> list[dict[str, Any]]:
+    """Rows of the table `diagnostics`."""
+    head = {"run_key": readout.run_key, "analysis": readout.spec.name}
+    return [
+        head | {"position": position} | dataclasses.asdict(item)
+        for position, item in enumerate(readout.result.diagnostics)
+    ]
+
+
+def note(readout: Readout) -> str:
+    """The result in plain words, as Markdown."""
+    spec, result = readout.spec, readout.result
+    verdict = (
+        "**Do not decide on this result:** " + "; ".join(item.detail for item in readout.stops)
+        if readout.stops
+        else "No check stops a decision."
+    )
+    return "\n".join(
+        [
+            f"### {spec.description or spec.name}",
+            "",
+            *[f"- {line(effect)}" for effect in headline(result.effects)],
+            "",
+            verdict,
+            "",
+            *_checks(result),
+            f"Method `{spec.method}` on `{readout.bound.source}`"
+            + ("" if readout.bound.version is None else f", version {readout.bound.version}")
+            + f"; run key `{readout.run_key[:12]}`.",
+        ]
+    )
+
+
+def headline(effects: Sequence[Effect]) -> list[Effect]:
+    """One effect per metric, comparison and scale: the first, which the method puts most trust in."""
+    chosen: dict[tuple[str, str, str], Effect] = {}
+    for effect in effects:
+        chosen.setdefault((effect.metric, effect.term, effect.scale), effect)
+    return list(chosen.values())
+
+
+def line(effect: Effect) -> str:
+    """An effect in a sentence."""
+    unit = "%" if effect.scale == "relative" else ""
+    scale = 100.0 if effect.scale == "relative" else 1.0
+    low, high = effect.ci_lower * scale, effect.ci_upper * scale
+    verdict = "no clear change" if low <= 0 <= high else "up" if low > 0 else "down"
+    return (
+        f"**{effect.metric}**, {effect.term} ({effect.estimator}): "
+        f"{effect.estimate * scale:+.4g}{unit} "
+        f"[{low:+.4g}, {high:+.4g}]{unit}, p = {effect.pvalue:.3g}: {verdict}"
+    )
+
+
+def write_files(readout: Readout, folder: Path) -> None:
+    """Leave effects, diagnostics, the spec, a summary and the figures in a folder.
+
+    Files are made beside the folder and moved in whole, so that no half-written file is ever seen.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=".causalake-", dir=folder))
+    try:
+        texts = {
+            "effects.json": readout.result.effects_json(),
+            "diagnostics.json": readout.result.diagnostics_json(),
+            "spec.json": json.dumps(readout.spec.model_dump(mode="json"), indent=2),
+            "summary.md": note(readout),
+        }
+        for name, text in texts.items():
+            (fresh / name).write_text(text + "\n", encoding="utf-8")
+        for name, figure in readout.figures.items():
+            figure.savefig(fresh / f"{name}.png", dpi=_DPI, bbox_inches="tight")
+        for file in sorted(fresh.iterdir()):
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(fresh)
+
+
+def tags(readout: Readout) -> dict[str, str]:
+    """Tags of the MLflow run."""
+    stopped = ", ".join(item.name for item in readout.stops)
+    return {
+        "causalake.analysis": readout.spec.name,
+        "causalake.method": readout.spec.method,
+        "causalake.health": f"stop: {stopped}" if stopped else "ok",
+    }
+
+
+def log(readout: Readout, run: Run) -> None:
+    """Everything a reviewer needs, into an open MLflow run."""
+    spec, result = readout.spec, readout.result
+    run.note(note(readout))
+    run.log_params(
+        dict(flattened(spec.model_dump(mode="json", exclude_none=True)))
+        | {
+            "run_key": readout.run_key,
+            "source_version": readout.bound.version,
+            "source_identity": readout.bound.identity,
+            "code_version": code_version()[:16],
+            **{f"version.{name}": version(name) for name in _PACKAGES},
+        }
+    )
+    run.log_metrics(dict(_metrics(result)))
+    run.log_table("effects", result.to_frame())
+    run.log_table("diagnostics", result.diagnostics_frame().astype(object))
+    for name, table in result.tables.items():
+        run.log_table(f"tables/{name}", table)
+    for name, figure in readout.figures.items():
+        run.log_figure(f"figures/{name}", figure)
+    run.log_dict("spec.yaml", spec.model_dump(mode="json"))
+    run.log_text("summary.md", note(readout))
+    run.log_dict("params.json", {name: value for name, value in result.params.items()})
+
+
+def flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted paths of a nested mapping and their values; lists by position."""
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and any(isinstance(part, Mapping) for part in value):
+            yield from flattened({str(i): part for i, part in enumerate(value)}, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _metrics(result: Result) -> Iterator[tuple[str, float]]:
+    for effect in result.effects:
+        name = f"{effect.metric}/{effect.term}/{effect.estimator}/{effect.scale}"
+        yield f"{name}/estimate", effect.estimate
+        yield f"{name}/std_error", effect.std_error
+        yield f"{name}/ci_lower", effect.ci_lower
+        yield f"{name}/ci_upper", effect.ci_upper
+        yield f"{name}/pvalue", effect.pvalue
+    for check in result.diagnostics:
+        for part, value in (("statistic", check.statistic), ("pvalue", check.pvalue)):
+            if value is not None and math.isfinite(value):
+                yield f"check/{check.name}/{part}", value
+
+
+def _checks(result: Result) -> list[str]:
+    failed = [f"- failed: {item.name}: {item.detail}" for item in result.failed_checks]
+    n_passed = sum(item.passed is True for item in result.diagnostics)
+    return [*failed, *([""] if failed else []), f"{n_passed} checks passed.", ""]
