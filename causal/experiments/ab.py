@@ -147,6 +147,36 @@ def estimate(spec: AbSpec) -> Plan:
 
     Raises:
         DataError: The data cannot carry the comparison; the message names metric and variant.
+
+    Example:
+        >>> import pandas as pd
+        >>> from causal.core.pandas_engine import PandasEngine
+        >>> from causal.core.plan import run
+        >>> from causal.core.spec import validate
+        >>> users = pd.DataFrame(
+        ...     {
+        ...         "user_id": range(6),
+        ...         "variant": ["control", "treatment"] * 3,
+        ...         "revenue": [4.0, 7.0, 5.0, 8.0, 6.0, 9.0],
+        ...     }
+        ... )
+        >>> spec = validate(
+        ...     SPEC,
+        ...     {
+        ...         "name": "loyalty",
+        ...         "source": {"table": "users"},
+        ...         "method": "ab",
+        ...         "options": {
+        ...             "unit": "user_id",
+        ...             "variant": "variant",
+        ...             "control": "control",
+        ...             "metrics": [{"name": "revenue", "type": "mean", "column": "revenue"}],
+        ...         },
+        ...     },
+        ... )
+        >>> effect = run(estimate(spec), PandasEngine(users)).effects[0]
+        >>> effect.term, effect.estimate, round(effect.std_error, 3)
+        ('treatment - control', 3.0, 0.816)
     """
     options = spec.options
     design = Design(
