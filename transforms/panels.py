@@ -99,10 +99,9 @@ def within_panel(*, starts_on: dt.date, n_weeks: int) -> RowRule:
         n_weeks: Weeks of the panel.
     """
     ends_on = starts_on + dt.timedelta(days=DAYS_PER_WEEK * n_weeks - 1)
-    day = F.col("activity_on")
     return RowRule(
         name=f"activity_on is within {starts_on} and {ends_on}",
-        is_violated=~day.between(F.lit(starts_on), F.lit(ends_on)),
+        is_violated=lambda: ~F.col("activity_on").between(F.lit(starts_on), F.lit(ends_on)),
     )
 
 

@@ -13,8 +13,9 @@ Example:
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -38,12 +39,13 @@ class RowRule:
 
     Attributes:
         name: What must hold.
-        is_violated: True in rows that break the rule; false or null in the others.
+        is_violated: Makes a column that is true in rows that break the rule, false or null in the
+            others; made when the rule is evaluated, so that a rule needs no session.
         shown: Columns of an example; empty: the first columns of the frame.
     """
 
     name: str
-    is_violated: Column
+    is_violated: Callable[[], Column]
     shown: tuple[str, ...] = ()
 
 
@@ -169,7 +171,7 @@ def no_nulls(*columns: str, shown: Sequence[str] = ()) -> tuple[RowRule, ...]:
     return tuple(
         RowRule(
             name=f"{column} is not null",
-            is_violated=F.col(quoted(column)).isNull(),
+            is_violated=partial(_is_null, column),
             shown=tuple(shown),
         )
         for column in columns
@@ -191,12 +193,16 @@ def in_range(
         upper: Upper limit, if any.
         shown: Further columns of an example, such as the key.
     """
-    value = F.col(quoted(column))
-    is_outside = F.isnan(value.cast("double"))
-    if lower is not None:
-        is_outside = is_outside | (value < F.lit(lower))
-    if upper is not None:
-        is_outside = is_outside | (value > F.lit(upper))
+
+    def is_outside() -> Column:
+        value = F.col(quoted(column))
+        outside = F.isnan(value.cast("double"))
+        if lower is not None:
+            outside = outside | (value < F.lit(lower))
+        if upper is not None:
+            outside = outside | (value > F.lit(upper))
+        return outside
+
     low, high = (
         ("-inf" if lower is None else f"{lower:g}"),
         ("inf" if upper is None else f"{upper:g}"),
@@ -216,7 +222,9 @@ def satisfies(name: str, predicate: str, *, shown: Sequence[str] = ()) -> RowRul
         predicate: SQL from a `Table` declaration, never from a user.
         shown: Columns of an example.
     """
-    return RowRule(name=f"{name} ({predicate})", is_violated=~F.expr(predicate), shown=tuple(shown))
+    return RowRule(
+        name=f"{name} ({predicate})", is_violated=lambda: ~F.expr(predicate), shown=tuple(shown)
+    )
 
 
 def fresh(column: str, *, as_of: dt.date, max_age_days: int) -> FreshRule:
@@ -330,13 +338,17 @@ def chi_square_pvalue(counts: Mapping[str, int], shares: Mapping[str, float]) ->
     return float(chi2.sf(statistic, len(planned) - 1))
 
 
+def _is_null(column: str) -> Column:
+    return F.col(quoted(column)).isNull()
+
+
 def _totals(df: DataFrame, rules: Sequence[Rule]) -> Mapping[str, Any]:
     """One pass: violating rows of every row rule, newest value of every freshness rule."""
     aggregates: list[Column] = []
     for place, rule in enumerate(rules):
         match rule:
             case RowRule(is_violated=is_violated):
-                aggregates.append(F.count_if(is_violated).alias(f"rule_{place}"))
+                aggregates.append(F.count_if(is_violated()).alias(f"rule_{place}"))
             case FreshRule(column=column):
                 newest = F.max(F.col(quoted(column)).cast("date"))
                 aggregates.append(newest.alias(f"rule_{place}"))
@@ -363,7 +375,7 @@ def _row_violation(df: DataFrame, rule: RowRule, n_violations: int) -> Violation
     if n_violations == 0:
         return None
     shown = rule.shown or tuple(df.columns[:3])
-    broken = df.where(rule.is_violated).select(*map(quoted, shown))
+    broken = df.where(rule.is_violated()).select(*map(quoted, shown))
     return Violation(rule=rule.name, n_violations=n_violations, examples=_examples(broken))
 
 
