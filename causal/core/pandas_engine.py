@@ -63,8 +63,23 @@ class PandasEngine:
                 return _key(rows, request)
 
 
-def evaluate(frame: pd.DataFrame, term: Term) -> Array:
-    """Values of a term, one per row; NaN where missing."""
+def evaluate(
+    frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None = None
+) -> Array:
+    """Values of a term, one per row; NaN where missing.
+
+    Args:
+        frame: The rows.
+        term: The term.
+        known: Values found so far on the same rows; combinations share their parts.
+    """
+    known = {} if known is None else known
+    if term not in known:
+        known[term] = _evaluate(frame, term, known)
+    return known[term]
+
+
+def _evaluate(frame: pd.DataFrame, term: Term, known: dict[Term, Array]) -> Array:
     match term:
         case Column(name):
             return np.asarray(frame[name].astype("float64"), dtype=np.float64)
@@ -87,10 +102,11 @@ def evaluate(frame: pd.DataFrame, term: Term) -> Array:
             missing = np.asarray(frame[period].isna())
             return np.where(missing, np.nan, np.where(never, 0.0, inside.astype(np.float64)))
         case Product(factors):
-            return np.prod([evaluate(frame, factor) for factor in factors], axis=0)
+            return np.prod([evaluate(frame, factor, known=known) for factor in factors], axis=0)
         case Linear(terms, coefficients):
             parts = [
-                c * evaluate(frame, part) for part, c in zip(terms, coefficients, strict=True)
+                c * evaluate(frame, part, known=known)
+                for part, c in zip(terms, coefficients, strict=True)
             ]
             return np.sum(parts, axis=0)
 
@@ -203,7 +219,8 @@ def _values(
     frame: pd.DataFrame, terms: Sequence[Term], weight: Term | None
 ) -> tuple[Array, Array, _Rows]:
     """Term values (n, p), weights (n,), and which rows are complete."""
-    columns = [evaluate(frame, term) for term in terms]
+    known: dict[Term, Array] = {}
+    columns = [evaluate(frame, term, known=known) for term in terms]
     values = np.column_stack(columns) if columns else np.zeros((len(frame), 0))
     weights = np.ones(len(frame)) if weight is None else evaluate(frame, weight)
     used = ~(np.isnan(values).any(axis=1) | np.isnan(weights))
