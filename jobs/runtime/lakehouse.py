@@ -11,9 +11,10 @@ Local paths get a lock per table besides: a local disk offers no mutual exclusio
 import hashlib
 import json
 import random
+import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,6 +151,19 @@ class Lakehouse:
         with translated(name):
             frame = self._session.read.option("versionAsOf", pinned).table(self.identifier(name))
         return frame.select(*self._declared(name).columns)
+
+    def frame(self, rows: Iterable[Mapping[str, Any]], name: str) -> DataFrame:
+        """A few rows made on the driver, as a frame of a declared table."""
+        table = self._declared(name)
+        is_double = {field.name: field.type.upper() == "DOUBLE" for field in table.fields}
+        values = [
+            tuple(
+                float(row[column]) if is_double[column] and row[column] is not None else row[column]
+                for column in table.columns
+            )
+            for row in rows
+        ]
+        return self._session.createDataFrame(values, table.schema)
 
     def write(self, df: DataFrame, name: str, *, run_key: str, replace_where: str | None = None) -> int:
         """Replace the table (or the rows of `replace_where`) in one commit.
@@ -325,7 +339,7 @@ class Lakehouse:
             return
         held_schema = self._session.table(name).schema
         held_checks = _checks(self._detail(table.name)["properties"])
-        if _shape(held_schema) == _shape(table.schema) and held_checks == dict(table.checks):
+        if _shape(held_schema) == _shape(table.schema) and held_checks == _constraints(table):
             return
         if not may_replace:
             raise SpecError(
@@ -426,11 +440,20 @@ def _definition(table: Table) -> str:
     statistics = dict.fromkeys((*table.key, *table.clustering))
     properties = {
         "delta.dataSkippingStatsColumns": ",".join(statistics),
-        **{f"delta.constraints.{name}": predicate for name, predicate in table.checks.items()},
+        **{f"delta.constraints.{name}": predicate for name, predicate in _constraints(table).items()},
     }
     clustering = f" CLUSTER BY ({', '.join(map(_quoted, table.clustering))})" if table.clustering else ""
     listed = ", ".join(f"{_literal(key)} = {_literal(value)}" for key, value in properties.items())
     return f"({columns}) USING DELTA{clustering} COMMENT {_literal(table.comment)} TBLPROPERTIES ({listed})"
+
+
+def _constraints(table: Table) -> dict[str, str]:
+    """The declared checks, met where a nullable column is null (as in standard SQL; Delta would refuse)."""
+    nullable = {field.name for field in table.fields if field.is_nullable}
+    return {
+        name: f"coalesce({predicate}, true)" if nullable & set(re.findall(r"\w+", predicate)) else predicate
+        for name, predicate in table.checks.items()
+    }
 
 
 def _column(field: Field) -> str:
