@@ -1,0 +1,29 @@
+"""What every tier needs: one Python for driver and workers, no telemetry, tiers in order."""
+
+import os
+import sys
+
+import pytest
+
+os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+TIERS = ("unit", "test_architecture", "contracts", "golden", "statistical", "spark", "e2e")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Quick tiers first; mark by folder."""
+    for item in items:
+        if _tier(item) == "spark":
+            item.add_marker(pytest.mark.spark)
+        if _tier(item) == "e2e":
+            item.add_marker(pytest.mark.e2e)
+    items.sort(key=lambda item: TIERS.index(_tier(item)))
+
+
+def _tier(item: pytest.Item) -> str:
+    parts = item.path.relative_to(item.config.rootpath / "tests").parts
+    return parts[0].removesuffix(".py")
