@@ -23,12 +23,14 @@ CARD_KRUEGER = (
     "nmgrs1 wage_st1 inctime1 firstinc1 bonus1 pctaff meals1 open1 hrsopen1 psoda1 pfry1 pentree1 "
     "nregs1 nregs11am1 type2 status2 date2 ncalls2 empft2 emppt2 nmgrs2 wage_st2 inctime2 "
     "firstinc2 special2 meals2 open2 hrsopen2 psoda2 pfry2 pentree2 nregs2 nregs11am2"
-).split()
+)
+"""Columns of the published file, in its order."""
+
 CLOSED_FOR_GOOD = 3
 CASTLE_CONTROLS = (
     "blackm_15_24 whitem_15_24 blackm_25_44 whitem_25_44 l_exp_subsidy l_exp_pubwelfare l_police "
     "unemployrt poverty l_income l_prisoner l_lagprisoner"
-).split()
+)
 STORES = {
     "unit": "store", "period": "wave", "outcome": "fte", "group": "stater", "treatment_period": 2,
 }  # fmt: skip
@@ -48,7 +50,7 @@ def stores(validation_data: Path) -> pd.DataFrame:
     """410 stores, two waves; full-time equivalents are full time + half part time + managers."""
     raw = pd.read_csv(
         validation_data / "card_krueger_public.dat", sep=r"\s+", header=None,
-        names=CARD_KRUEGER, na_values=".",
+        names=CARD_KRUEGER.split(), na_values=".",
     )  # fmt: skip
     raw["store"] = np.arange(len(raw))
     waves = [
@@ -169,7 +171,7 @@ def test_organ_donations_event_study(organ_donations: pd.DataFrame) -> None:
         ({}, (0.0801, 0.0342), (0.0800635, 0.0342247)),
         ({"period_effects_by": "zone"}, (0.0946, 0.0279), (0.0945877, 0.0278651)),
         (
-            {"period_effects_by": "zone", "covariates": CASTLE_CONTROLS},
+            {"period_effects_by": "zone", "covariates": CASTLE_CONTROLS.split()},
             (0.0937, 0.0290),
             (0.0936752, 0.0289859),
         ),
@@ -223,4 +225,6 @@ def test_wage_panel() -> None:
         "expersq": (-0.0051855, 0.0007044),
     }
     for name, figures in published.items():
-        np.testing.assert_allclose(table.loc[name, ["estimate", "std_error"]].astype(float), figures, atol=2e-6)
+        np.testing.assert_allclose(
+            table.loc[name, ["estimate", "std_error"]].astype(float), figures, atol=2e-6
+        )

@@ -1,6 +1,7 @@
 """What `did` refuses, what it says about doubtful data, and how its pictures look."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,10 @@ def panel() -> pd.DataFrame:
         ({**STAGGERED, "covariates": ["y"]}, "two roles: y"),
         ({**STAGGERED, "outcome": ["y", "y"]}, "two roles: y"),
         ({**STAGGERED, "outcomes": "y"}, "did you mean 'outcome'"),
-        ({"estimator": "event_study", "first_treated_period": "f", "reference_period": 0}, "before"),
+        (
+            {"estimator": "event_study", "first_treated_period": "f", "reference_period": 0},
+            "before",
+        ),
         (
             {"estimator": "event_study", "first_treated_period": "f", "min_event_time": -1},
             "min_event_time",
@@ -147,7 +151,12 @@ def test_a_missing_column_and_a_period_of_text(panel: pd.DataFrame) -> None:
         ),
     ],
 )
-def test_data_that_cannot_carry_the_design(change, options, says: str, panel) -> None:
+def test_data_that_cannot_carry_the_design(
+    change: Callable[[pd.DataFrame], pd.DataFrame],
+    options: dict[str, object],
+    says: str,
+    panel: pd.DataFrame,
+) -> None:
     with pytest.raises(DataError) as caught:
         analyse(change(panel), **options)
     assert says in str(caught.value)

@@ -145,25 +145,28 @@ def test_the_average_post_effect_weighs_event_times_by_treated_rows() -> None:
     average = result.effects[0]
     assert average.term == "average post"
     assert average.estimate == pytest.approx(weights @ coefficients, rel=RELATIVE)
-    assert average.std_error == pytest.approx(
-        np.sqrt(weights @ covariance @ weights), rel=RELATIVE
-    )
+    assert average.std_error == pytest.approx(np.sqrt(weights @ covariance @ weights), rel=RELATIVE)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 10_000),
-    n=st.integers(16, 40),
-    n_periods=st.integers(5, 8),
+    shape=st.tuples(st.integers(16, 40), st.integers(5, 8)),
     missing=st.sampled_from([0.0, 0.05, 0.3]),
     estimator=st.sampled_from(["twfe", "event_study"]),
     cluster=st.sampled_from(["id", "region"]),
     level=st.sampled_from([0.0, 1e4]),
 )
 def test_any_panel_equals_dummy_least_squares(
-    *, seed: int, n: int, n_periods: int, missing: float, estimator: str, cluster: str, level: float
+    *,
+    seed: int,
+    shape: tuple[int, int],
+    missing: float,
+    estimator: str,
+    cluster: str,
+    level: float,
 ) -> None:
-    frame = make_panel(seed, n=n, n_periods=n_periods, missing=missing, level=level)
+    frame = make_panel(seed, n=shape[0], n_periods=shape[1], missing=missing, level=level)
     columns = event_columns(frame) if estimator == "event_study" else {"treated x post": frame["d"]}
     columns = {name: np.asarray(values) for name, values in columns.items()}
     with_effects = np.linalg.matrix_rank(dummies(frame, columns))
