@@ -15,9 +15,7 @@ from transforms.quality import Gate
 class PanelsConfig(WorldConfig):
     """Options of the panels job."""
 
-    starts_on: dt.date = Field(
-        default=dt.date(2026, 1, 5), description="first day of the panel"
-    )
+    starts_on: dt.date = Field(default=dt.date(2026, 1, 5), description="first day of the panel")
     n_weeks: int = Field(default=8, ge=2, le=520, description="weeks of the panel")
 
 

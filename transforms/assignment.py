@@ -9,8 +9,9 @@ double holds exactly, so Spark, Python and a service written in something else a
 Variants are cut from [0, 1) at the running sums of their shares, in the order given. A new salt is
 a new, independent randomisation.
 
-Each rule is here twice: as a Spark column or transform, and as a function on plain values that needs
-no Spark. Clustered assignment is the same hash of the cluster's id: all units of a cluster share a draw.
+Each rule is here twice: as a Spark column or transform, and as a function on plain values that
+needs no Spark. Clustered assignment is the same hash of the cluster's id: all units of a cluster
+share a draw.
 """
 
 import hashlib
@@ -143,10 +144,10 @@ def assign_stratified(
 ) -> Transform:
     """Add `variant`, balanced within strata: each arm's count is within one of its share.
 
-    The units of a stratum are put in the order of their hash and cut at the shares, from a start that
-    is itself hashed (systematic sampling with a random start, Madow and Madow 1944), so that each
-    unit has exactly the planned probability of each arm even in a stratum of one. The result depends
-    on the set of units: assign once and store, where `assign` may be repeated for ever.
+    The units of a stratum are put in the order of their hash and cut at the shares, from a start
+    that is itself hashed (systematic sampling with a random start, Madow and Madow 1944), so that
+    each unit has exactly the planned probability of each arm even in a stratum of one. The result
+    depends on the set of units: assign once and store, where `assign` may be repeated for ever.
 
     No task sorts a whole stratum: units are ranked within slices of the hash, and the counts
     of the slices before are added.

@@ -120,9 +120,7 @@ DRIVER_WORLD = World(
         Outcome(name="hours", meaning="Hours worked", decimals=2),
         Outcome(name="trips", meaning="Trips completed"),
         Outcome(name="earnings", meaning="Earnings of the driver in money", decimals=2),
-        Outcome(
-            name="payouts", meaning="Incentives paid within the earnings in money", decimals=2
-        ),
+        Outcome(name="payouts", meaning="Incentives paid within the earnings in money", decimals=2),
     ),
     activity="hours",
     has_uptakes=False,

@@ -20,12 +20,12 @@ def experiment_units(
 ) -> Transform:
     """Sum the activity of every enrolled unit before and during its experiments.
 
-    The daily table is read once, whatever the number of experiments: experiments that share their dates
-    share the sums. Covariates come from `[pre_starts_on, starts_on)`, outcomes from `[starts_on,
-    ends_on]`, both for every enrolled unit whether exposed or not (intention to treat). A unit without
-    activity has zeros. Covariates predate the assignment, so adjusting for them leaves the effect
-    unbiased (Deng et al. 2013, "Improving the sensitivity of online controlled experiments by
-    utilizing pre-experiment data", WSDM).
+    The daily table is read once, whatever the number of experiments: experiments that share their
+    dates share the sums. Covariates come from `[pre_starts_on, starts_on)`, outcomes from
+    `[starts_on, ends_on]`, both for every enrolled unit whether exposed or not (intention to
+    treat). A unit without activity has zeros. Covariates predate the assignment, so adjusting for
+    them leaves the effect unbiased (Deng et al. 2013, "Improving the sensitivity of online
+    controlled experiments by utilizing pre-experiment data", WSDM).
 
     Args:
         world: Names of the columns.
@@ -61,7 +61,10 @@ def experiment_units(
 
 
 def _sums_by_window(world: World, trials: DataFrame) -> Transform:
-    """One row per unit and distinct set of dates; files that keep a unit's days together finish map-side."""
+    """One row per unit and distinct set of dates.
+
+    Where files keep a unit's days together, nearly all of the sum is made before the shuffle.
+    """
     windows = F.broadcast(trials.select(*_WINDOW).distinct())
     is_before = F.col("activity_on") < F.col("starts_on")
 

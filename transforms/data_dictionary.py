@@ -18,8 +18,8 @@ _SECTIONS = (
 )
 _OPENING = """# Data dictionary
 
-Every table of the lakehouse with its columns. A column may be null only where it says so. Money is in
-the currency of the world; dates are days of UTC; weeks count from 0 at the first day of the world.
+Every table of the lakehouse with its columns. A column may be null only where it says so. Money is
+in the currency of the world; dates are days of UTC; weeks count from 0 at the world's first day.
 
 This page is written by `python -m transforms.data_dictionary`; a test compares the two.
 """

@@ -23,11 +23,11 @@ def first_exposures(
 ) -> Transform:
     """Reduce the log to the first exposure of each unit to each experiment.
 
-    Rows of one unit that share an `event_id` are one event, the copy that arrived first. An event is late
-    when it arrived more than `late_after_hours` after it happened. The attribution window of a unit
-    opens with its assignment and closes after the `attribution_days` of the experiment. Nothing
-    vanishes: units of the log that were never assigned, or whose events were all dropped, keep a row,
-    and the counts of a row add up to its rows of the log.
+    Rows of one unit that share an `event_id` are one event, the copy that arrived first. An event
+    is late when it arrived more than `late_after_hours` after it happened. The attribution window
+    of a unit opens with its assignment and closes after the `attribution_days` of the experiment.
+    Nothing vanishes: units of the log that were never assigned, or whose events were all dropped,
+    keep a row, and the counts of a row add up to its rows of the log.
 
     Args:
         world: Names of the columns.

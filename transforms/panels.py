@@ -23,9 +23,9 @@ def weeks(
     """Spread the daily activity over a dense panel of units and weeks.
 
     The panel holds every unit that had signed up before its first day, in every week: a week
-    without activity is a row of zeros, also after the unit has left, so that means over units do not
-    rise because the less active leave. All weeks are summed in one pass and become rows only after
-    the join with the population: what is shuffled has one row per unit.
+    without activity is a row of zeros, also after the unit has left, so that means over units do
+    not rise because the less active leave. All weeks are summed in one pass and become rows only
+    after the join with the population: what is shuffled has one row per unit.
 
     Args:
         world: Names of the columns.

@@ -1,8 +1,9 @@
-"""Quality gates: rules about a frame that stop a run, with counts and examples, when they are broken.
+"""Quality gates: rules about a frame that stop a run when they are broken.
 
-A rule says what must hold; `evaluate` checks all rules of a frame in few passes: one aggregation for
-everything that looks at single rows or at the newest date, one group-by per key, one join per
-reference. Examples are fetched only for rules that are broken, five at most.
+A rule says what must hold; `evaluate` checks all rules of a frame in few passes: one aggregation
+for everything that looks at single rows or at the newest date, one group-by per key, one join per
+reference. A gate's message gives counts and examples, fetched only for rules that are broken, five
+at most.
 
 Example:
     Gate(
@@ -332,7 +333,7 @@ def chi_square_pvalue(counts: Mapping[str, int], shares: Mapping[str, float]) ->
     if any(n > 0 and shares.get(arm, 0.0) <= 0.0 for arm, n in counts.items()):
         return 0.0
     planned = {arm: share * total for arm, share in shares.items() if share > 0.0}
-    if total == 0 or len(planned) < 2:
+    if total == 0 or len(planned) <= 1:
         return 1.0
     statistic = sum((counts.get(arm, 0) - n) ** 2 / n for arm, n in planned.items())
     return float(chi2.sf(statistic, len(planned) - 1))
@@ -397,7 +398,7 @@ def _frame_violation(name: str, broken: DataFrame) -> Violation | None:
 
 def _ratio_violation(df: DataFrame, rule: RatioRule) -> Violation | None:
     found = [
-        f"{experiment}: {_shown_counts(counts)} for shares {_shown_counts(shares)}, p = {pvalue:.2g}"
+        f"{experiment}: {_shown(counts)} for shares {_shown(shares)}, p = {pvalue:.2g}"
         for experiment, counts, shares in _arms(df, rule)
         if (pvalue := chi_square_pvalue(counts, shares)) < rule.alpha
     ]
@@ -407,7 +408,7 @@ def _ratio_violation(df: DataFrame, rule: RatioRule) -> Violation | None:
 
 
 def _arms(df: DataFrame, rule: RatioRule) -> list[tuple[str, dict[str, int], dict[str, float]]]:
-    """Experiment, units by arm and planned share by arm; experiments without a plan have no shares."""
+    """Experiment, units by arm, planned share by arm (zero for an arm that was not planned)."""
     experiment, variant = quoted(rule.experiment), quoted(rule.variant)
     planned = rule.definitions.select(
         F.col(experiment).alias("experiment"), F.expr("inline(arrays_zip(variants, shares))")
@@ -437,7 +438,7 @@ def _arms(df: DataFrame, rule: RatioRule) -> list[tuple[str, dict[str, int], dic
     ]
 
 
-def _shown_counts(values: Mapping[str, float]) -> str:
+def _shown(values: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:,}" for name, value in values.items())
 
 

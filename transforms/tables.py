@@ -64,7 +64,7 @@ def first_exposures(world: World) -> Table:
     """Declares `<w>_first_exposures`: one row per experiment and unit in the exposure log."""
     return Table(
         name=world.table("first_exposures"),
-        comment="First exposure of each unit to each experiment, with what happened to its log rows; "
+        comment="First exposure of each unit to each experiment, with what became of its log rows; "
         "n_rows = n_events + n_duplicates + late events if these are dropped",
         fields=(
             _EXPERIMENT,

@@ -77,13 +77,20 @@ def test_stratified_variants_equal_the_plain_twin(spark: SparkSession, n_partiti
     )
 
     assert {row.id: row.variant for row in assigned} == expected
-    assert set(Counter((row.tier, row.variant) for row in assigned).values()) <= {249, 250, 251, 500}
+    assert set(Counter((row.tier, row.variant) for row in assigned).values()) <= {
+        249,
+        250,
+        251,
+        500,
+    }
 
 
 def test_rows_without_a_stratum_are_kept(spark: SparkSession) -> None:
     frame = spark.createDataFrame([(1, "a"), (2, None), (3, None)], "id long, tier string")
     assigned = frame.transform(
-        assign_stratified(unit="id", stratum="tier", salt="s", variants=("x", "y"), shares=(0.5, 0.5))
+        assign_stratified(
+            unit="id", stratum="tier", salt="s", variants=("x", "y"), shares=(0.5, 0.5)
+        )
     )
 
     assert assigned.columns == ["id", "tier", "variant"]

@@ -21,7 +21,8 @@ def rows(spark: SparkSession, name: str, values: Sequence[tuple[Any, ...]]) -> D
 def exposure(experiment: str, unit: int, moment: dt.datetime | None) -> tuple[Any, ...]:
     n_events = int(moment is not None)
     variant = None if moment is None else "surge"
-    return (experiment, unit, variant, "surge", moment, 1, 0, 1 - n_events, n_events, 0, n_events, True, False)  # fmt: skip
+    counts = (1, 0, 1 - n_events, n_events, 0, n_events)
+    return (experiment, unit, variant, "surge", moment, *counts, True, False)
 
 
 def test_every_unit_has_its_cohorts(spark: SparkSession) -> None:

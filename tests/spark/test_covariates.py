@@ -25,9 +25,11 @@ def rows(spark: SparkSession, name: str, values: Sequence[tuple[Any, ...]]) -> D
 
 
 def trial(name: str, start: dt.date = START, end: dt.date = END) -> tuple[Any, ...]:
-    shares = [0.5, 0.5]
-    arms = ["control", "treatment"]
-    return (name, "perk", "clustered", "household_id", "s", start, end, PRE_START, 14, "control", arms, shares)  # fmt: skip
+    what = (name, "perk", "clustered", "household_id", "salt")
+    return (*what, start, end, PRE_START, 14, "control", ["control", "treatment"], [0.5, 0.5])
+
+
+TRIALS = (trial("perk"),)
 
 
 def subscriber(unit: int, *, churned_on: dt.date | None = None) -> tuple[Any, ...]:
@@ -47,20 +49,18 @@ def units_of(
     spark: SparkSession,
     *,
     population: Sequence[tuple[Any, ...]],
-    days: Sequence[tuple[Any, ...]],
-    assignments: Sequence[tuple[Any, ...]],
-    trials: Sequence[tuple[Any, ...]],
-    exposures: Sequence[tuple[Any, ...]] = (),
-    uptakes: Sequence[tuple[Any, ...]] = (),
+    **tables: Sequence[tuple[Any, ...]],
 ) -> DataFrame:
-    return rows(spark, "subscriber_days", days).transform(
+    given = {"days": (), "trials": TRIALS, "first_exposures": (), "uptakes": (), **tables}
+    frames = {name: rows(spark, f"subscriber_{name}", values) for name, values in given.items()}
+    return frames["days"].transform(
         experiment_units(
             world=SUBSCRIBER_WORLD,
             population=rows(spark, "subscribers", population),
-            assignments=rows(spark, "subscriber_assignments", assignments),
-            trials=rows(spark, "subscriber_trials", trials),
-            exposures=rows(spark, "subscriber_first_exposures", exposures),
-            uptakes=rows(spark, "subscriber_uptakes", uptakes),
+            assignments=frames["assignments"],
+            trials=frames["trials"],
+            exposures=frames["first_exposures"],
+            uptakes=frames["uptakes"],
         )
     )
 
@@ -79,8 +79,10 @@ def test_every_enrolled_unit_has_a_row_with_its_sums(spark: SparkSession) -> Non
             (3, START, 100, 1, 5.0),
         ],
         assignments=[assigned("perk", 1, cluster=7), assigned("perk", 2, cluster=7)],
-        trials=[trial("perk")],
-        exposures=[exposed("perk", 1, is_in_window=True), exposed("perk", 2, is_in_window=False)],
+        first_exposures=[
+            exposed("perk", 1, is_in_window=True),
+            exposed("perk", 2, is_in_window=False),
+        ],
         uptakes=[("perk", 1, MOMENT)],
     )
     place = ("FR-01", "FR", "basic", "search", 365)
@@ -105,14 +107,12 @@ def test_every_enrolled_unit_has_a_row_with_its_sums(spark: SparkSession) -> Non
     [(None, True), (END + dt.timedelta(days=1), True), (END, False), (START, False)],
 )
 def test_retained_means_there_on_the_last_day(
-    spark: SparkSession, churned_on: dt.date | None, is_retained: bool
+    spark: SparkSession, churned_on: dt.date | None, *, is_retained: bool
 ) -> None:
     found = units_of(
         spark,
         population=[subscriber(1, churned_on=churned_on)],
-        days=[],
         assignments=[assigned("perk", 1)],
-        trials=[trial("perk")],
     )
 
     assert [row.is_retained for row in found.collect()] == [is_retained]
@@ -123,9 +123,7 @@ def test_uptake_after_the_end_does_not_count(spark: SparkSession) -> None:
     found = units_of(
         spark,
         population=[subscriber(1), subscriber(2)],
-        days=[],
         assignments=[assigned("perk", 1), assigned("perk", 2)],
-        trials=[trial("perk")],
         uptakes=[("perk", 1, last), ("perk", 2, last + dt.timedelta(seconds=1))],
     )
 
@@ -142,7 +140,9 @@ def test_experiments_with_dates_of_their_own_get_their_own_sums(spark: SparkSess
         assignments=[assigned(name, 1) for name in ("full", "early", "same")],
         trials=[trial("full"), trial("early", middle, START), trial("same")],
     )
-    sums = {row.experiment: (row.pre_minutes, row.minutes, row.active_days) for row in found.collect()}
+    sums = {
+        row.experiment: (row.pre_minutes, row.minutes, row.active_days) for row in found.collect()
+    }
 
     assert sums["full"] == (sum(range(1, 29)), sum(range(29, 57)), 28)
     assert sums["early"] == (sum(range(1, 15)), sum(range(15, 30)), 15)
@@ -155,7 +155,13 @@ def test_sums_equal_pandas_and_ignore_the_partitions(
 ) -> None:
     frame = pd.DataFrame(
         [
-            (unit, PRE_START + dt.timedelta(days=day), (unit * day) % 90, 1, (unit * day % 997) / 100)
+            (
+                unit,
+                PRE_START + dt.timedelta(days=day),
+                (unit * day) % 90,
+                1,
+                (unit * day % 997) / 100,
+            )
             for unit in range(1, 40)
             for day in range(56)
             if (unit * 7 + day) % 3
@@ -182,9 +188,8 @@ def test_sums_equal_pandas_and_ignore_the_partitions(
     before = frame[frame.activity_on < START].groupby("subscriber_id")
     found = found.set_index("unit_id").sort_index()
 
-    pd.testing.assert_series_equal(
-        found.revenue, after.revenue.sum().round(2).loc[found.index], check_names=False, check_exact=True
-    )  # fmt: skip
+    revenue = after.revenue.sum().round(2).loc[found.index]
+    pd.testing.assert_series_equal(found.revenue, revenue, check_names=False, check_exact=True)
     pd.testing.assert_series_equal(
         found.pre_minutes, before.minutes.sum().loc[found.index], check_names=False
     )

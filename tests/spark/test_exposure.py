@@ -108,7 +108,9 @@ def test_a_late_event_is_counted_and_kept_on_request(spark: SparkSession) -> Non
     (row,) = exposures(spark, log, late_rows="keep").collect()
 
     assert (row.n_rows, row.n_late, row.n_events) == (2, 1, 2)
-    assert row.first_exposed_at == exposures(spark, [event("a", 1, 1)]).collect()[0].first_exposed_at
+    assert (
+        row.first_exposed_at == exposures(spark, [event("a", 1, 1)]).collect()[0].first_exposed_at
+    )
 
 
 def test_a_unit_with_only_late_events_keeps_its_row(spark: SparkSession) -> None:
@@ -134,7 +136,7 @@ def test_an_unassigned_unit_keeps_its_row(spark: SparkSession) -> None:
     [(-1, False), (0, True), (24 * WINDOW_DAYS - 1, True), (24 * WINDOW_DAYS, False)],
 )
 def test_the_window_is_closed_at_its_start_and_open_at_its_end(
-    spark: SparkSession, hours: float, is_in_window: bool
+    spark: SparkSession, hours: float, *, is_in_window: bool
 ) -> None:
     (row,) = exposures(spark, [event("a", 1, hours)]).collect()
 

@@ -144,7 +144,9 @@ def test_a_sample_ratio_mismatch_is_found(spark: SparkSession) -> None:
     (violation,) = evaluate(assigned, [ratio_rule(spark)])
 
     assert violation.n_violations == 1
-    assert violation.examples[0].startswith("skewed: a 1,000, b 1,000 for shares a 0.9, b 0.1, p = ")
+    assert violation.examples[0].startswith(
+        "skewed: a 1,000, b 1,000 for shares a 0.9, b 0.1, p = "
+    )
 
 
 def test_a_cluster_counts_once(spark: SparkSession) -> None:
@@ -174,7 +176,9 @@ def test_a_small_frame_leaves_spark(spark: SparkSession) -> None:
 def test_a_large_frame_is_refused_and_its_largest_key_named(spark: SparkSession) -> None:
     frame = spark.range(11).selectExpr("id", "id % 2 AS half")
 
-    with pytest.raises(DataError, match="ids has more rows than may leave Spark; given: more than 10"):
+    with pytest.raises(
+        DataError, match="ids has more rows than may leave Spark; given: more than 10"
+    ):
         collect_bounded(frame, max_rows=10, what="ids")
     with pytest.raises(DataError, match="about 11 values of id, about 2 values of half"):
         collect_bounded(frame, max_rows=10, what="ids", keys=("half", "id"))
