@@ -114,9 +114,7 @@ def load_all(paths: Sequence[Path]) -> tuple[Analysis, ...]:
     return analyses
 
 
-def bind(
-    context: Context, analysis: Analysis, *, stored: "StoredFrames | None" = None
-) -> Bound:
+def bind(context: Context, analysis: Analysis, *, stored: "StoredFrames | None" = None) -> Bound:
     """Open the source of an analysis.
 
     Args:
@@ -135,9 +133,7 @@ def bind(
     except CausalError as error:
         raise analysis.located(error) from error
     limits = context.settings.limits
-    spark = SparkEngine(
-        df, limits=Limits(max_rows=limits.frame_rows, max_bytes=limits.frame_bytes)
-    )
+    spark = SparkEngine(df, limits=Limits(max_rows=limits.frame_rows, max_bytes=limits.frame_bytes))
     answers = stored.of(analysis.spec.name, identity) if stored is not None else []
     engine = StoredGramEngine(answers, otherwise=spark)
     return Bound(analysis, engine, str(source.table or source.path), identity, version)

@@ -122,7 +122,9 @@ def _parser(job: "TableJob[Any] | CommandJob[Any]") -> _Parser:
     general = parser.add_argument_group("options of every job")
     general.add_argument("--env", default="local", help="local (default), cluster or databricks")
     general.add_argument("--warehouse", help="folder or URI of the tables")
-    general.add_argument("--config", type=Path, metavar="FILE", help="YAML file with options of this job")
+    general.add_argument(
+        "--config", type=Path, metavar="FILE", help="YAML file with options of this job"
+    )
     general.add_argument(
         "--set",
         action="append",
@@ -143,7 +145,10 @@ def _add_option(group: argparse._ArgumentGroup, name: str, field: Any) -> None:
     if kind is None:
         return
     text = (field.description or "").replace("%", "%%") + shown_default(field)
-    flag, extra = "--" + name.replace("_", "-"), {"dest": f"option_{name}", "default": argparse.SUPPRESS}
+    flag, extra = (
+        "--" + name.replace("_", "-"),
+        {"dest": f"option_{name}", "default": argparse.SUPPRESS},
+    )
     if kind.is_switch:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **extra)
     elif kind.is_list:
@@ -161,10 +166,14 @@ def _validated(
     known, unknown = parser.parse_known_args(arguments)
     if unknown:
         raise _unknown_option(unknown[0], parser)
-    to_settings = [text for text in known.set if text.split(".")[0].split("=")[0] in Settings.model_fields]
+    to_settings = [
+        text for text in known.set if text.split(".")[0].split("=")[0] in Settings.model_fields
+    ]
     settings = load_settings(env=known.env, overrides=to_settings, warehouse=known.warehouse)
     flags = {
-        key.removeprefix("option_"): value for key, value in vars(known).items() if key.startswith("option_")
+        key.removeprefix("option_"): value
+        for key, value in vars(known).items()
+        if key.startswith("option_")
     }
     given: Mapping[str, Any] = settings.jobs.get(job.name, {})
     if known.config is not None:
@@ -223,6 +232,15 @@ def _execute(invocation: Invocation) -> int:
 
 def _explained(error: Exception) -> CausalError:
     """Spark's exceptions as ours; anything else as an internal error."""
+    if isinstance(error, ModuleNotFoundError) and error.name not in (
+        "jobs",
+        "transforms",
+        "causal",
+    ):
+        return CausalError(
+            f"this Python has no module {error.name}: run make setup, or set CAUSALAKE_PYTHON",
+            given=sys.executable,
+        )
     from jobs.runtime.spark_errors import SPARK_EXCEPTIONS, translate
 
     if isinstance(error, SPARK_EXCEPTIONS):

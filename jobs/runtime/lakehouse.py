@@ -33,8 +33,22 @@ from transforms.schema import Field, Table
 VACUUM_HOURS = 168
 _MAINTENANCE = frozenset(
     {
-        *("OPTIMIZE", "VACUUM START", "VACUUM END", "REORG", "CLUSTER BY", "UPGRADE PROTOCOL", "COMPUTE STATS"),
-        *("SET TBLPROPERTIES", "UNSET TBLPROPERTIES", "ADD CONSTRAINT", "DROP CONSTRAINT", "CHANGE COLUMN"),
+        *(
+            "OPTIMIZE",
+            "VACUUM START",
+            "VACUUM END",
+            "REORG",
+            "CLUSTER BY",
+            "UPGRADE PROTOCOL",
+            "COMPUTE STATS",
+        ),
+        *(
+            "SET TBLPROPERTIES",
+            "UNSET TBLPROPERTIES",
+            "ADD CONSTRAINT",
+            "DROP CONSTRAINT",
+            "CHANGE COLUMN",
+        ),
     }
 )
 _EMPTYING = frozenset({"CREATE TABLE", "REPLACE TABLE", "CREATE OR REPLACE TABLE"})
@@ -165,7 +179,9 @@ class Lakehouse:
         ]
         return self._session.createDataFrame(values, table.schema)
 
-    def write(self, df: DataFrame, name: str, *, run_key: str, replace_where: str | None = None) -> int:
+    def write(
+        self, df: DataFrame, name: str, *, run_key: str, replace_where: str | None = None
+    ) -> int:
         """Replace the table (or the rows of `replace_where`) in one commit.
 
         Args:
@@ -191,7 +207,9 @@ class Lakehouse:
 
         def commit() -> None:
             self._prepare(table, may_replace=replace_where is None)
-            rows.writeTo(self.identifier(name)).option("userMetadata", metadata).overwrite(condition)
+            rows.writeTo(self.identifier(name)).option("userMetadata", metadata).overwrite(
+                condition
+            )
 
         return self._committed(name, commit, purpose=f"write {name} ({run_key[:12]})")
 
@@ -233,7 +251,9 @@ class Lakehouse:
 
         return self._committed(name, commit, purpose=f"merge into {name} ({run_key[:12]})")
 
-    def read_source(self, source: Source, *, beside: Path | None = None) -> tuple[DataFrame, int | None]:
+    def read_source(
+        self, source: Source, *, beside: Path | None = None
+    ) -> tuple[DataFrame, int | None]:
         """The rows an analysis reads, and the Delta version that was pinned.
 
         Args:
@@ -249,8 +269,14 @@ class Lakehouse:
         form = source.format if source.format is not None else _guessed_format(path)
         with translated(path):
             if form == "delta":
-                pinned = source.version if source.version is not None else self._newest(f"delta.{_quoted(path)}")
-                return self._session.read.option("versionAsOf", pinned).table(f"delta.{_quoted(path)}"), pinned
+                pinned = (
+                    source.version
+                    if source.version is not None
+                    else self._newest(f"delta.{_quoted(path)}")
+                )
+                return self._session.read.option("versionAsOf", pinned).table(
+                    f"delta.{_quoted(path)}"
+                ), pinned
             if form == "csv":
                 reader = self._session.read.option("header", True).option("inferSchema", True)
                 return reader.option("nullValue", source.null_value).csv(path), None
@@ -280,7 +306,10 @@ class Lakehouse:
         """Merge small files (and cluster, where declared); files removed and added."""
         with self._locked(name, purpose=f"optimize {name}"), translated(name):
             metrics = self._session.sql(f"OPTIMIZE {self.identifier(name)}").collect()[0]["metrics"]
-        return {"n_files_removed": metrics["numFilesRemoved"], "n_files_added": metrics["numFilesAdded"]}
+        return {
+            "n_files_removed": metrics["numFilesRemoved"],
+            "n_files_added": metrics["numFilesAdded"],
+        }
 
     def vacuum(self, name: str, *, hours: int = VACUUM_HOURS) -> None:
         """Delete files that no version younger than `hours` uses.
@@ -324,7 +353,8 @@ class Lakehouse:
                         raise translate(error, table=name) from error
                     if attempt == attempts:
                         raise ConcurrencyError(
-                            f"gave up after {attempts} attempts: another process keeps changing the table", file=name
+                            f"gave up after {attempts} attempts: another process keeps changing the table",
+                            file=name,
                         ) from error
                     time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 - spreads retries only
                 else:
@@ -376,13 +406,19 @@ class Lakehouse:
         return row.asDict()
 
     def _newest(self, identifier: str) -> int:
-        row = self._session.sql(f"DESCRIBE HISTORY {identifier} LIMIT 1").select("version").collect()[0]
+        row = (
+            self._session.sql(f"DESCRIBE HISTORY {identifier} LIMIT 1")
+            .select("version")
+            .collect()[0]
+        )
         return int(row["version"])
 
     def _written(self, name: str) -> TableState:
         state = self.state(name)
         if state is None:
-            raise DataError("the table has not been written yet; run the job that makes it first", file=name)
+            raise DataError(
+                "the table has not been written yet; run the job that makes it first", file=name
+            )
         return state
 
     def _read_table(self, name: str, version: int | None) -> tuple[DataFrame, int | None]:
@@ -411,7 +447,12 @@ def declaration(name: str) -> Table:
 _MISSING = frozenset(
     {
         *("DELTA_TABLE_ONLY_OPERATION", "DELTA_TABLE_NOT_FOUND", "DELTA_MISSING_DELTA_TABLE"),
-        *("DELTA_PATH_DOES_NOT_EXIST", "TABLE_OR_VIEW_NOT_FOUND", "PATH_NOT_FOUND", "SCHEMA_NOT_FOUND"),
+        *(
+            "DELTA_PATH_DOES_NOT_EXIST",
+            "TABLE_OR_VIEW_NOT_FOUND",
+            "PATH_NOT_FOUND",
+            "SCHEMA_NOT_FOUND",
+        ),
     }
 )
 
@@ -430,7 +471,9 @@ def _conformed(df: DataFrame, table: Table) -> DataFrame:
             for name in (*wanted, *(name for name in given if name not in wanted))
             if given.get(name) != wanted.get(name)
         ]
-        raise SpecError("the frame is not what the table declares", given=differences, file=table.name)
+        raise SpecError(
+            "the frame is not what the table declares", given=differences, file=table.name
+        )
     return df.select(*(_quoted(name) for name in table.columns))
 
 
@@ -440,9 +483,14 @@ def _definition(table: Table) -> str:
     statistics = dict.fromkeys((*table.key, *table.clustering))
     properties = {
         "delta.dataSkippingStatsColumns": ",".join(statistics),
-        **{f"delta.constraints.{name}": predicate for name, predicate in _constraints(table).items()},
+        **{
+            f"delta.constraints.{name}": predicate
+            for name, predicate in _constraints(table).items()
+        },
     }
-    clustering = f" CLUSTER BY ({', '.join(map(_quoted, table.clustering))})" if table.clustering else ""
+    clustering = (
+        f" CLUSTER BY ({', '.join(map(_quoted, table.clustering))})" if table.clustering else ""
+    )
     listed = ", ".join(f"{_literal(key)} = {_literal(value)}" for key, value in properties.items())
     return f"({columns}) USING DELTA{clustering} COMMENT {_literal(table.comment)} TBLPROPERTIES ({listed})"
 
@@ -451,7 +499,9 @@ def _constraints(table: Table) -> dict[str, str]:
     """The declared checks, met where a nullable column is null (as in standard SQL; Delta would refuse)."""
     nullable = {field.name for field in table.fields if field.is_nullable}
     return {
-        name: f"coalesce({predicate}, true)" if nullable & set(re.findall(r"\w+", predicate)) else predicate
+        name: f"coalesce({predicate}, true)"
+        if nullable & set(re.findall(r"\w+", predicate))
+        else predicate
         for name, predicate in table.checks.items()
     }
 
@@ -467,7 +517,11 @@ def _shape(schema: Any) -> list[tuple[str, str, bool]]:
 
 def _checks(properties: Mapping[str, str]) -> dict[str, str]:
     prefix = "delta.constraints."
-    return {key.removeprefix(prefix): value for key, value in properties.items() if key.startswith(prefix)}
+    return {
+        key.removeprefix(prefix): value
+        for key, value in properties.items()
+        if key.startswith(prefix)
+    }
 
 
 def _metadata(text: str | None) -> Mapping[str, Any]:

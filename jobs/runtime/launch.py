@@ -94,7 +94,9 @@ def submit_environment(invocation: Invocation, command: Sequence[str]) -> dict[s
     environment.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     if not invocation.is_debug:
         quiet = f"-Dlog4j2.configurationFile={places.conf('spark', 'log4j2.properties').as_uri()}"
-        environment["SPARK_SUBMIT_OPTS"] = f"{environment.get('SPARK_SUBMIT_OPTS', '')} {quiet}".strip()
+        environment["SPARK_SUBMIT_OPTS"] = (
+            f"{environment.get('SPARK_SUBMIT_OPTS', '')} {quiet}".strip()
+        )
     if invocation.settings.env == "local":
         environment.setdefault("PYSPARK_PYTHON", sys.executable)
         environment.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
@@ -120,7 +122,9 @@ def _watched(command: Sequence[str], environment: Mapping[str, str], pid_file: P
     driver = int(pid_file.read_text(encoding="utf-8")) if pid_file.is_file() else process.pid
     _signal(driver, received[0])
     deadline = time.monotonic() + _GRACE_SECONDS
-    while time.monotonic() < deadline and (process.poll() is None or _is_alive(driver, process.pid)):
+    while time.monotonic() < deadline and (
+        process.poll() is None or _is_alive(driver, process.pid)
+    ):
         time.sleep(0.05)
     if process.poll() is None:
         process.kill()

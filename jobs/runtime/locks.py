@@ -30,7 +30,11 @@ def held(path: Path, *, timeout: float, purpose: str) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         _acquire(descriptor, path, timeout=timeout)
-        holder = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds"), "for": purpose}
+        holder = {
+            "pid": os.getpid(),
+            "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            "for": purpose,
+        }
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(holder).encode(), 0)
         yield
@@ -46,7 +50,9 @@ def _acquire(descriptor: int, path: Path, *, timeout: float) -> None:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise ConcurrencyError(
-                    f"gave up after {timeout:g} s: another process holds the lock", given=_holder(descriptor), file=path
+                    f"gave up after {timeout:g} s: another process holds the lock",
+                    given=_holder(descriptor),
+                    file=path,
                 ) from None
             time.sleep(_POLL_SECONDS)
         else:

@@ -35,5 +35,12 @@ def configure_logging(*, is_debug: bool = False) -> None:
     for package in ("jobs", "transforms", "causal"):
         logging.getLogger(package).setLevel(logging.DEBUG if is_debug else logging.WARNING)
     # Spark Connect and Py4J log each failed call with its JVM trace; the error says it once.
-    for name in ("py4j", "pyspark", "alembic", "mlflow", "SQLQueryContextLogger", "DataFrameQueryContextLogger"):
+    for name in (
+        "py4j",
+        "pyspark",
+        "alembic",
+        "mlflow",
+        "SQLQueryContextLogger",
+        "DataFrameQueryContextLogger",
+    ):
         logging.getLogger(name).setLevel(logging.DEBUG if is_debug else logging.CRITICAL)

@@ -56,16 +56,20 @@ class Progress:
         """Redraw a bar on a terminal; silent elsewhere."""
         filled = _BAR_WIDTH * done // max(total, 1)
         drawn = "#" * filled + "." * (_BAR_WIDTH - filled)
-        self._transient(f"{self.elapsed:7.1f} s  [{drawn}] {done}/{total} {label}" if done < total else "")
+        self._transient(
+            f"{self.elapsed:7.1f} s  [{drawn}] {done}/{total} {label}" if done < total else ""
+        )
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """A table with aligned columns; numbers to the right."""
         texts = [[_text(value) for value in row] for row in rows]
         widths = [
-            max([len(name), *(len(row[index]) for row in texts)]) for index, name in enumerate(columns)
+            max([len(name), *(len(row[index]) for row in texts)])
+            for index, name in enumerate(columns)
         ]
         numeric = [
-            bool(rows) and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
+            bool(rows)
+            and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
             for index in range(len(columns))
         ]
         lines = ["", title, _aligned(columns, widths, numeric), "  ".join("-" * w for w in widths)]

@@ -12,7 +12,9 @@ def main() -> int:
     """Check; the exit code."""
     home = find_java_home()
     paths = jars.ensure_jars()
-    Progress().line(f"ready: Java {java_version(home / 'bin' / 'java')}, Delta {jars.VERSION} in {paths[0].parent}")
+    Progress().line(
+        f"ready: Java {java_version(home / 'bin' / 'java')}, Delta {jars.VERSION} in {paths[0].parent}"
+    )
     return 0
 
 

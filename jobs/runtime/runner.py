@@ -66,7 +66,12 @@ def run_key(job: str, config: BaseModel, inputs: Mapping[str, str]) -> str:
         config: Its options.
         inputs: Table to the identity of its content.
     """
-    parts = {"job": job, "config": config.model_dump(mode="json"), "inputs": dict(inputs), "code": code_version()}
+    parts = {
+        "job": job,
+        "config": config.model_dump(mode="json"),
+        "inputs": dict(inputs),
+        "code": code_version(),
+    }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -82,7 +87,9 @@ class _Run:
         self._pins = {name: lakehouse.version(name) for name in job.reads(config)}
         states = {name: lakehouse.state(name) for name in self._pins}
         self._run_key = run_key(
-            job.name, config, {name: state.identity for name, state in states.items() if state is not None}
+            job.name,
+            config,
+            {name: state.identity for name, state in states.items() if state is not None},
         )
 
     def go(self) -> Outcome:
@@ -120,7 +127,9 @@ class _Run:
             outputs = self._job.build(self._config, frames)
             missing = [name for name in names if name not in outputs]
             if missing:
-                raise CausalError("the job does not build what it declares", given=missing, file=self._job.name)
+                raise CausalError(
+                    "the job does not build what it declares", given=missing, file=self._job.name
+                )
             self._check({**frames, **outputs})
         for index, name in enumerate(names):
             progress.bar(done=index, total=len(names), label=name)

@@ -48,13 +48,19 @@ def is_conflict(error: Exception) -> bool:
 def _headline(text: str) -> str:
     """The first line that says something: Py4J puts the call's name before it."""
     lines = [line.strip(" :\t") for line in text.splitlines() if line.strip(" :\t")]
-    lines = [line for line in lines if not line.startswith(("An error occurred while calling", "at "))]
-    headline = re.sub(r"^\(?[\w.$]+(?:Exception|Error)\)?:?\s+", "", lines[0]) if lines else "Spark failed"
+    lines = [
+        line for line in lines if not line.startswith(("An error occurred while calling", "at "))
+    ]
+    headline = (
+        re.sub(r"^\(?[\w.$]+(?:Exception|Error)\)?:?\s+", "", lines[0]) if lines else "Spark failed"
+    )
     return headline[:_MAX_LENGTH]
 
 
 def _null_found(match: re.Match[str], table: str | None) -> CausalError:
-    return DataError("the column may not be null, but is in at least one row", file=table, key=match[1])
+    return DataError(
+        "the column may not be null, but is in at least one row", file=table, key=match[1]
+    )
 
 
 def _check_failed(match: re.Match[str], table: str | None) -> CausalError:
@@ -91,7 +97,8 @@ def _storage(match: re.Match[str], table: str | None) -> CausalError:
 
 def _memory(match: re.Match[str], table: str | None) -> CausalError:
     return CausalError(
-        f"out of memory ({match[0]}); give the driver more (--driver-memory before the job's name)", file=table
+        f"out of memory ({match[0]}); give the driver more (--driver-memory before the job's name)",
+        file=table,
     )
 
 
@@ -107,22 +114,34 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str | None], Causa
     (re.compile(r"NOT NULL constraint violated for column: ([\w.`]+?)\.?\s"), _null_found),
     (
         re.compile(
-            r"CHECK constraint (\w+) \((.+?)\) violated by row with values:\s*((?:\s*- .+\n?)*)", re.IGNORECASE
+            r"CHECK constraint (\w+) \((.+?)\) violated by row with values:\s*((?:\s*- .+\n?)*)",
+            re.IGNORECASE,
         ),
         _check_failed,
     ),
     (
-        re.compile(r"\[UNRESOLVED_COLUMN[\w.]*\].*?name `(.+?)` cannot(?:.*?following\? \[(.*?)\])?", re.DOTALL),
+        re.compile(
+            r"\[UNRESOLVED_COLUMN[\w.]*\].*?name `(.+?)` cannot(?:.*?following\? \[(.*?)\])?",
+            re.DOTALL,
+        ),
         _column_missing,
     ),
     (re.compile(r"\[PATH_NOT_FOUND\] Path does not exist: (\S+?)\.?\s"), _path_missing),
-    (re.compile(r"\[DELTA_\w+\] `?([^`\n]+?)`? (?:is not a Delta table|doesn't exist)"), _not_delta),
+    (
+        re.compile(r"\[DELTA_\w+\] `?([^`\n]+?)`? (?:is not a Delta table|doesn't exist)"),
+        _not_delta,
+    ),
     (re.compile(r"\[TABLE_OR_VIEW_NOT_FOUND\] The table or view (\S+)"), _no_table),
     (_CONFLICT, _conflict),
     (re.compile(r"No space left on device|Read-only file system|Permission denied"), _storage),
-    (re.compile(r"java\.lang\.OutOfMemoryError|GC overhead limit exceeded|Java heap space"), _memory),
     (
-        re.compile(r"\[(?:CAST_INVALID_INPUT|DIVIDE_BY_ZERO|ARITHMETIC_OVERFLOW|MALFORMED_\w+)[\w.]*\][^\n]*"),
+        re.compile(r"java\.lang\.OutOfMemoryError|GC overhead limit exceeded|Java heap space"),
+        _memory,
+    ),
+    (
+        re.compile(
+            r"\[(?:CAST_INVALID_INPUT|DIVIDE_BY_ZERO|ARITHMETIC_OVERFLOW|MALFORMED_\w+)[\w.]*\][^\n]*"
+        ),
         _value,
     ),
 )

@@ -53,7 +53,10 @@ class Run:
         """Parameters as text; secrets are blotted out."""
         from mlflow.entities import Param
 
-        listed = [Param(metric_name(key), redacted(str(value))[:_PARAM_LENGTH]) for key, value in params.items()]
+        listed = [
+            Param(metric_name(key), redacted(str(value))[:_PARAM_LENGTH])
+            for key, value in params.items()
+        ]
         for start in range(0, len(listed), _PARAMS_PER_CALL):
             self._client.log_batch(self.run_id, params=listed[start : start + _PARAMS_PER_CALL])
 
@@ -62,7 +65,9 @@ class Run:
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
-        listed = [Metric(metric_name(key), float(value), now, step) for key, value in metrics.items()]
+        listed = [
+            Metric(metric_name(key), float(value), now, step) for key, value in metrics.items()
+        ]
         for start in range(0, len(listed), _METRICS_PER_CALL):
             self._client.log_batch(self.run_id, metrics=listed[start : start + _METRICS_PER_CALL])
 
@@ -178,7 +183,9 @@ class Tracking:
         file = Path(self.uri.removeprefix("sqlite:///"))
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = file.with_name(f".{file.name}.lock")
-        with held(lock, timeout=self._settings.limits.lock_seconds, purpose="open the store of runs"):
+        with held(
+            lock, timeout=self._settings.limits.lock_seconds, purpose="open the store of runs"
+        ):
             client = MlflowClient(tracking_uri=self.uri)
             client.search_experiments(max_results=1)  # makes the tables
             _close_abandoned(client)
@@ -242,14 +249,18 @@ def _started(pid: int) -> str:
 
 def _close_abandoned(client: "MlflowClient") -> None:
     """Runs of this host whose process is gone (kill -9, power) become FAILED with a note."""
-    experiments: Sequence[str] = [experiment.experiment_id for experiment in client.search_experiments()]
+    experiments: Sequence[str] = [
+        experiment.experiment_id for experiment in client.search_experiments()
+    ]
     if not experiments:
         return
     for run in client.search_runs(experiments, filter_string="attributes.status = 'RUNNING'"):
         host, _, rest = run.data.tags.get(_PROCESS, "").partition(":")
         pid, _, started = rest.partition(":")
         if host == socket.gethostname() and pid.isdigit() and _is_gone(int(pid), started):
-            client.set_tag(run.info.run_id, _NOTE, "**Abandoned:** the process ended without closing the run.")
+            client.set_tag(
+                run.info.run_id, _NOTE, "**Abandoned:** the process ended without closing the run."
+            )
             client.set_terminated(run.info.run_id, status="FAILED")
 
 

@@ -69,7 +69,10 @@ def _text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise SpecError(
-                "the file is too large", given=path.stat().st_size, allowed=f"{MAX_BYTES} bytes", file=path
+                "the file is too large",
+                given=path.stat().st_size,
+                allowed=f"{MAX_BYTES} bytes",
+                file=path,
             )
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -117,8 +120,12 @@ def _entries(node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, int, yam
         place = f"{path}:{line}"
         if not isinstance(key, yaml.ScalarNode) or key.tag not in _KEY_TAGS:
             given = key.value if isinstance(key, yaml.ScalarNode) else None
-            raise SpecError("a key must be text or a whole number (quote it)", given=given, file=place)
+            raise SpecError(
+                "a key must be text or a whole number (quote it)", given=given, file=place
+            )
         if key.value in seen:
-            raise SpecError(f"the key stands twice (also in line {seen[key.value]})", file=place, key=key.value)
+            raise SpecError(
+                f"the key stands twice (also in line {seen[key.value]})", file=place, key=key.value
+            )
         seen[key.value] = line
         yield key.value, line, value

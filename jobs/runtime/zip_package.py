@@ -9,7 +9,12 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-_FOLDERS = {"jobs": (".py",), "transforms": (".py",), "causal": (".py",), "conf": (".yaml", ".conf")}
+_FOLDERS = {
+    "jobs": (".py",),
+    "transforms": (".py",),
+    "causal": (".py",),
+    "conf": (".yaml", ".conf"),
+}
 _EPOCH = (2020, 1, 1, 0, 0, 0)
 _KEPT = 3
 

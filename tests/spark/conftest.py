@@ -35,7 +35,9 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings whose tables and runs lie in a folder of the test's own."""
-    return load_settings(warehouse=str(tmp_path / "warehouse"), overrides=["limits.lock_seconds=30"])
+    return load_settings(
+        warehouse=str(tmp_path / "warehouse"), overrides=["limits.lock_seconds=30"]
+    )
 
 
 @pytest.fixture

@@ -1,0 +1,124 @@
+"""Everything in order: generate, transform, aggregate, analyze; skips what is current, shows effects beside truth."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import Field
+
+from causal.core.errors import HealthError
+from jobs import analyze
+from jobs.runtime import analyses, truths
+from jobs.runtime.catalogue import code_version, find_job
+from jobs.runtime.cli import configured
+from jobs.runtime.context import Context
+from jobs.runtime.contract import CommandJob, JobConfig
+from jobs.runtime.readout import Readout
+from jobs.runtime.runner import run_job
+from jobs.runtime.settings import merged
+from jobs.runtime.tracking import Run
+from jobs.runtime.truths import Comparison
+from transforms.synthetic.parameters import Fault
+
+PREPARATION = ("generate", "exposure", "cohorts", "covariates", "panels", "regions", "gram")
+Step = Literal[
+    "generate", "exposure", "cohorts", "covariates", "panels", "regions", "gram", "analyze"
+]
+
+
+class PipelineConfig(JobConfig):
+    """Options of the job.
+
+    Attributes:
+        size: Number of subscribers.
+        days: Days of activity.
+        seed: Seed of the worlds.
+        faults: Faults to switch on.
+        only: The steps to run; all if left out.
+    """
+
+    size: int = Field(
+        default=1_000_000, ge=1_000, description="number of subscribers; drivers are a fifth of it"
+    )
+    days: int = Field(default=56, ge=28, multiple_of=7, description="days of activity, whole weeks")
+    seed: int = Field(default=20261121, ge=0, lt=2**63, description="seed of the worlds")
+    faults: tuple[Fault, ...] = Field(default=(), description="faults of the worlds to switch on")
+    only: tuple[Step, ...] = Field(default=(), description="steps to run (default: all)")
+
+    def steps(self) -> tuple[str, ...]:
+        """The steps in order."""
+        chosen = (*PREPARATION, "analyze")
+        return tuple(name for name in chosen if not self.only or name in self.only)
+
+
+def check(config: PipelineConfig) -> None:
+    """Validate every analysis before anything starts."""
+    if "analyze" in config.steps():
+        analyses.load_all(analyses.default_specs())
+
+
+def run(context: Context, config: PipelineConfig) -> int:
+    """Run the steps under one MLflow run; the exit code.
+
+    Raises:
+        CausalError: A step failed; those before it are written and are skipped next time.
+    """
+    parts = (config.model_dump_json(), code_version(), context.settings.database)
+    key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    with context.tracking.run(
+        "pipeline", run_name=f"pipeline of {config.size:,}", run_key=key
+    ) as parent:
+        parent.log_params(config.model_dump(mode="json"))
+        for index, name in enumerate(steps := config.steps()):
+            context.progress.bar(done=index, total=len(steps), label=name)
+            if name != "analyze":
+                _prepare(context, config, name, parent)
+        if "analyze" not in steps:
+            return 0
+        readouts = analyze.run_all(context, analyses.default_specs(), parent=parent)
+        comparisons = truths.compare(readouts, truths.read_truths(context.lakehouse))
+        _close(context, comparisons, parent)
+        return _verdict(context, readouts)
+
+
+def _prepare(context: Context, config: PipelineConfig, name: str, parent: Run) -> None:
+    job = find_job(name)
+    given: dict[str, Any] = dict(context.settings.jobs.get(name, {}))
+    if name == "generate":
+        chosen = {
+            "size": config.size,
+            "days": config.days,
+            "seed": config.seed,
+            "faults": config.faults,
+        }
+        given = merged(given, chosen)
+    begun = time.monotonic()
+    run_job(context, job, configured(job, given))
+    parent.log_metrics({f"seconds/{name}": time.monotonic() - begun})
+
+
+def _close(context: Context, comparisons: Sequence[Comparison], parent: Run) -> None:
+    """The closing table on the terminal and in MLflow."""
+    rows = truths.summary_rows(comparisons)
+    n_covered = sum(item.is_covered for item in comparisons)
+    line = f"{n_covered} of {len(comparisons)} intervals contain the truth"
+    context.progress.table("Effects beside the truth", truths.SUMMARY_COLUMNS, rows)
+    context.progress.text("\n" + line)
+    context.progress.text(f"runs: {context.tracking.uri} (make ui shows them)")
+    parent.log_table(
+        "effects_beside_truth", pd.DataFrame(rows, columns=list(truths.SUMMARY_COLUMNS))
+    )
+    parent.log_metrics({"n_intervals": len(comparisons), "n_covered": n_covered})
+    parent.note(f"{line}. The nested runs hold one analysis each.")
+
+
+def _verdict(context: Context, readouts: Sequence[Readout]) -> int:
+    stops = [f"{item.spec.name}: {found.detail}" for item in readouts for found in item.stops]
+    for text in stops:
+        context.progress.warning(text)
+    return HealthError.exit_code if stops else 0
+
+
+JOB = CommandJob(name="pipeline", config=PipelineConfig, run=run, check=check)
