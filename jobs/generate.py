@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from jobs.runtime import places
 from jobs.runtime.contract import JobConfig, TableJob
@@ -153,7 +154,9 @@ def _ids(session: SparkSession, n_units: int) -> DataFrame:
     return session.range(0, n_units, 1, n_partitions)
 
 
-def _rows(session: SparkSession, rows: list[tuple[Any, ...]], schema: Any) -> DataFrame:
+def _rows(
+    session: SparkSession, rows: list[tuple[Any, ...]], schema: StructType | str
+) -> DataFrame:
     return session.createDataFrame(rows, schema)
 
 

@@ -1,7 +1,7 @@
 """How a table is declared: named and commented fields, a key, checks and clustering columns.
 
-A declaration is plain data. The runtime turns it into Delta comments, NOT NULL and CHECK constraints;
-transforms select its columns; the data dictionary is printed from it.
+A declaration is plain data. The runtime turns it into Delta comments, NOT NULL and CHECK
+constraints; transforms select its columns; the data dictionary is printed from it.
 """
 
 import re

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from transforms.synthetic.parameters import EffectT, World
+from transforms.synthetic.parameters import EffectT
+from transforms.synthetic.plan import Plan, WorldT
 from transforms.synthetic.randomness import lookup
-from transforms.synthetic.trials import Arm, is_enrolled
+from transforms.synthetic.trials import is_enrolled, respond
 
 EFFECT_COLUMNS = ("world", "design", "estimand", "metric", "term", "scale", "value", "comment")
 
@@ -29,47 +30,41 @@ class Ratio:
     denominator: str
 
 
-def under_every_arm(units: DataFrame, arms: Sequence[Arm[EffectT]], world: World) -> DataFrame:
-    """The enrolled units once per arm of their trial: `arm` replaces the realised one."""
-    trials = [arm.trial.experiment if arm.trial else "" for arm in arms]
-    numbers = {name: [n for n, other in enumerate(trials) if other == name] for name in trials}
-    firsts = [float(numbers[name][0]) for name in trials]
-    lasts = [float(numbers[name][-1]) for name in trials]
-    first = lookup(firsts, F.col("arm")).cast("int")
-    last = lookup(lasts, F.col("arm")).cast("int")
-    return units.where(is_enrolled(world)).withColumn("arm", F.explode(F.sequence(first, last)))
+def under_every_arm(units: DataFrame, plan: Plan[WorldT, EffectT]) -> DataFrame:
+    """The enrolled units once per arm of their trial, responding to that arm."""
+    numbers = {
+        arm.experiment: [
+            n for n, other in enumerate(plan.arms) if other.experiment == arm.experiment
+        ]
+        for arm in plan.arms
+    }
+    first = plan.of_arm(lambda arm: numbers[arm.experiment][0], F.col("arm")).cast("int")
+    last = plan.of_arm(lambda arm: numbers[arm.experiment][-1], F.col("arm")).cast("int")
+    arms = F.explode(F.sequence(first, last))
+    return respond(units.where(is_enrolled(plan.world)).withColumn("arm", arms), plan)
 
 
-def in_window(days: DataFrame, world: World) -> DataFrame:
+def in_window(days: DataFrame, plan: Plan[WorldT, EffectT]) -> DataFrame:
     """The unit-days of the experiment window."""
-    return days.where(F.col("day") >= world.pre_days)
+    return days.where(F.col("day") >= plan.world.pre_days)
 
 
-def label_arms(frame: DataFrame, arms: Sequence[Arm[EffectT]]) -> DataFrame:
+def label_arms(frame: DataFrame, plan: Plan[WorldT, EffectT]) -> DataFrame:
     """Add `experiment` and `variant`, the names behind `arm`."""
-    experiments = [arm.trial.experiment if arm.trial else "" for arm in arms]
-    variants = [arm.variant for arm in arms]
+    experiments = [arm.experiment for arm in plan.arms]
+    variants = [arm.variant for arm in plan.arms]
     return frame.withColumn("experiment", lookup(experiments, F.col("arm"))).withColumn(
         "variant", lookup(variants, F.col("arm"))
     )
 
 
-def unit_truth(
-    units: DataFrame,
-    days: DataFrame,
-    arms: Sequence[Arm[EffectT]],
-    *,
-    outcomes: Sequence[str],
-    n_days: int,
-) -> DataFrame:
+def unit_truth(units: DataFrame, days: DataFrame, plan: Plan[WorldT, EffectT]) -> DataFrame:
     """Potential outcomes over the experiment window, one row per enrolled unit and variant.
 
     Args:
-        units: Units under every arm, after `respond`: (unit_id, arm) is unique.
-        days: Their unit-days in the window.
-        arms: The numbered arms.
-        outcomes: Columns of `days` to add up; a unit without rows has zeros.
-        n_days: Days of the world.
+        units: Units under every arm: (unit_id, arm) is unique.
+        days: Their unit-days in the window; a unit without rows has zeros.
+        plan: The world.
 
     Returns:
         experiment, unit_id, variant, is_exposed, is_uptake, the outcomes and is_retained.
@@ -79,8 +74,8 @@ def unit_truth(
         "arm",
         "is_exposed",
         "is_uptake",
-        (F.col("churn_day") >= n_days).alias("is_retained"),
-        *[F.lit(0.0).alias(name) for name in outcomes],
+        (F.col("churn_day") >= plan.n_days).alias("is_retained"),
+        *[F.lit(0.0).alias(name) for name in plan.outcomes],
     )
     rows = days.select(
         "unit_id",
@@ -88,30 +83,29 @@ def unit_truth(
         F.lit(None).cast("boolean").alias("is_exposed"),
         F.lit(None).cast("boolean").alias("is_uptake"),
         F.lit(None).cast("boolean").alias("is_retained"),
-        *[F.col(name).cast("double").alias(name) for name in outcomes],
+        *[F.col(name).cast("double").alias(name) for name in plan.outcomes],
     )
     sums = (
         zeros.unionByName(rows)
         .groupBy("unit_id", "arm")
         .agg(
             *[F.max(name).alias(name) for name in ("is_exposed", "is_uptake", "is_retained")],
-            *[F.round(F.sum(name), 2).alias(name) for name in outcomes],
+            *[F.round(F.sum(name), 2).alias(name) for name in plan.outcomes],
         )
     )
-    return label_arms(sums, arms)
+    return label_arms(sums, plan)
 
 
 def arm_totals(
-    units: DataFrame, days: DataFrame, *, outcomes: Sequence[str], n_days: int, scenario: str
+    units: DataFrame, days: DataFrame, plan: Plan[WorldT, EffectT], *, scenario: str
 ) -> DataFrame:
     """Sums over all enrolled units and over the exposed ones, per arm.
 
     Args:
-        units: Units under some arms, after `respond`.
+        units: Units under some arms.
         days: Their unit-days in the window.
-        outcomes: Columns of `days` to add up.
-        n_days: Days of the world.
-        scenario: `realised`, or `extreme` when no one but the controls, or everyone, has the variant.
+        plan: The world.
+        scenario: `realised`, or `extreme`: no one has the variant (controls), or everyone.
 
     Returns:
         scenario, arm, is_exposed, n, is_retained, uptake and the outcomes; at most two rows an arm.
@@ -120,30 +114,25 @@ def arm_totals(
     heads = units.select(
         *by,
         F.lit(1.0).alias("n"),
-        (F.col("churn_day") >= n_days).cast("double").alias("is_retained"),
+        (F.col("churn_day") >= plan.n_days).cast("double").alias("is_retained"),
         F.col("is_uptake").cast("double").alias("uptake"),
-        *[F.lit(0.0).alias(name) for name in outcomes],
+        *[F.lit(0.0).alias(name) for name in plan.outcomes],
     )
     rows = days.select(
         *by,
         *[F.lit(0.0).alias(name) for name in ("n", "is_retained", "uptake")],
-        *[F.col(name).cast("double").alias(name) for name in outcomes],
+        *[F.col(name).cast("double").alias(name) for name in plan.outcomes],
     )
     return (
         heads.unionByName(rows)
         .groupBy(*by)
-        .agg(*[F.sum(name).alias(name) for name in _sums(outcomes)])
+        .agg(*[F.sum(name).alias(name) for name in _sums(plan)])
         .withColumn("scenario", F.lit(scenario))
     )
 
 
 def trial_effects(
-    totals: DataFrame,
-    arms: Sequence[Arm[EffectT]],
-    *,
-    world: str,
-    outcomes: Sequence[str],
-    ratios: Sequence[Ratio],
+    totals: DataFrame, plan: Plan[WorldT, EffectT], *, ratios: Sequence[Ratio]
 ) -> DataFrame:
     """Effects of the trials from `arm_totals`, with the columns EFFECT_COLUMNS.
 
@@ -156,11 +145,13 @@ def trial_effects(
         spillover: Controls as it happened less controls if no one had the variant.
     Scale `relative` divides by the mean (or ratio) of the comparison.
     """
-    means = [Ratio(name=name, numerator=name, denominator="n") for name in _sums(outcomes)[1:]]
-    values = _arm_values(totals, arms, [*means, *ratios], outcomes=outcomes)
+    means: list[Ratio] = [
+        Ratio(name=name, numerator=name, denominator="n") for name in _sums(plan)[1:]
+    ]
+    values = _arm_values(totals, plan, [*means, *ratios])
     contrasts = _contrasts(values)
     rows = contrasts.select(
-        F.lit(world).alias("world"),
+        F.lit(plan.draws.world).alias("world"),
         F.col("experiment").alias("design"),
         F.explode(_estimands()).alias("entry"),
         "metric",
@@ -173,17 +164,13 @@ def trial_effects(
     )
 
 
-def rollout_effects(
-    place_weeks: DataFrame, *, world: str, design: str, outcomes: Sequence[str]
-) -> DataFrame:
+def rollout_effects(place_weeks: DataFrame, plan: Plan[WorldT, EffectT]) -> DataFrame:
     """Effects of the rollout per unit-week, with the columns EFFECT_COLUMNS.
 
     Args:
         place_weeks: period, first_treated_period (null is never), n_units, and the sums of the
             rollout's additions to each outcome.
-        world: Name of the world.
-        design: Name of the rollout.
-        outcomes: The outcome columns.
+        plan: The world.
 
     Terms are `overall` (all treated unit-weeks), `g=G` (those of a cohort), `event_time=K` and
     `g=G,t=T`; the last two also before the treatment, where the effect is exactly zero.
@@ -196,7 +183,9 @@ def rollout_effects(
         F.concat(F.lit("event_time="), period - cohort),
         F.concat(F.lit("g="), cohort, F.lit(",t="), period),
     )
-    metrics = [F.struct(F.lit(name).alias("metric"), F.col(name).alias("sum")) for name in outcomes]
+    metrics = [
+        F.struct(F.lit(name).alias("metric"), F.col(name).alias("sum")) for name in plan.outcomes
+    ]
     return (
         place_weeks.where(cohort.isNotNull())
         .select("n_units", F.explode(F.array(*metrics)).alias("entry"), terms.alias("terms"))
@@ -205,8 +194,8 @@ def rollout_effects(
         .groupBy("metric", "term")
         .agg((F.sum("sum") / F.sum("n_units")).alias("value"))
         .select(
-            F.lit(world).alias("world"),
-            F.lit(design).alias("design"),
+            F.lit(plan.draws.world).alias("world"),
+            F.lit(plan.world.rollout.name).alias("design"),
             F.lit("att").alias("estimand"),
             "metric",
             "term",
@@ -219,20 +208,16 @@ def rollout_effects(
     )
 
 
-def _sums(outcomes: Sequence[str]) -> list[str]:
-    return ["n", "is_retained", "uptake", *outcomes]
+def _sums(plan: Plan[WorldT, EffectT]) -> list[str]:
+    return ["n", "is_retained", "uptake", *plan.outcomes]
 
 
 def _arm_values(
-    totals: DataFrame,
-    arms: Sequence[Arm[EffectT]],
-    metrics: Sequence[Ratio],
-    *,
-    outcomes: Sequence[str],
+    totals: DataFrame, plan: Plan[WorldT, EffectT], metrics: Sequence[Ratio]
 ) -> DataFrame:
     """One row per scenario, arm, population and metric, with the metric's `level`."""
-    is_encouragement = [arm.trial is not None and arm.trial.uptake is not None for arm in arms]
-    is_control = [arm.is_control for arm in arms]
+    is_encouragement = plan.is_arm(lambda arm: arm.is_encouragement, F.col("arm"))
+    is_control = plan.is_arm(lambda arm: arm.is_control, F.col("arm"))
     populations = F.when(F.col("is_exposed"), F.array(F.lit("all"), F.lit("exposed"))).otherwise(
         F.array(F.lit("all"))
     )
@@ -246,13 +231,13 @@ def _arm_values(
     return label_arms(
         totals.withColumn("population", F.explode(populations))
         .groupBy("scenario", "arm", "population")
-        .agg(*[F.sum(name).alias(name) for name in _sums(outcomes)])
+        .agg(*[F.sum(name).alias(name) for name in _sums(plan)])
         .select("scenario", "arm", "population", F.explode(F.array(*entries)).alias("entry"))
         .select("scenario", "arm", "population", "entry.metric", "entry.level")
-        .withColumn("is_encouragement", lookup(is_encouragement, F.col("arm")))
-        .withColumn("is_control", lookup(is_control, F.col("arm")))
+        .withColumn("is_encouragement", is_encouragement)
+        .withColumn("is_control", is_control)
         .where(F.col("is_encouragement") | (F.col("metric") != "uptake")),
-        arms,
+        plan,
     )
 
 

@@ -1,4 +1,4 @@
-"""The parameters of the generated worlds: what `conf/worlds/*.yaml` may say, and within what limits."""
+"""The parameters of the generated worlds: what `conf/worlds/*.yaml` may say."""
 
 import datetime as dt
 from typing import Annotated, Generic, Literal, TypeVar
@@ -19,6 +19,8 @@ Fault = Literal[
     "spillover_saturation",
 ]
 Design = Literal["randomised", "clustered", "stratified", "encouragement"]
+
+_TOLERANCE = 1e-9
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -155,7 +157,7 @@ class Rollout(Parameters):
 
 
 class Place(Parameters):
-    """A group of places of one name, such as a country: how many places, which share of all units."""
+    """A group of places, such as a country: how many, and their share of all units."""
 
     n_places: Annotated[int, Field(ge=1)]
     share: Share
@@ -231,7 +233,7 @@ class ExposureLog(Parameters):
 
 
 class Churn(Parameters):
-    """Daily hazard of leaving: `daily_hazard * exp(engagement * e + tenure * ln(1 + years) + sd * z)`."""
+    """Daily hazard `daily_hazard * exp(engagement * e + tenure * ln(1 + years) + sd * z)`."""
 
     daily_hazard: Positive
     engagement: float
@@ -418,10 +420,10 @@ class DriverWorld(World):
 
 
 def _check_total(what: str, shares: list[float]) -> None:
-    if abs(sum(shares) - 1.0) > 1e-9:
+    if abs(sum(shares) - 1.0) > _TOLERANCE:
         raise ValueError(f"{what} must add to 1, they add to {sum(shares):.6g}")
 
 
 def _check_layers(shares: list[float]) -> None:
-    if sum(shares) > 1.0 + 1e-9:
+    if sum(shares) > 1.0 + _TOLERANCE:
         raise ValueError(f"the populations of trials add to {sum(shares):.6g}, more than 1")

@@ -1,9 +1,9 @@
 """Random draws that are functions of (seed, stream, ids) and of nothing else.
 
 A draw hashes its ids with Spark's ``xxhash64`` under a key made from the seed and the name of the
-stream. It does not depend on partitions, cores or the order of execution, and adding a stream leaves
-every other stream as it was. The same hash is written once more in numpy, for draws of which there
-are few (a region, a region and week) and which are wanted as plain numbers.
+stream. It does not depend on partitions, cores or the order of execution, and adding a stream
+leaves every other stream as it was. The same hash is written once more in numpy, for draws of which
+there are few (a region, a region and week) and which are wanted as plain numbers.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ _PRIMES = (
     0x85EBCA77C2B2AE63,
     0x27D4EB2F165667C5,
 )
+_SEPARATOR = ";"
 _BITS = 52  # of the 64: a half added to 52 bits is exact in a double, so draws lie inside (0, 1)
 
 
@@ -44,26 +45,33 @@ class Draws:
         digest = hashlib.sha256(f"{self.seed}/{self.world}/{stream}".encode()).digest()
         return int.from_bytes(digest[:8], "big", signed=True)
 
-    def bits(self, stream: str, *ids: Column) -> Column:
-        """A BIGINT column of 64 random bits, a function of the integer columns `ids`."""
-        return F.xxhash64(F.lit(self.key(stream)), *[column.cast("bigint") for column in ids])
+    def bits(self, stream: str, *ids: str) -> Column:
+        """A BIGINT column of 64 random bits, a function of the integer columns named by `ids`."""
+        return F.expr(self._bits(stream, ids))
 
-    def uniform(self, stream: str, *ids: Column) -> Column:
+    def uniform(self, stream: str, *ids: str) -> Column:
         """A DOUBLE column, uniform on the open interval (0, 1)."""
-        bits = F.shiftrightunsigned(self.bits(stream, *ids), 64 - _BITS)
-        return (bits.cast("double") + F.lit(0.5)) * F.lit(2.0**-_BITS)
+        return F.expr(self._uniform(stream, ids))
 
-    def normal(self, stream: str, *ids: Column) -> Column:
+    def normal(self, stream: str, *ids: str) -> Column:
         """A DOUBLE column, standard normal (Box and Muller 1958)."""
-        radius = F.sqrt(F.lit(-2.0) * F.log(self.uniform(f"{stream}:radius", *ids)))
-        angle = F.lit(2.0 * math.pi) * self.uniform(f"{stream}:angle", *ids)
-        return radius * F.cos(angle)
+        radius = f"sqrt(-2.0D * ln({self._uniform(f'{stream}:radius', ids)}))"
+        angle = f"{2.0 * math.pi!r}D * {self._uniform(f'{stream}:angle', ids)}"
+        return F.expr(f"{radius} * cos({angle})")
 
-    def exponential(self, stream: str, *ids: Column) -> Column:
+    def exponential(self, stream: str, *ids: str) -> Column:
         """A DOUBLE column, exponential with mean one."""
-        return -F.log(self.uniform(stream, *ids))
+        return F.expr(f"-ln({self._uniform(stream, ids)})")
 
-    def index(self, stream: str, weights: Sequence[float], *ids: Column) -> Column:
+    def _bits(self, stream: str, ids: tuple[str, ...]) -> str:
+        columns = ", ".join(f"CAST({name} AS BIGINT)" for name in ids)
+        return f"xxhash64(BIGINT('{self.key(stream)}'), {columns})"
+
+    def _uniform(self, stream: str, ids: tuple[str, ...]) -> str:
+        bits = f"shiftrightunsigned({self._bits(stream, ids)}, {64 - _BITS})"
+        return f"((CAST({bits} AS DOUBLE) + 0.5D) * {2.0**-_BITS!r}D)"
+
+    def index(self, stream: str, weights: Sequence[float], *ids: str) -> Column:
         """An INT column: a position in `weights`, drawn in proportion to them."""
         return position(self.uniform(stream, *ids), weights)
 
@@ -82,18 +90,25 @@ class Draws:
         return np.asarray(radius * np.cos(angle), dtype=np.float64)
 
 
-def lookup(values: Sequence[float] | Sequence[str], index: Column) -> Column:
-    """The element of `values` at the zero-based integer column `index`."""
-    return F.get(F.array(*[F.lit(value) for value in values]), index.cast("int"))
+def lookup(values: Sequence[float] | Sequence[bool] | Sequence[str], index: Column) -> Column:
+    """The element of `values` at the zero-based integer column `index`; null beyond the end.
+
+    The values travel as one text literal, which the optimiser folds into an array: an array of
+    hundreds of literals would have to be walked by every rule of the analyser.
+    """
+    kind = {bool: "boolean", str: "string"}.get(type(values[0]), "double")
+    texts = [value if isinstance(value, str) else repr(value).lower() for value in values]
+    folded = F.split(F.lit(_SEPARATOR.join(texts)), _SEPARATOR).cast(f"array<{kind}>")
+    return F.get(folded, index.cast("int"))
 
 
 def position(uniform: Column, weights: Sequence[float]) -> Column:
     """The zero-based position whose share of the cumulated `weights` holds `uniform` (INT)."""
-    cumulated = np.cumsum(np.asarray(weights, dtype=np.float64)) / float(np.sum(weights))
-    chosen = F.lit(len(weights) - 1)
-    for place in reversed(range(len(weights) - 1)):
-        chosen = F.when(uniform < F.lit(float(cumulated[place])), F.lit(place)).otherwise(chosen)
-    return chosen
+    limits = np.cumsum(np.asarray(weights, dtype=np.float64)) / float(np.sum(weights))
+    chosen = F.when(uniform < F.lit(float(limits[0])), F.lit(0))
+    for place in range(1, len(weights) - 1):
+        chosen = chosen.when(uniform < F.lit(float(limits[place])), F.lit(place))
+    return chosen.otherwise(F.lit(len(weights) - 1))
 
 
 def _hash_long(

@@ -82,7 +82,7 @@ def _trials(name: str, unit: str) -> Table:
 def _assignments(name: str, key: str, cluster: str) -> Table:
     return Table(
         name=name,
-        comment="Variant assigned to each enrolled unit; units gone before the start are not enrolled",
+        comment="Variant of each enrolled unit; units gone before the start are not enrolled",
         fields=(
             _EXPERIMENT,
             _id(key),
@@ -101,7 +101,7 @@ def _assignments(name: str, key: str, cluster: str) -> Table:
 def _exposure_log(name: str, key: str) -> Table:
     return Table(
         name=name,
-        comment="Raw exposure log: rows may be there twice (same event_id) and may arrive days late",
+        comment="Raw exposure log: rows may be there twice (same event_id) or arrive days late",
         fields=(
             _text("event_id", "Id of the event; duplicates of it share the id"),
             _EXPERIMENT,
@@ -283,7 +283,7 @@ DRIVER_ROLLOUT = Table(
 )
 TRUTH_DRIVERS = Table(
     name="truth_drivers",
-    comment="Potential outcomes of each enrolled driver under each variant, at the planned surge shares",
+    comment="Potential outcomes of each enrolled driver by variant, at planned surge shares",
     fields=(
         _EXPERIMENT,
         _id("driver_id"),

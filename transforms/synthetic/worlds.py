@@ -1,6 +1,6 @@
 """From a plan and a range of ids to the frames of all tables of a world."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -30,7 +30,6 @@ from transforms.synthetic.records import (
     uptakes,
 )
 from transforms.synthetic.subscribers import SubscriberPlan
-from transforms.synthetic.trials import respond
 
 SUBSCRIBER_RATIOS = (
     Ratio(name="minutes_per_session", numerator="minutes", denominator="sessions"),
@@ -53,20 +52,12 @@ def place_rows(places: PlacePlan) -> list[tuple[Any, ...]]:
 
 def subscriber_trial_rows(plan: SubscriberPlan) -> list[tuple[Any, ...]]:
     """Rows of `subscriber_trials`."""
-    return trial_rows(
-        plan.world.trials,
-        plan.world,
-        n_days=plan.n_days,
-        unit="subscriber_id",
-        cluster="household_id",
-    )
+    return trial_rows(plan, unit="subscriber_id", cluster="household_id")
 
 
 def driver_trial_rows(plan: DriverPlan) -> list[tuple[Any, ...]]:
     """Rows of `driver_trials`."""
-    return trial_rows(
-        plan.world.trials, plan.world, n_days=plan.n_days, unit="driver_id", cluster="driver_id"
-    )
+    return trial_rows(plan, unit="driver_id", cluster="driver_id")
 
 
 def subscriber_frames(
@@ -84,9 +75,7 @@ def subscriber_frames(
         Frames by table name, with the columns of `tables`.
     """
     people = subscribers.population(units, plan)
-    days = keep_logged(
-        subscribers.usage(people, plan), plan.arms, plan.draws, plan.world, faults=plan.faults
-    )
+    days = keep_logged(subscribers.usage(people, plan), plan)
     tier = lookup(list(plan.world.tiers), F.col("tier"))
     frames = {
         tables.SUBSCRIBERS.name: people.withColumns(
@@ -104,17 +93,12 @@ def subscriber_frames(
         tables.SUBSCRIBER_TRIALS.name: trials,
         tables.SUBSCRIBER_ASSIGNMENTS.name: assignments(
             people,
-            plan.arms,
-            plan.draws,
-            plan.world,
+            plan,
             cluster="household_id",
             stratum=tier,
-            faults=plan.faults,
         ),
-        tables.SUBSCRIBER_UPTAKES.name: uptakes(people, plan.arms, plan.draws, plan.world),
-        tables.SUBSCRIBER_EXPOSURE_LOG.name: exposure_log(
-            people, plan.arms, plan.draws, plan.world, n_days=plan.n_days, faults=plan.faults
-        ),
+        tables.SUBSCRIBER_UPTAKES.name: uptakes(people, plan),
+        tables.SUBSCRIBER_EXPOSURE_LOG.name: exposure_log(people, plan),
         tables.SUBSCRIBER_ROLLOUT.name: _named_places(places, place="region", parent="country"),
         **_subscriber_truth(plan, people=people, places=places),
     }
@@ -126,9 +110,7 @@ def driver_frames(
 ) -> Mapping[str, DataFrame]:
     """All tables of the world of drivers; arguments as in `subscriber_frames`."""
     people = drivers.population(units, plan)
-    days = keep_logged(
-        drivers.work(people, plan), plan.arms, plan.draws, plan.world, faults=plan.faults
-    )
+    days = keep_logged(drivers.work(people, plan), plan)
     frames = {
         tables.DRIVERS.name: people.withColumns(
             {
@@ -141,16 +123,11 @@ def driver_frames(
         tables.DRIVER_TRIALS.name: trials,
         tables.DRIVER_ASSIGNMENTS.name: assignments(
             people,
-            plan.arms,
-            plan.draws,
-            plan.world,
+            plan,
             cluster="unit_id",
             stratum=lookup(list(plan.world.vehicles), F.col("vehicle")),
-            faults=plan.faults,
         ),
-        tables.DRIVER_EXPOSURE_LOG.name: exposure_log(
-            people, plan.arms, plan.draws, plan.world, n_days=plan.n_days, faults=plan.faults
-        ),
+        tables.DRIVER_EXPOSURE_LOG.name: exposure_log(people, plan),
         tables.DRIVER_PAYOUTS.name: _payouts(days, plan),
         tables.DRIVER_ROLLOUT.name: _named_places(places, place="city", parent="market"),
         **_driver_truth(plan, people=people, places=places),
@@ -161,76 +138,46 @@ def driver_frames(
 def _subscriber_truth(
     plan: SubscriberPlan, *, people: DataFrame, places: DataFrame
 ) -> dict[str, DataFrame]:
-    world, outcomes = plan.world, subscribers.OUTCOMES
-    units = respond(under_every_arm(people, plan.arms, world), plan.arms, world, n_days=plan.n_days)
-    days = in_window(subscribers.usage(units, plan), world)
-    totals = arm_totals(units, days, outcomes=outcomes, n_days=plan.n_days, scenario="realised")
+    units = under_every_arm(people, plan)
+    days = in_window(subscribers.usage(units, plan), plan)
+    totals = arm_totals(units, days, plan, scenario="realised")
     added = _place_weeks(
-        people,
-        subscribers.rollout_additions(people, plan),
-        places,
-        outcomes=outcomes,
-        n_weeks=plan.places.n_weeks,
+        people, subscribers.rollout_additions(people, plan), places, n_weeks=plan.n_weeks
     )
-    effects = trial_effects(
-        totals, plan.arms, world="subscribers", outcomes=outcomes, ratios=SUBSCRIBER_RATIOS
-    )
+    effects = trial_effects(totals, plan, ratios=SUBSCRIBER_RATIOS)
     return {
-        tables.TRUTH_SUBSCRIBERS.name: unit_truth(
-            units, days, plan.arms, outcomes=outcomes, n_days=plan.n_days
-        ),
+        tables.TRUTH_SUBSCRIBERS.name: unit_truth(units, days, plan),
         tables.TRUTH_SUBSCRIBER_ROLLOUT.name: added.withColumnRenamed("name", "region"),
-        tables.TRUTH_SUBSCRIBER_EFFECTS.name: effects.unionByName(
-            rollout_effects(
-                added, world="subscribers", design=world.rollout.name, outcomes=outcomes
-            )
-        ),
+        tables.TRUTH_SUBSCRIBER_EFFECTS.name: effects.unionByName(rollout_effects(added, plan)),
     }
 
 
 def _driver_truth(
     plan: DriverPlan, *, people: DataFrame, places: DataFrame
 ) -> dict[str, DataFrame]:
-    world, outcomes = plan.world, drivers.OUTCOMES
-    units = respond(under_every_arm(people, plan.arms, world), plan.arms, world, n_days=plan.n_days)
-    days = in_window(drivers.work(units, plan), world)
+    units = under_every_arm(people, plan)
+    days = in_window(drivers.work(units, plan), plan)
     extreme = drivers.at_extreme_shares(units, plan)
-    extreme_days = in_window(drivers.work(extreme, plan), world)
-    totals = arm_totals(
-        units, days, outcomes=outcomes, n_days=plan.n_days, scenario="realised"
-    ).unionByName(
-        arm_totals(extreme, extreme_days, outcomes=outcomes, n_days=plan.n_days, scenario="extreme")
+    extreme_days = in_window(drivers.work(extreme, plan), plan)
+    totals = arm_totals(units, days, plan, scenario="realised").unionByName(
+        arm_totals(extreme, extreme_days, plan, scenario="extreme")
     )
     added = _place_weeks(
-        people,
-        drivers.rollout_additions(people, plan),
-        places,
-        outcomes=outcomes,
-        n_weeks=plan.places.n_weeks,
+        people, drivers.rollout_additions(people, plan), places, n_weeks=plan.n_weeks
     )
-    effects = trial_effects(
-        totals, plan.arms, world="drivers", outcomes=outcomes, ratios=DRIVER_RATIOS
-    )
+    effects = trial_effects(totals, plan, ratios=DRIVER_RATIOS)
     return {
-        tables.TRUTH_DRIVERS.name: unit_truth(
-            units, days, plan.arms, outcomes=outcomes, n_days=plan.n_days
-        ),
+        tables.TRUTH_DRIVERS.name: unit_truth(units, days, plan),
         tables.TRUTH_DRIVER_ROLLOUT.name: added.withColumnRenamed("name", "city"),
-        tables.TRUTH_DRIVER_EFFECTS.name: effects.unionByName(
-            rollout_effects(added, world="drivers", design=world.rollout.name, outcomes=outcomes)
-        ),
+        tables.TRUTH_DRIVER_EFFECTS.name: effects.unionByName(rollout_effects(added, plan)),
     }
 
 
 def _place_weeks(
-    people: DataFrame,
-    additions: DataFrame,
-    places: DataFrame,
-    *,
-    outcomes: Sequence[str],
-    n_weeks: int,
+    people: DataFrame, additions: DataFrame, places: DataFrame, *, n_weeks: int
 ) -> DataFrame:
-    """Every place and week: units of the place and what the rollout added there (zero if nothing)."""
+    """Every place and week: its units and what the rollout added there (zero if nothing)."""
+    outcomes = [name for name in additions.columns if name not in {"place", "week"}]
     n_units = people.groupBy("place").agg(F.count(F.lit(1)).alias("n_units"))
     sums = additions.groupBy("place", F.col("week").alias("period")).agg(
         *[F.sum(F.col(name).cast("double")).alias(name) for name in outcomes]
@@ -250,7 +197,7 @@ def _place_weeks(
 
 
 def _payouts(days: DataFrame, plan: DriverPlan) -> DataFrame:
-    """One payout a driver, week and kind: fares and incentives of the week, paid on its Monday after."""
+    """One payout a driver, week and kind (fares, incentive), paid on the Monday after."""
     kinds = F.array(
         *[
             F.struct(
@@ -261,19 +208,19 @@ def _payouts(days: DataFrame, plan: DriverPlan) -> DataFrame:
             for number, (kind, name) in enumerate((("fares", "fares"), ("incentive", "payouts")))
         ]
     )
-    unit, week = F.col("unit_id"), F.col("week")
     return (
         days.groupBy("unit_id", "week")
         .agg(*[F.round(F.sum(name), 2).alias(name) for name in ("fares", "payouts")])
         .select("unit_id", "week", F.explode(kinds).alias("entry"))
+        .select("unit_id", "week", "entry.*")
         .select(
-            F.lower(F.hex(plan.draws.bits("payout-id", unit, week, F.col("entry.number")))).alias(
+            F.lower(F.hex(plan.draws.bits("payout-id", "unit_id", "week", "number"))).alias(
                 "payout_id"
             ),
             "unit_id",
-            "entry.kind",
-            "entry.amount",
-            at_second(plan.world, (week + 1) * 7, F.lit(6 * 3600)).alias("paid_at"),
+            "kind",
+            "amount",
+            at_second(plan.world, (F.col("week") + 1) * 7, F.lit(6 * 3600)).alias("paid_at"),
         )
         .where(F.col("amount") > 0.0)
     )
