@@ -119,11 +119,11 @@ def _store(context: Context, done: Sequence[Readout]) -> None:
     keys = ", ".join(f"'{item.run_key}'" for item in done)
     part = f"run_key IN ({keys})"
     commit = hashlib.sha256(keys.encode()).hexdigest()
-    rows = {
-        EFFECTS: [row for item in done for row in readout.effect_rows(item)],
-        DIAGNOSTICS: [row for item in done for row in readout.diagnostic_rows(item)],
-    }
-    for table, found in rows.items():
+    rows = (
+        (EFFECTS, [row for item in done for row in readout.effect_rows(item)]),
+        (DIAGNOSTICS, [row for item in done for row in readout.diagnostic_rows(item)]),
+    )
+    for table, found in rows:
         state = context.lakehouse.state(table.name, part=part)
         if state is None or state.run_key != commit:
             _write(context, table, found, run_key=commit, part=part)
@@ -132,9 +132,8 @@ def _store(context: Context, done: Sequence[Readout]) -> None:
 def _write(
     context: Context, table: Table, rows: Sequence[Mapping[str, Any]], *, run_key: str, part: str
 ) -> None:
-    values = [tuple(row[name] for name in table.columns) for row in rows]
     with context.progress.step(f"{table.name}: {len(rows)} rows"):
-        frame = context.session.createDataFrame(values, table.schema)
+        frame = context.lakehouse.frame(rows, table.name)
         context.lakehouse.write(frame, table.name, run_key=run_key, replace_where=part)
 
 

@@ -59,9 +59,7 @@ def run(context: Context, config: GramConfig) -> int:
         for table, row in _answers(context, item):
             rows[table].append(row)
     for table in FRAME_TABLES:
-        frame = context.session.createDataFrame(
-            [tuple(row[name] for name in table.columns) for row in rows[table.name]], table.schema
-        )
+        frame = context.lakehouse.frame(rows[table.name], table.name)
         with context.progress.step(f"{table.name}: {len(rows[table.name]):,} rows"):
             context.lakehouse.write(frame, table.name, run_key=key, replace_where=part)
     return 0

@@ -1,9 +1,9 @@
 """The Delta tables, read and written by name; no other module writes a table.
 
-Each write is one commit whose `userMetadata` names the run (its run key), so what a table holds can be told
-from its own log: a job killed between two commits and run again writes only what is missing. Overwrites and
-MERGE on the key are idempotent by themselves; Delta's transaction ids are not used, because they would
-silently skip an overwrite that returns a table to an earlier content.
+Each write is one commit whose `userMetadata` names the run (its run key), so what a table holds can
+be told from its own log: a job killed between two commits and run again writes only what is
+missing. Overwrites and MERGE on the key are idempotent by themselves; Delta's transaction ids are
+not used, because they would silently skip an overwrite that returns a table to earlier content.
 
 Local paths get a lock per table besides: a local disk offers no mutual exclusion between processes.
 """
@@ -99,7 +99,7 @@ class Lakehouse:
         self._declared = declared if declared is not None else declaration
 
     def path(self, name: str) -> str:
-        """Folder or URI of a table (`tables: path`), or its three-level name (`tables: catalog`)."""
+        """Folder or URI of a table (`tables: path`), or its three-level name (`catalog`)."""
         table = self._declared(name)
         if self._settings.tables == "catalog":
             return f"{self._settings.catalog}.{self._settings.database}.{table.name}"
@@ -242,7 +242,8 @@ class Lakehouse:
             self._session.conf.set(setting, metadata)
             try:
                 self._session.sql(
-                    f"MERGE INTO {self.identifier(name)} AS held USING {view} AS given ON {condition} "
+                    f"MERGE INTO {self.identifier(name)} AS held USING {view} AS given "
+                    f"ON {condition} "
                     "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
                 ).collect()
             finally:
@@ -258,7 +259,7 @@ class Lakehouse:
 
         Args:
             source: A table of the lakehouse or the session's catalog, or a path.
-            beside: Folder where a relative path is looked for if the working directory has no such file.
+            beside: Folder where a relative path is looked for if not in the working directory.
 
         Raises:
             SpecError: There is nothing to read, or its format is not known.
@@ -278,17 +279,17 @@ class Lakehouse:
                     f"delta.{_quoted(path)}"
                 ), pinned
             if form == "csv":
-                reader = self._session.read.option("header", True).option("inferSchema", True)
+                reader = self._session.read.option("header", "true").option("inferSchema", "true")
                 return reader.option("nullValue", source.null_value).csv(path), None
             return self._session.read.parquet(path), None
 
     def source_identity(
         self, source: Source, version: int | None, *, beside: Path | None = None
     ) -> str:
-        """Names the content that `read_source` opened, so that what was made of it can be told stale.
+        """Names the content that `read_source` opened, to tell what was made of it stale.
 
-        A table of the suite goes by the run that wrote it, other Delta by its version, local files by
-        name, size and time of change; what has neither gets a name that never comes again.
+        A table of the suite goes by the run that wrote it, other Delta by its version, local files
+        by name, size and time of change; what has neither gets a name that never comes again.
         """
         if source.table is not None:
             short = source.table.rpartition(".")[2]
@@ -353,7 +354,7 @@ class Lakehouse:
                         raise translate(error, table=name) from error
                     if attempt == attempts:
                         raise ConcurrencyError(
-                            f"gave up after {attempts} attempts: another process keeps changing the table",
+                            f"gave up after {attempts} attempts: another process keeps changing it",
                             file=name,
                         ) from error
                     time.sleep(random.uniform(0.2, 1.0) * attempt)  # noqa: S311 - spreads retries only
@@ -373,7 +374,8 @@ class Lakehouse:
             return
         if not may_replace:
             raise SpecError(
-                "the stored table does not have the declared columns and constraints; move it away, or rewrite it whole",
+                "the stored table has not the declared columns and constraints; "
+                "move it away, or rewrite it whole",
                 given=held_schema.simpleString(),
                 allowed=table.schema.simpleString(),
                 file=table.name,
@@ -492,11 +494,12 @@ def _definition(table: Table) -> str:
         f" CLUSTER BY ({', '.join(map(_quoted, table.clustering))})" if table.clustering else ""
     )
     listed = ", ".join(f"{_literal(key)} = {_literal(value)}" for key, value in properties.items())
-    return f"({columns}) USING DELTA{clustering} COMMENT {_literal(table.comment)} TBLPROPERTIES ({listed})"
+    comment = f"COMMENT {_literal(table.comment)}"
+    return f"({columns}) USING DELTA{clustering} {comment} TBLPROPERTIES ({listed})"
 
 
 def _constraints(table: Table) -> dict[str, str]:
-    """The declared checks, met where a nullable column is null (as in standard SQL; Delta would refuse)."""
+    """The declared checks, met where a nullable column is null (as in SQL; Delta would refuse)."""
     nullable = {field.name for field in table.fields if field.is_nullable}
     return {
         name: f"coalesce({predicate}, true)"

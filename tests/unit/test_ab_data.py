@@ -110,7 +110,7 @@ def test_nulls_of_one_metric_cost_another_no_row(users: pd.DataFrame) -> None:
     assert diagnostic(result, "missing_rows.paid").passed is True
     expected = analyse(holes.dropna(), REVENUE).effects
     assert [e for e in result.effects if e.metric == "revenue"] == list(expected)
-    assert diagnostic(result, "sample_ratio").statistic == 0
+    assert diagnostic(result, "assumed_sample_ratio").statistic == 0
 
 
 def test_clustered_metrics_share_passes_up_to_the_limit(users: pd.DataFrame) -> None:
@@ -140,7 +140,7 @@ def test_paired_clusters_give_the_paired_t_test(users: pd.DataFrame) -> None:
     statistic = result.effects[0].statistic * np.sqrt(199 / 198)
     assert statistic == pytest.approx(reference.statistic, rel=1e-9)
     assert result.effects[0].df == reference.df
-    assert diagnostic(result, "sample_ratio").passed is None
+    assert diagnostic(result, "assumed_sample_ratio").passed is None
 
 
 def test_numbered_arms_come_in_order(users: pd.DataFrame) -> None:
@@ -175,7 +175,7 @@ def test_integer_and_boolean_variants(users: pd.DataFrame) -> None:
     assert other.effects[0].term == "True - False"
     assert one.effects[0].estimate == other.effects[0].estimate
     assert diagnostic(one, "sample_ratio").passed is True
-    assert diagnostic(other, "sample_ratio").passed is False
+    assert diagnostic(other, "assumed_sample_ratio").passed is False
 
 
 def test_source_conditions_reach_the_requests(users: pd.DataFrame) -> None:
@@ -233,7 +233,7 @@ def test_guardrails_few_clusters_and_clustered_balance(users: pd.DataFrame) -> N
     assert diagnostic(result, "guardrail.rate.full - control").passed is True
     assert diagnostic(result, "few_clusters").statistic == 14
     assert diagnostic(result, "covariate_balance.revenue.full - control").passed is True
-    assert diagnostic(result, "sample_ratio").passed is True
+    assert diagnostic(result, "assumed_sample_ratio").passed is True
 
 
 def _null(users: pd.DataFrame, column: str) -> pd.DataFrame:
