@@ -20,8 +20,8 @@ class MaintainConfig(JobConfig):
     retain_hours: int = Field(
         default=VACUUM_HOURS,
         ge=VACUUM_HOURS,
-        description="unused files older than this are deleted; at least seven days, because running writers "
-        "and pinned readers need the younger ones",
+        description="unused files older than this are deleted; at least seven days, because "
+        "running writers and pinned readers need the younger ones",
     )
 
 

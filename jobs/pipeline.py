@@ -1,4 +1,4 @@
-"""Everything in order: generate, transform, aggregate, analyze; skips what is current, shows effects beside truth."""
+"""All jobs in order, skipping what is current, and the effects beside their truth."""
 
 import hashlib
 import time

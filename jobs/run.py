@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-# spark-submit puts this file's folder first on the path; the packages are one folder up (or in the zip).
+# spark-submit puts this file's folder first on the path; the packages are one folder up (or zipped).
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from jobs.runtime.cli import main  # noqa: E402 - the path must be right first
+from jobs.runtime.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -50,7 +50,7 @@ def find_job(name: str) -> "TableJob[Any] | CommandJob[Any]":
 
 @functools.cache
 def code_version() -> str:
-    """SHA-256 over every module of the suite, so that a change of code makes what it wrote stale."""
+    """SHA-256 over every module of the suite: a change of code makes what it wrote stale."""
     digest = hashlib.sha256()
     for package in ("causal", "jobs", "transforms"):
         for path, text in sorted(_modules(files(package), package).items()):

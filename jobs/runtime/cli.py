@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from jobs.runtime.settings import Settings
 
 _EPILOG = """\
-exit codes: 0 done, 1 failed, 2 bad spec or arguments, 3 the data failed a quality gate, 4 a health check or
-guardrail says stop (results are written), 5 gave up on a concurrent writer, 130 / 143 interrupted
+exit codes: 0 done, 1 failed, 2 bad spec or arguments, 3 the data failed a quality gate,
+4 a health check or guardrail says stop (results are written), 5 gave up on a concurrent writer,
+130 / 143 interrupted
 """
 
 
@@ -63,7 +65,7 @@ def guarded(work: Callable[[], int], *, is_debug: bool) -> int:
         return _failed(stopped, code=stopped.exit_code, is_debug=False)
     except CausalError as error:
         return _failed(error, code=error.exit_code, is_debug=is_debug)
-    except Exception as error:  # noqa: BLE001 - the outermost frame: one line, the code, the way to the traceback
+    except Exception as error:  # noqa: BLE001 - the outermost frame: one line and the code
         explained = _explained(error)
         return _failed(explained, code=explained.exit_code, is_debug=is_debug)
 
@@ -130,7 +132,7 @@ def _parser(job: "TableJob[Any] | CommandJob[Any]") -> _Parser:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a setting (limits.lock_seconds=5) or an option of the job by its path; may be repeated",
+        help="a setting (limits.lock_seconds=5) or an option of the job by path; may be repeated",
     )
     general.add_argument("--debug", action="store_true", help="show tracebacks and Spark's log")
     general.add_argument("-h", "--help", action="store_true", help="show this help")
@@ -145,10 +147,8 @@ def _add_option(group: argparse._ArgumentGroup, name: str, field: Any) -> None:
     if kind is None:
         return
     text = (field.description or "").replace("%", "%%") + shown_default(field)
-    flag, extra = (
-        "--" + name.replace("_", "-"),
-        {"dest": f"option_{name}", "default": argparse.SUPPRESS},
-    )
+    flag = "--" + name.replace("_", "-")
+    extra: dict[str, Any] = {"dest": f"option_{name}", "default": argparse.SUPPRESS}
     if kind.is_switch:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, help=text, **extra)
     elif kind.is_list:
@@ -167,7 +167,9 @@ def _validated(
     if unknown:
         raise _unknown_option(unknown[0], parser)
     to_settings = [
-        text for text in known.set if text.split(".")[0].split("=")[0] in Settings.model_fields
+        text
+        for text in known.set
+        if re.split(r"[.=]", text, maxsplit=1)[0] in Settings.model_fields
     ]
     settings = load_settings(env=known.env, overrides=to_settings, warehouse=known.warehouse)
     flags = {
@@ -204,7 +206,7 @@ def configured(
 
 def _unknown_option(text: str, parser: _Parser) -> SpecError:
     flags = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001
-    close = difflib.get_close_matches(text.split("=")[0], flags, n=1)
+    close = difflib.get_close_matches(text.partition("=")[0], flags, n=1)
     hint = f", did you mean {close[0]}?" if close else ""
     return SpecError(f"unknown option{hint}", given=text, allowed=flags)
 

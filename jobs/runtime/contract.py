@@ -47,8 +47,8 @@ class TableJob(Generic[ConfigType]):
     """A job that maps tables to tables; `build` has no session and does no I/O.
 
     The runtime pins the versions of the tables that are read, computes the run key, skips outputs
-    that already carry it, runs the gates before anything is written, writes each output in one Delta commit
-    and records the run.
+    that already carry it, runs the gates before anything is written, writes each output in one
+    Delta commit and records the run.
 
     Attributes:
         name: The file's name without ending.
@@ -57,9 +57,9 @@ class TableJob(Generic[ConfigType]):
         writes: The names of the tables written.
         build: Maps the frames of `reads` (and of `sources`) to the frames of `writes`.
         sources: Frames that come from no table, such as `{"units": spark.range(n)}`.
-        gates: Quality gates over the frames read and the frames about to be written, by name. A gate
-            on an output evaluates it once more, so gate what is cheap or what is read; NOT NULL and
-            CHECK constraints are enforced by Delta on every write without a gate.
+        gates: Quality gates over the frames read and the frames about to be written, by name. A
+            gate on an output evaluates it once more, so gate what is cheap or what is read; NOT
+            NULL and CHECK constraints are enforced by Delta on every write without a gate.
         defaults: Values beneath those the user gave, computed from them (such as a world's YAML
             file, found by the `world` given). May read files of conf.
     """

@@ -28,7 +28,7 @@ class FlagKind:
 
 
 def flag_kind(annotation: Any) -> FlagKind | None:
-    """The flag for a type: scalars, literals, lists of them, or `None` beside one; others have no flag."""
+    """The flag for a type: scalars, literals, lists of them, `None` beside one; else none."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return flag_kind(arguments[0])

@@ -1,7 +1,7 @@
-"""The two Delta jars: found in a local cache, fetched once by Spark's own resolver, checked by hash.
+"""The two Delta jars: kept in a local cache, fetched once by Spark's own resolver, checked by hash.
 
-Plain `--packages` would put some thirty jars beside Spark's own, older copies of hadoop, jackson and
-log4j among them; these two are all that Delta needs.
+Plain `--packages` would put some thirty jars beside Spark's own, older copies of hadoop, jackson
+and log4j among them; these two are all that Delta needs.
 """
 
 import hashlib
@@ -18,8 +18,12 @@ from jobs.runtime import places
 VERSION = "4.4.0"
 PACKAGE = f"io.delta:delta-spark_4.2_2.13:{VERSION}"
 SHA256: Mapping[str, str] = {
-    f"delta-spark_4.2_2.13-{VERSION}.jar": "27d4fd8b1f879535c573ed1c718177d6a27f24d3e626ba02e216369725721ead",
-    f"delta-storage-{VERSION}.jar": "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc",
+    f"delta-spark_4.2_2.13-{VERSION}.jar": (
+        "27d4fd8b1f879535c573ed1c718177d6a27f24d3e626ba02e216369725721ead"
+    ),
+    f"delta-storage-{VERSION}.jar": (
+        "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc"
+    ),
 }
 _EXCLUDED = (
     "org.apache.hadoop:hadoop-client-runtime",
@@ -73,7 +77,7 @@ def _local_copies(name: str) -> Iterator[Path]:
 
 
 def _resolve(folder: Path) -> None:
-    """Let spark-submit resolve the package with an Ivy folder of its own, then keep the two jars."""
+    """Let spark-submit resolve the package into an Ivy folder of its own; keep the two jars."""
     with tempfile.TemporaryDirectory(prefix="causalake-jars-") as scratch:
         script = Path(scratch) / "resolved.py"
         script.write_text("", encoding="utf-8")
@@ -89,8 +93,8 @@ def _resolve(folder: Path) -> None:
             found = Path(scratch) / "ivy" / "jars" / f"io.delta_{name}"
             if not found.is_file():
                 raise CausalError(
-                    f"the Delta jars could not be resolved (spark-submit ended with {done.returncode}); connect "
-                    f"once, or put {' and '.join(SHA256)} into the folder",
+                    f"the Delta jars could not be resolved (spark-submit: {done.returncode}); "
+                    f"connect once, or put {' and '.join(SHA256)} into the folder",
                     given=folder,
                 )
             _copy(found, folder / name)

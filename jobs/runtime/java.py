@@ -37,7 +37,8 @@ def find_java_home() -> Path:
             return home
         found.append(f"{home} (Java {version})")
     raise CausalError(
-        f"Spark needs Java {OLDEST} or newer: install one (such as the package openjdk-17-jre-headless) or run "
+        f"Spark needs Java {OLDEST} or newer: install one (such as the package "
+        "openjdk-17-jre-headless) or run "
         "make java (the extra causalake[java])",
         given=found or "no Java at all",
     )

@@ -105,7 +105,7 @@ def submit_environment(invocation: Invocation, command: Sequence[str]) -> dict[s
 
 
 def _watched(command: Sequence[str], environment: Mapping[str, str], pid_file: Path) -> int:
-    """Run the command; SIGTERM and SIGINT go to the driver first, so that it can close what is open."""
+    """Run the command; SIGTERM and SIGINT go to the driver first, which closes what is open."""
     received: list[int] = []
 
     def note(signum: int, frame: FrameType | None) -> None:

@@ -39,7 +39,7 @@ class Progress:
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        """A piece of work: one line when it ends, with what it took (a line before it on a terminal)."""
+        """A piece of work: one line when it ends, with the time it took."""
         begun = time.monotonic()
         self._transient(f"{self.elapsed:7.1f} s  {'  ' * self._depth}{title} ...")
         self._depth += 1

@@ -1,4 +1,4 @@
-"""Is this machine ready: a Java is found and the Delta jars are in the cache. `make setup` calls it."""
+"""Whether this machine is ready: a Java is found, the Delta jars are cached (`make setup`)."""
 
 import sys
 
@@ -12,9 +12,8 @@ def main() -> int:
     """Check; the exit code."""
     home = find_java_home()
     paths = jars.ensure_jars()
-    Progress().line(
-        f"ready: Java {java_version(home / 'bin' / 'java')}, Delta {jars.VERSION} in {paths[0].parent}"
-    )
+    java = java_version(home / "bin" / "java")
+    Progress().line(f"ready: Java {java}, Delta {jars.VERSION} in {paths[0].parent}")
     return 0
 
 

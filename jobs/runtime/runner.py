@@ -161,7 +161,7 @@ class _Run:
 
 
 def _one_at_a_time(context: Context, job: str) -> AbstractContextManager[None]:
-    """A second process running the same job on the same local tables waits, then finds them current."""
+    """A second process with the same job on the same local tables waits and finds them current."""
     folder = context.settings.local_warehouse
     if folder is None:
         return nullcontext()

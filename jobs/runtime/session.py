@@ -49,7 +49,7 @@ def _started(settings: Settings, extra: Mapping[str, str]) -> SparkSession:
 
 
 def read_properties(env: str) -> dict[str, str]:
-    """The properties of `conf/spark/<env>.conf`: a key, blanks, a value; `#` begins a comment line."""
+    """The properties of `conf/spark/<env>.conf`: a key, blanks, a value; `#` begins a comment."""
     lines = places.conf("spark", f"{env}.conf").read_text(encoding="utf-8").splitlines()
     pairs = [line.split(None, 1) for line in lines if line.strip() and not line.startswith("#")]
     return {pair[0]: pair[1].strip() for pair in pairs}

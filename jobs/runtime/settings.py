@@ -1,4 +1,4 @@
-"""The settings of a run: `conf/base.yaml`, the environment's differences, then `--set` and flags."""
+"""The settings of a run: `conf/base.yaml`, the environment's differences, `--set` and flags."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ class TrackingSettings(_Part):
 
     Attributes:
         uri: MLflow tracking URI; none: SQLite in the warehouse folder.
-        artifacts: Artefact location of new experiments; none: beside the SQLite file, or the server's.
+        artifacts: Artefacts of new experiments; none: beside the SQLite file, or the server's.
         prefix: Stands before every experiment's name (a workspace folder on Databricks).
     """
 

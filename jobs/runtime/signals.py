@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT become an exception, so that locks, runs and files are closed on the way out."""
+"""SIGTERM and SIGINT become an exception, so that locks, runs and files are closed on the way."""
 
 import signal
 from types import FrameType

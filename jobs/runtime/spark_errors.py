@@ -1,7 +1,7 @@
 """Spark's and Delta's exceptions as one line of the suite's own error tree.
 
-Delta's constraint violations reach Python as a bare `Py4JJavaError` (classic) or as a Connect exception;
-both carry the error class in their text, which is what is read here.
+Delta's constraint violations reach Python as a bare `Py4JJavaError` (classic) or as a Connect
+exception; both carry the error class in their text, which is what is read here.
 """
 
 import re

@@ -1,15 +1,15 @@
 """The runs of MLflow; no other module opens it.
 
-The store is made once under a lock (processes that open a fresh SQLite file together break it), MLflow is
-imported when it is first used (it takes seconds), and a run that is interrupted ends as KILLED, one that
-fails as FAILED. Runs whose process is gone are closed on the next start.
+The store is made once under a lock (processes that open a fresh SQLite file together break it),
+MLflow is imported when it is first used (it takes seconds), and a run that is interrupted ends as
+KILLED, one that fails as FAILED. Runs whose process is gone are closed on the next start.
 """
 
 import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _RUN_KEY = "causalake.run_key"
 _PROCESS = "causalake.process"
 _NOTE = "mlflow.note.content"
+_ABANDONED = "**Abandoned:** the process ended without closing the run."
 _PARAMS_PER_CALL = 100
 _METRICS_PER_CALL = 1000
 _PARAM_LENGTH = 6000
@@ -109,13 +110,13 @@ class Tracking:
 
     @property
     def uri(self) -> str:
-        """The tracking URI: the settings', else `MLFLOW_TRACKING_URI`, else SQLite in the warehouse folder.
+        """The tracking URI: set, or `MLFLOW_TRACKING_URI`, or SQLite in the warehouse folder.
 
         Raises:
             SpecError: None is set and the warehouse is no local folder.
         """
         given = self._settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
-        return given if given else f"sqlite:///{self._folder / 'mlflow.db'}"
+        return given or f"sqlite:///{self._folder / 'mlflow.db'}"
 
     @contextmanager
     def run(
@@ -196,7 +197,7 @@ class Tracking:
         folder = self._settings.local_warehouse
         if folder is None:
             raise SpecError(
-                "the warehouse is no local folder, so runs need a server: set tracking.uri or MLFLOW_TRACKING_URI",
+                "the warehouse is no local folder: set tracking.uri or MLFLOW_TRACKING_URI",
                 given=self._settings.warehouse,
                 key="tracking.uri",
             )
@@ -235,7 +236,7 @@ def artifact_name(name: str) -> str:
 
 
 def _process() -> str:
-    """Host, process id and the process's start, so that a reused id is not taken for the same process."""
+    """Host, process id and the process's start: a reused id is not the same process."""
     return f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
 
 
@@ -249,18 +250,14 @@ def _started(pid: int) -> str:
 
 def _close_abandoned(client: "MlflowClient") -> None:
     """Runs of this host whose process is gone (kill -9, power) become FAILED with a note."""
-    experiments: Sequence[str] = [
-        experiment.experiment_id for experiment in client.search_experiments()
-    ]
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     if not experiments:
         return
     for run in client.search_runs(experiments, filter_string="attributes.status = 'RUNNING'"):
         host, _, rest = run.data.tags.get(_PROCESS, "").partition(":")
         pid, _, started = rest.partition(":")
         if host == socket.gethostname() and pid.isdigit() and _is_gone(int(pid), started):
-            client.set_tag(
-                run.info.run_id, _NOTE, "**Abandoned:** the process ended without closing the run."
-            )
+            client.set_tag(run.info.run_id, _NOTE, _ABANDONED)
             client.set_terminated(run.info.run_id, status="FAILED")
 
 

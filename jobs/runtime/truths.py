@@ -110,6 +110,6 @@ def _key(truth: Truth, estimand: str, effect: Effect, term: str) -> Key:
 
 
 def _terms(term: str) -> tuple[str, ...]:
-    """Names under which a term may be kept: its own, or `overall` for one effect of a whole rollout."""
+    """Names under which a term may be kept: its own, or `overall` for that of a whole rollout."""
     is_part = term.startswith(("event_time=", "g=")) or " - " in term
     return (term,) if is_part else (term, "overall")

@@ -54,7 +54,7 @@ def read_yaml(path: Path | str) -> YamlFile:
     """Read a YAML file whose top is a mapping.
 
     Raises:
-        SpecError: The file cannot be read, is too large, is no YAML, repeats a key or is no mapping.
+        SpecError: The file cannot be read, is too large, is no YAML or mapping, repeats a key.
     """
     path = Path(path)
     root = _compose(_text(path), path)
@@ -95,7 +95,7 @@ def _compose(text: str, path: Path) -> yaml.Node:
 
 
 def _lines(root: yaml.MappingNode, path: Path) -> Iterator[tuple[str, int]]:
-    """Each key path with its line; refuses repeated keys, keys that are no text and huge expansions."""
+    """Each key path with its line; refuses repeated or structured keys and huge expansions."""
     pending: list[tuple[str, yaml.Node]] = [("", root)]
     n_seen = 0
     while pending:

@@ -22,8 +22,8 @@ _KEPT = 3
 def ensure_zip(root: Path, *, folder: Path | None = None) -> Path:
     """The path of a zip of the checkout as it is now.
 
-    Its name holds a hash of the content: a running job keeps the zip it started with, and the same content
-    gives the same bytes.
+    Its name holds a hash of the content: a running job keeps the zip it started with, and the same
+    content gives the same bytes.
 
     Args:
         root: The checkout.
