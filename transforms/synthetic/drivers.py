@@ -9,6 +9,7 @@ import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from transforms.synthetic.money import to_cents
 from transforms.synthetic.parameters import DriverEffect, DriverWorld, Fault
 from transforms.synthetic.places import plan_places
 from transforms.synthetic.plan import Plan, arms_of
@@ -110,9 +111,9 @@ def work(units: DataFrame, plan: DriverPlan) -> DataFrame:
         .withColumn("own_trips", _own_trips(plan))
         .withColumn("trips", (F.col("own_trips") + _event_trips(plan)).cast("int"))
         .withColumn("own_fares", _own_fares(plan))
-        .withColumn("fares", F.round(F.col("own_fares") + _event_fares(plan), 2))
-        .withColumn("payouts", F.round(_own_incentives(plan) + _event_payouts(plan), 2))
-        .withColumn("earnings", F.round(F.col("fares") + F.col("payouts"), 2))
+        .withColumn("fares", to_cents(F.col("own_fares") + _event_fares(plan)))
+        .withColumn("payouts", to_cents(_own_incentives(plan) + _event_payouts(plan)))
+        .withColumn("earnings", to_cents(F.col("fares") + F.col("payouts")))
         .withColumn("active_days", F.lit(1))
     )
 
@@ -146,7 +147,7 @@ def rollout_additions(units: DataFrame, plan: DriverPlan) -> DataFrame:
         "week",
         _event_hours(plan).alias("hours"),
         _event_trips(plan).alias("trips"),
-        F.round(_event_fares(plan) + _event_payouts(plan), 2).alias("earnings"),
+        to_cents(_event_fares(plan) + _event_payouts(plan)).alias("earnings"),
         _event_payouts(plan).alias("payouts"),
         (~F.col("is_active")).cast("int").alias("active_days"),
     )
@@ -166,7 +167,7 @@ def _event_trips(plan: DriverPlan) -> Column:
 
 def _event_fares(plan: DriverPlan) -> Column:
     """Fares of the rollout's event: its trips at the mean fare of the world."""
-    return F.round(_event_trips(plan) * plan.world.work.fare, 2)
+    return to_cents(_event_trips(plan) * plan.world.work.fare)
 
 
 def _event_payouts(plan: DriverPlan) -> Column:
@@ -174,7 +175,7 @@ def _event_payouts(plan: DriverPlan) -> Column:
     rollout = plan.world.rollout
     is_paid = plan.draws.uniform("event-paid", "unit_id", "week") < rollout.paid_share
     return F.when(
-        F.col("has_event") & is_paid, F.round(F.col("event_size") * rollout.payment, 2)
+        F.col("has_event") & is_paid, to_cents(F.col("event_size") * rollout.payment)
     ).otherwise(0.0)
 
 
@@ -227,7 +228,7 @@ def _own_fares(plan: DriverPlan) -> Column:
     """Fares after commission: trips times the driver's mean fare of the day."""
     spread = plan.draws.uniform("fares", "unit_id", "day") * 0.4 + 0.8
     fare = plan.world.work.fare * F.exp(F.col("log_fare")) * spread
-    return F.round(F.col("own_trips") * fare, 2)
+    return to_cents(F.col("own_trips") * fare)
 
 
 def _own_incentives(plan: DriverPlan) -> Column:
@@ -236,5 +237,5 @@ def _own_incentives(plan: DriverPlan) -> Column:
     surge = plan.of_effect(lambda e: e.surge, F.col("arm")) * strength
     bonus = plan.of_effect(lambda e: e.bonus, F.col("arm")) * strength
     is_full = F.col("own_trips") >= settings.bonus_trips
-    paid_bonus = F.when(is_full, F.round(bonus, 2)).otherwise(0.0)
-    return F.round(F.col("own_fares") * (surge + settings.promotion), 2) + paid_bonus
+    paid_bonus = F.when(is_full, to_cents(bonus)).otherwise(0.0)
+    return to_cents(F.col("own_fares") * (surge + settings.promotion)) + paid_bonus

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
+from transforms.synthetic.money import to_cents
 from transforms.synthetic.parameters import EffectT
 from transforms.synthetic.plan import Plan, WorldT
 from transforms.synthetic.randomness import lookup
@@ -90,7 +91,7 @@ def unit_truth(units: DataFrame, days: DataFrame, plan: Plan[WorldT, EffectT]) -
         .groupBy("unit_id", "arm")
         .agg(
             *[F.max(name).alias(name) for name in ("is_exposed", "is_uptake", "is_retained")],
-            *[F.round(F.sum(name), 2).alias(name) for name in plan.outcomes],
+            *[to_cents(F.sum(name)).alias(name) for name in plan.outcomes],
         )
     )
     return label_arms(sums, plan)

@@ -7,6 +7,7 @@ the arm that was drawn; the truth tables call the same `usage` with every arm of
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from transforms.synthetic.money import to_cents
 from transforms.synthetic.parameters import Fault, SubscriberEffect, SubscriberWorld
 from transforms.synthetic.places import plan_places
 from transforms.synthetic.plan import Plan, arms_of
@@ -97,7 +98,7 @@ def usage(units: DataFrame, plan: SubscriberPlan) -> DataFrame:
         days.withColumn("own_minutes", _own_minutes(plan))
         .withColumn("minutes", (F.col("own_minutes") + _event_minutes(plan)).cast("int"))
         .withColumn("sessions", _sessions(plan))
-        .withColumn("revenue", F.round(_own_revenue(plan) + _event_revenue(plan), 2))
+        .withColumn("revenue", to_cents(_own_revenue(plan) + _event_revenue(plan)))
         .withColumn("active_days", (F.col("is_active") | F.col("has_event")).cast("int"))
     )
 
@@ -125,7 +126,7 @@ def _event_revenue(plan: SubscriberPlan) -> Column:
     rollout = plan.world.rollout
     is_paid = plan.draws.uniform("event-paid", "unit_id", "week") < rollout.paid_share
     return F.when(
-        F.col("has_event") & is_paid, F.round(F.col("event_size") * rollout.payment, 2)
+        F.col("has_event") & is_paid, to_cents(F.col("event_size") * rollout.payment)
     ).otherwise(0.0)
 
 
@@ -174,7 +175,7 @@ def _draw_contract(units: DataFrame, plan: SubscriberPlan) -> DataFrame:
             draws.index("channel", [entry.share for entry in world.channels.values()], "unit_id"),
         )
         .withColumn(
-            "price", F.round(lookup([tier.price for tier in tiers], F.col("tier")) - discount, 2)
+            "price", to_cents(lookup([tier.price for tier in tiers], F.col("tier")) - discount)
         )
         .withColumn(
             "ads_per_minute", lookup([tier.ads_per_minute for tier in tiers], F.col("tier"))
@@ -214,16 +215,15 @@ def _own_revenue(plan: SubscriberPlan) -> Column:
     def changed(value: Column) -> Column:
         return F.lit(1.0) + value * strength
 
-    price = F.round(F.col("price") * changed(plan.of_effect(lambda e: e.price, arm)), 2)
+    price = to_cents(F.col("price") * changed(plan.of_effect(lambda e: e.price, arm)))
     payment = F.when(F.col("is_billed"), price).otherwise(0.0)
     ads_change = F.greatest(changed(plan.of_effect(lambda e: e.ads, arm)), F.lit(0.0))
-    ads = F.round(F.col("own_minutes") * F.col("ads_per_minute") * ads_change, 2)
+    ads = to_cents(F.col("own_minutes") * F.col("ads_per_minute") * ads_change)
     share = F.lit(billing.purchase_share) * changed(plan.of_effect(lambda e: e.purchases, arm))
     is_purchase = F.col("is_active") & (draws.uniform("purchase", "unit_id", "day") < share)
-    amount = F.round(
+    amount = to_cents(
         F.lit(billing.purchase_price)
-        * F.pow(draws.uniform("purchase-price", "unit_id", "day"), F.lit(-billing.purchase_tail)),
-        2,
+        * F.pow(draws.uniform("purchase-price", "unit_id", "day"), F.lit(-billing.purchase_tail))
     )
     purchase = F.when(is_purchase, F.least(amount, F.lit(billing.max_purchase))).otherwise(0.0)
     return payment + ads + purchase

@@ -18,6 +18,7 @@ from transforms.synthetic.ground_truth import (
     under_every_arm,
     unit_truth,
 )
+from transforms.synthetic.money import to_cents
 from transforms.synthetic.parameters import World
 from transforms.synthetic.places import PlacePlan
 from transforms.synthetic.randomness import lookup
@@ -191,7 +192,7 @@ def _place_weeks(
             "period",
             "first_treated_period",
             "n_units",
-            *[F.round(F.coalesce(F.col(name), F.lit(0.0)), 2).alias(name) for name in outcomes],
+            *[to_cents(F.coalesce(F.col(name), F.lit(0.0))).alias(name) for name in outcomes],
         )
     )
 
@@ -210,7 +211,7 @@ def _payouts(days: DataFrame, plan: DriverPlan) -> DataFrame:
     )
     return (
         days.groupBy("unit_id", "week")
-        .agg(*[F.round(F.sum(name), 2).alias(name) for name in ("fares", "payouts")])
+        .agg(*[to_cents(F.sum(name)).alias(name) for name in ("fares", "payouts")])
         .select("unit_id", "week", F.explode(kinds).alias("entry"))
         .select("unit_id", "week", "entry.*")
         .select(
