@@ -1,0 +1,1 @@
+"""Runs notebooks in Databricks source format outside Databricks, pictures included."""

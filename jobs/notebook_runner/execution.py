@@ -1,0 +1,193 @@
+"""Executes a notebook in a kernel of its own; keeps it, pictures included, as .ipynb and HTML."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causal.core.errors import CausalError
+from jobs.notebook_runner.source import Cell, read_cells
+from jobs.runtime import places
+from jobs.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+_EXIT = "NotebookExit"
+_CELL = "causalake_cell"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Executed:
+    """A notebook that was run.
+
+    Attributes:
+        ipynb: The notebook with its outputs.
+        html: The same as a page.
+        n_cells: Cells of the source.
+        n_pictures: Pictures among the outputs.
+        exit_value: What the notebook gave to `dbutils.notebook.exit`; `None` if it ran to its end.
+    """
+
+    ipynb: Path
+    html: Path
+    n_cells: int
+    n_pictures: int
+    exit_value: str | None
+
+
+def execute(
+    path: Path,
+    *,
+    output: Path,
+    settings: Settings,
+    widgets: Mapping[str, str],
+    timeout: float,
+) -> Executed:
+    """Run a notebook from its first cell to its last.
+
+    What was run is written even when a cell fails, so that the failure can be seen in its place.
+
+    Args:
+        path: The notebook in Databricks source format.
+        output: Folder for `<name>.ipynb` and `<name>.html`.
+        settings: Of the Spark session in the kernel.
+        widgets: Values that win over the widgets' defaults.
+        timeout: Seconds that one cell may take.
+
+    Raises:
+        SpecError: The file is no such notebook.
+        CausalError: A cell failed, or the kernel died.
+    """
+    cells = read_cells(path)
+    notebook = to_notebook(cells, settings=settings, widgets=widgets)
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        exit_value = _run(notebook, cells, folder=path.parent, timeout=timeout)
+    finally:
+        del notebook.cells[0]
+        ipynb, html = _write(notebook, output, path.stem)
+    return Executed(
+        ipynb=ipynb,
+        html=html,
+        n_cells=len(cells),
+        n_pictures=sum(1 for _ in pictures(notebook)),
+        exit_value=exit_value,
+    )
+
+
+def to_notebook(
+    cells: Sequence[Cell], *, settings: Settings, widgets: Mapping[str, str]
+) -> "NotebookNode":
+    """The notebook that a kernel runs: a cell that sets the kernel up, then those of the source."""
+    from nbformat import v4
+
+    setup = (
+        "from jobs.notebook_runner import shim as _shim\n"
+        f"_shim.install(globals(), settings={settings.model_dump_json()!r}, "
+        f"widgets={json.dumps(dict(widgets))!r})"
+    )
+    made = [v4.new_code_cell(setup)]
+    for number, cell in enumerate(cells):
+        if cell.title:
+            made.append(v4.new_markdown_cell(f"#### {cell.title}"))
+        if cell.kind == "md":
+            made.append(v4.new_markdown_cell(cell.text))
+        else:
+            made.append(v4.new_code_cell(_code(cell), metadata={_CELL: number}))
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    made_notebook: NotebookNode = v4.new_notebook(cells=made, metadata={"kernelspec": kernel})
+    return made_notebook
+
+
+def pictures(notebook: "NotebookNode") -> Iterator[str]:
+    """The PNG pictures among the outputs, in base64."""
+    for cell in notebook.cells:
+        for item in cell.get("outputs", ()):
+            if "image/png" in item.get("data", {}):
+                yield item["data"]["image/png"]
+
+
+def _code(cell: Cell) -> str:
+    if cell.kind == "sql":
+        return f"_sqldf = spark.sql({cell.text!r})\ndisplay(_sqldf)"
+    return cell.text
+
+
+def _run(
+    notebook: "NotebookNode", cells: Sequence[Cell], *, folder: Path, timeout: float
+) -> str | None:
+    """Fill the outputs in; the exit value."""
+    os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    client = NotebookClient(
+        notebook,
+        timeout=int(timeout),
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        extra_arguments=["--HistoryManager.enabled=False"],
+    )
+    try:
+        with _importable():
+            client.execute()
+    except CellExecutionError as error:
+        failed = _failed_cell(notebook)
+        if error.ename == _EXIT:
+            failed.outputs = [item for item in failed.outputs if item.output_type != "error"]
+            return str(error.evalue)
+        raise _located(f"{error.ename}: {error.evalue}", failed, cells) from error
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise CausalError(str(error).splitlines()[0], file=cells[0].file) from error
+    return None
+
+
+def _failed_cell(notebook: "NotebookNode") -> Any:
+    return next(
+        cell
+        for cell in notebook.cells
+        if any(item.output_type == "error" for item in cell.get("outputs", ()))
+    )
+
+
+def _located(message: str, failed: Any, cells: Sequence[Cell]) -> CausalError:
+    number = failed.metadata.get(_CELL)
+    if number is None:
+        return CausalError(f"the notebook could not be set up: {message}", file=cells[0].file)
+    cell = cells[number]
+    return CausalError(f"a cell failed: {message}", file=cell.file, key=f"line {cell.line}")
+
+
+@contextmanager
+def _importable() -> Iterator[None]:
+    """Let the kernel import the packages of the checkout, as a Databricks Repo does."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(places.root()), before)))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _write(notebook: "NotebookNode", output: Path, name: str) -> tuple[Path, Path]:
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter(
+        exclude_input_prompt=True, exclude_output_prompt=True
+    ).from_notebook_node(notebook)
+    written = []
+    for suffix, text in ((".ipynb", nbformat.writes(notebook)), (".html", page)):
+        target = output / f"{name}{suffix}"
+        partial = target.with_suffix(f"{suffix}.partial")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(target)
+        written.append(target)
+    return written[0], written[1]
