@@ -31,5 +31,7 @@ def centred(
     """
     rows, columns = np.triu_indices(sums.shape[1])
     safe = np.where(weights > 0, weights, 1.0)[:, None]
-    mean = np.where(weights[:, None] > 0, shift + sums / safe, 0.0)
-    return mean, products - sums[:, rows] * sums[:, columns] / safe
+    # Infinite values make the sums NaN, which whoever reads the answer refuses by name.
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = np.where(weights[:, None] > 0, shift + sums / safe, 0.0)
+        return mean, products - sums[:, rows] * sums[:, columns] / safe

@@ -52,15 +52,21 @@ class PandasEngine:
     def __call__(self, request: FrameRequest) -> pd.DataFrame:
         """The frame that the request describes."""
         rows = _filtered(self._frame, request.where)
-        match request:
-            case GramRequest():
-                return _gram(rows, request)
-            case MeatRequest():
-                return _meat(rows, request)
-            case PanelGramRequest():
-                return _panel_gram(rows, request)
-            case KeyRequest():
-                return _key(rows, request)
+        # Infinite values make the sums NaN, which whoever reads the answer refuses by name.
+        with np.errstate(invalid="ignore", over="ignore"):
+            return _answer(rows, request)
+
+
+def _answer(rows: pd.DataFrame, request: FrameRequest) -> pd.DataFrame:
+    match request:
+        case GramRequest():
+            return _gram(rows, request)
+        case MeatRequest():
+            return _meat(rows, request)
+        case PanelGramRequest():
+            return _panel_gram(rows, request)
+        case KeyRequest():
+            return _key(rows, request)
 
 
 def evaluate(
