@@ -1,6 +1,6 @@
 """Fits regressions with unit and period effects by the cheapest exact path, with covariances."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,13 +105,14 @@ def regress(
     else:
         controls = yield from _controls(options, panel, where)
         observed = controls.observed(outcome)
-        cells, n_missing = yield from observe_cells(options, terms=observed, where=where)
+        survey = yield from observe_cells(options, terms=observed, where=where)
+        cells, n_missing, spread = survey.cells, survey.n_missing, survey.spread()
         terms = _unique([y, *(r.term for r in (*regressors, *leads)), *controls.terms])
         gram, n_treated, n_control = yield from _within(options, terms, panel=panel, where=where)
         if options.treatment is not None:
             n_treated, n_control = yield from _treated_rows(options, observed, where)
-        fits = [controls.fit(gram, regressors, outcome=y)]
-        fits += _if_identified(lambda: controls.fit(gram, leads, outcome=y), leads)
+        fits = [controls.fit(gram, regressors, outcome=y, spread=spread)]
+        fits += _if_identified(lambda: controls.fit(gram, leads, outcome=y, spread=spread), leads)
     estimates = yield from covariances(options, fits, where=where)
     return Regressions(
         main=estimates[0],
@@ -139,7 +140,7 @@ def regress_leads(
         controls = yield from _controls(options, panel, where)
         terms = _unique([y, *(r.term for r in leads), *controls.terms])
         gram, _, _ = yield from _within(options, terms, panel=panel, where=where)
-        fits = _if_identified(lambda: controls.fit(gram, leads, outcome=y), leads)
+        fits = _if_identified(lambda: controls.fit(gram, leads, outcome=y, spread={}), leads)
     found = yield from covariances(options, fits, where=where)
     return found[0] if found else None
 
@@ -222,11 +223,18 @@ class _Controls:
         """The outcome, and terms that are null in the rows that the regression cannot use."""
         return (Column(outcome), *(r.term for r in self.covariates), *self.markers)
 
-    def fit(self, gram: Gram, regressors: Sequence[Regressor], *, outcome: Term) -> WithinFit:
+    def fit(
+        self,
+        gram: Gram,
+        regressors: Sequence[Regressor],
+        *,
+        outcome: Term,
+        spread: Mapping[Term, float],
+    ) -> WithinFit:
         """The regression on these regressors and the controls."""
         return fit_rows(
             gram, regressors, outcome=outcome,
-            optional=self.covariates, nuisance=self.period_effects,
+            optional=self.covariates, nuisance=self.period_effects, spread=spread,
         )  # fmt: skip
 
 

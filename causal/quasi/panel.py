@@ -102,6 +102,26 @@ class Cell:
     sum_squares: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class CellSurvey:
+    """All rows of a panel by cohort and period.
+
+    Attributes:
+        cells: The cells that have rows.
+        n_missing: Rows left out because a column was null.
+        total: Moments of the outcome and the other columns over all rows used.
+    """
+
+    cells: tuple[Cell, ...]
+    n_missing: int
+    total: Gram
+
+    def spread(self) -> dict[Term, float]:
+        """Sum of squares of each column around its mean over all rows."""
+        diagonal = np.diag(self.total.cross)
+        return {term: float(diagonal[j]) for j, term in enumerate(self.total.terms)}
+
+
 def observe(
     options: DidOptions, *, outcome: str, where: tuple[Condition, ...]
 ) -> Generator[FrameRequest, pd.DataFrame, Panel]:
@@ -137,10 +157,8 @@ def observe(
 
 def observe_cells(
     options: DidOptions, *, terms: Sequence[Term], where: tuple[Condition, ...]
-) -> Generator[FrameRequest, pd.DataFrame, tuple[tuple[Cell, ...], int]]:
+) -> Generator[FrameRequest, pd.DataFrame, CellSurvey]:
     """Mean outcome of every cohort and period over all rows, complete units or not.
-
-    Also returns the number of rows left out because a column was null.
 
     Args:
         options: The analysis.
@@ -170,7 +188,11 @@ def observe_cells(
             )
         )
     n_rows = sum(gram.n + gram.n_missing for gram in answer.values())
-    return tuple(cells), n_rows - sum(cell.n for cell in cells)
+    return CellSurvey(
+        cells=tuple(cells),
+        n_missing=n_rows - sum(cell.n for cell in cells),
+        total=pooled(answer.values()),
+    )
 
 
 def complete_cells(panel: Panel) -> tuple[Cell, ...]:

@@ -101,7 +101,8 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         cells, n_missing = complete_cells(panel), observed.n_missing
     else:
         terms = (Column(outcome),)
-        cells, n_missing = yield from observe_cells(options, terms=terms, where=where)
+        survey = yield from observe_cells(options, terms=terms, where=where)
+        cells, n_missing = survey.cells, survey.n_missing
     means = _four_means(cells, first_post=start - options.anticipation)
     precision = yield from _precision(options, means, outcome=outcome, panel=panel, where=where)
     trend = yield from _pre_trend(spec, panel, outcome=outcome)

@@ -12,7 +12,7 @@ and the regressors of interest are partialled out on them (Frisch-Waugh-Lovell).
 squares with a dummy for every unit and period.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +24,8 @@ from causal.core.regression import inverse, redundant_columns
 from causal.quasi.panel import Panel
 from causal.quasi.treatment_timing import EventWindow, level
 
-_FLAT = 1e-14
-"""Share of a column's squared size below which its variation within units is rounding."""
+_FLAT = 1e-12
+"""Share of a column's sum of squares below which what is left of it is rounding."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,7 @@ def fit_rows(
     outcome: Term,
     optional: Sequence[Regressor] = (),
     nuisance: Sequence[Regressor] = (),
+    spread: Mapping[Term, float] | None = None,
 ) -> WithinFit:
     """Regression with unit effects absorbed, from the within-unit cross-products of all terms.
 
@@ -148,13 +149,17 @@ def fit_rows(
         outcome: The outcome.
         optional: Covariates: reported, but left out where redundant.
         nuisance: Period effects: partialled out, left out where redundant.
+        spread: Sum of squares of columns around their mean over all rows, to tell variation
+            within units from rounding.
 
     Raises:
         DataError: The outcome does not vary within units.
         InferenceError: A regressor of interest is not identified, or too few rows.
     """
     ordered = [*nuisance, *optional, *regressors]
-    cross, flat = _cleaned(gram, [outcome, *(column.term for column in ordered)])
+    cross, flat = _cleaned(
+        gram, [outcome, *(column.term for column in ordered)], spread=spread or {}
+    )
     if flat[0]:
         raise DataError("the outcome does not vary within units: there is nothing to explain")
     redundant = set(redundant_columns(cross[1:, 1:]))
@@ -255,12 +260,20 @@ def _period_term(panel: Panel, period: float) -> Term:
     return Indicator(panel.timing.period, level(period))
 
 
-def _cleaned(gram: Gram, terms: Sequence[Term]) -> tuple[Array, list[bool]]:
-    """Cross-products of the terms with columns that do not vary within units set to zero."""
+def _cleaned(
+    gram: Gram, terms: Sequence[Term], *, spread: Mapping[Term, float]
+) -> tuple[Array, list[bool]]:
+    """Cross-products of the terms with columns that do not vary within units set to zero.
+
+    Variation is held against that over all rows where it is known, else (0/1 columns) against
+    the size of the column; the outcome comes first and may have a large level.
+    """
     at = gram.positions(terms)
     cross = gram.cross[np.ix_(at, at)]
-    level_squares = gram.sum_weights * gram.mean[at] ** 2
-    flat = np.diag(cross) <= _FLAT * (np.diag(cross) + level_squares)
+    size = gram.sum_weights * gram.mean[at] ** 2
+    size[0] = 0.0
+    total = np.array([spread.get(term, size[j]) for j, term in enumerate(terms)])
+    flat = np.diag(cross) <= _FLAT * total
     return np.where(flat[:, None] | flat[None, :], 0.0, cross), [bool(item) for item in flat]
 
 

@@ -203,6 +203,24 @@ def test_weights_covariates_and_period_effects_by_zone(missing: float) -> None:
     assert "const_in_time" in dropped.detail
 
 
+@pytest.mark.parametrize("missing", [0.0, 0.15])
+@pytest.mark.parametrize("estimator", ["twfe", "event_study"])
+def test_large_levels_keep_their_digits(missing: float, estimator: str) -> None:
+    """Whole-number noise around 1e8, so that the shifted data hold the very same numbers."""
+    frame = make_panel(13, missing=missing)
+    frame["y"] = (frame["y"] * 8).round()
+    frame["x"] = (frame["x"] * 8).round()
+    options = {"estimator": estimator, "first_treated_period": "first", "covariates": ["x"]}
+    if missing == 0.0:
+        options.pop("covariates")
+    small = analyse(frame, **options).to_frame()
+    frame["y"] += 1e8
+    frame["x"] += 1e8
+    large = analyse(frame, **options).to_frame()
+    np.testing.assert_allclose(large["estimate"], small["estimate"], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(large["std_error"], small["std_error"], rtol=1e-6)
+
+
 def test_a_null_covariate_drops_its_row_and_is_counted() -> None:
     frame = make_panel(5)
     frame.loc[frame.index[[3, 40, 77]], "x"] = np.nan
