@@ -63,10 +63,10 @@ def execute(
         CausalError: A cell failed, or the kernel died.
     """
     cells = read_cells(path)
-    notebook = to_notebook(cells, settings=settings, widgets=widgets)
+    notebook = to_notebook(cells, setup=_setup(settings, widgets))
     output.mkdir(parents=True, exist_ok=True)
     try:
-        exit_value = _run(notebook, cells, folder=path.parent, timeout=timeout)
+        exit_value = run_cells(notebook, cells, folder=path.parent, timeout=timeout)
     finally:
         del notebook.cells[0]
         ipynb, html = _write(notebook, output, path.stem)
@@ -79,17 +79,15 @@ def execute(
     )
 
 
-def to_notebook(
-    cells: Sequence[Cell], *, settings: Settings, widgets: Mapping[str, str]
-) -> "NotebookNode":
-    """The notebook that a kernel runs: a cell that sets the kernel up, then those of the source."""
+def to_notebook(cells: Sequence[Cell], *, setup: str) -> "NotebookNode":
+    """The notebook that a kernel runs.
+
+    Args:
+        cells: The cells of the source.
+        setup: Python that prepares the kernel's namespace; becomes the first cell.
+    """
     from nbformat import v4
 
-    setup = (
-        "from jobs.notebook_runner import shim as _shim\n"
-        f"_shim.install(globals(), settings={settings.model_dump_json()!r}, "
-        f"widgets={json.dumps(dict(widgets))!r})"
-    )
     made = [v4.new_code_cell(setup)]
     for number, cell in enumerate(cells):
         if cell.title:
@@ -99,28 +97,27 @@ def to_notebook(
         else:
             made.append(v4.new_code_cell(_code(cell), metadata={_CELL: number}))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    made_notebook: NotebookNode = v4.new_notebook(cells=made, metadata={"kernelspec": kernel})
-    return made_notebook
+    notebook: NotebookNode = v4.new_notebook(cells=made, metadata={"kernelspec": kernel})
+    return notebook
 
 
-def pictures(notebook: "NotebookNode") -> Iterator[str]:
-    """The PNG pictures among the outputs, in base64."""
-    for cell in notebook.cells:
-        for item in cell.get("outputs", ()):
-            if "image/png" in item.get("data", {}):
-                yield item["data"]["image/png"]
-
-
-def _code(cell: Cell) -> str:
-    if cell.kind == "sql":
-        return f"_sqldf = spark.sql({cell.text!r})\ndisplay(_sqldf)"
-    return cell.text
-
-
-def _run(
+def run_cells(
     notebook: "NotebookNode", cells: Sequence[Cell], *, folder: Path, timeout: float
 ) -> str | None:
-    """Fill the outputs in; the exit value."""
+    """Run the notebook in a kernel of its own, filling its outputs in.
+
+    Args:
+        notebook: What `to_notebook` made.
+        cells: The cells of the source, for messages.
+        folder: Working directory of the kernel.
+        timeout: Seconds that one cell may take.
+
+    Returns:
+        What the notebook gave to `dbutils.notebook.exit`; `None` if it ran to its end.
+
+    Raises:
+        CausalError: A cell failed, or the kernel died.
+    """
     os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
@@ -144,6 +141,28 @@ def _run(
     except (CellTimeoutError, DeadKernelError) as error:
         raise CausalError(str(error).splitlines()[0], file=cells[0].file) from error
     return None
+
+
+def pictures(notebook: "NotebookNode") -> Iterator[str]:
+    """The PNG pictures among the outputs, in base64."""
+    for cell in notebook.cells:
+        for item in cell.get("outputs", ()):
+            if "image/png" in item.get("data", {}):
+                yield item["data"]["image/png"]
+
+
+def _code(cell: Cell) -> str:
+    if cell.kind == "sql":
+        return f"_sqldf = spark.sql({cell.text!r})\ndisplay(_sqldf)"
+    return cell.text
+
+
+def _setup(settings: Settings, widgets: Mapping[str, str]) -> str:
+    return (
+        "from jobs.notebook_runner import shim as _shim\n"
+        f"_shim.install(globals(), settings={settings.model_dump_json()!r}, "
+        f"widgets={json.dumps(dict(widgets))!r})"
+    )
 
 
 def _failed_cell(notebook: "NotebookNode") -> Any:

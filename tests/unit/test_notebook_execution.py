@@ -1,0 +1,47 @@
+"""Cells run in a kernel of their own: outputs, early end, failure."""
+
+from pathlib import Path
+
+import pytest
+
+from causal.core.errors import CausalError
+from jobs.notebook_runner.execution import pictures, run_cells, to_notebook
+from jobs.notebook_runner.source import HEADER, read_cells
+
+SETUP = "from jobs.notebook_runner.shim import DbUtils, display; dbutils = DbUtils({})"
+SEPARATOR = "\n# COMMAND ----------\n"
+
+
+def notebook_of(folder: Path, *cells: str) -> Path:
+    path = folder / "nb.py"
+    path.write_text(f"{HEADER}\n{SEPARATOR.join(cells)}\n", encoding="utf-8")
+    return path
+
+
+def test_a_notebook_may_end_early_and_keeps_its_pictures(tmp_path: Path) -> None:
+    path = notebook_of(
+        tmp_path,
+        "from matplotlib.figure import Figure\nfigure = Figure()\nfigure.subplots().plot([0, 1])",
+        "# DBTITLE 1,A picture\ndisplay(figure)",
+        "dbutils.notebook.exit('enough')",
+        "raise RuntimeError('not reached')",
+    )
+    cells = read_cells(path)
+    made = to_notebook(cells, setup=SETUP)
+    assert run_cells(made, cells, folder=tmp_path, timeout=60) == "enough"
+    assert len(list(pictures(made))) == 1
+    assert made.cells[2].source == "#### A picture"
+    assert made.cells[-1].outputs == []
+    assert made.cells[-2].outputs == []
+
+
+def test_a_failing_cell_is_named_by_file_and_line(tmp_path: Path) -> None:
+    cells = read_cells(notebook_of(tmp_path, "x = 1", "y = x / 0"))
+    with pytest.raises(CausalError, match=r"(?s)nb\.py.*line 4.*ZeroDivisionError"):
+        run_cells(to_notebook(cells, setup=SETUP), cells, folder=tmp_path, timeout=60)
+
+
+def test_sql_cells_show_their_rows(tmp_path: Path) -> None:
+    cells = read_cells(notebook_of(tmp_path, "# MAGIC %sql\n# MAGIC SELECT 'a' AS letter"))
+    made = to_notebook(cells, setup=SETUP)
+    assert made.cells[1].source == "_sqldf = spark.sql(\"SELECT 'a' AS letter\")\ndisplay(_sqldf)"
