@@ -77,6 +77,7 @@ class Spec(Part):
 
 
 SpecType = TypeVar("SpecType", bound=BaseModel)
+Location = tuple[int | str, ...]
 
 
 def validate(model: type[SpecType], data: Any, *, file: object = None, prefix: str = "") -> SpecType:
@@ -96,18 +97,23 @@ def validate(model: type[SpecType], data: Any, *, file: object = None, prefix: s
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise _spec_error(model, error, file=file, prefix=prefix) from error
+        raise _spec_error(model, error, data=data, file=file, prefix=prefix) from error
 
 
 def _spec_error(
-    model: type[BaseModel], error: ValidationError, *, file: object, prefix: str
+    model: type[BaseModel], error: ValidationError, *, data: Any, file: object, prefix: str
 ) -> SpecError:
     # An unknown key is usually a misspelt one: report it before the key it left missing.
     problems = sorted(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-    first = problems[0]
-    path = [part for part in first["loc"] if not _is_tag(part)]
-    key = ".".join(str(part) for part in ([prefix] if prefix else []) + path) or None
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    paths = [_path(item["loc"], data, is_missing=item["type"] == "missing") for item in problems]
+    top = paths[0]
+    # Each branch of a union complains; the one that got furthest is the one that was meant.
+    branches = [at for at, path in enumerate(paths) if path[: len(top)] == top]
+    chosen = max(branches, key=lambda at: (len(paths[at]), -at))
+    n_more = len({path for at, path in enumerate(paths) if at not in branches})
+    more = f" (and {n_more} more)" if n_more else ""
+    key = ".".join(str(part) for part in ((prefix,) if prefix else ()) + paths[chosen]) or None
+    first = problems[chosen]
     if first["type"] == "extra_forbidden":
         allowed = _keys_at(model, first["loc"][:-1])
         close = difflib.get_close_matches(str(first["loc"][-1]), allowed, n=1)
@@ -119,17 +125,25 @@ def _spec_error(
     return SpecError(f"{message}{more}", given=_given(first["input"]), file=file, key=key)
 
 
+def _path(location: Location, data: Any, *, is_missing: bool) -> Location:
+    """The keys of the file in pydantic's location, without the union branches that it names."""
+    path: list[int | str] = []
+    here = data
+    for part in location[:-1] if is_missing else location:
+        is_key = isinstance(here, dict) and part in here
+        is_index = isinstance(here, list | tuple) and isinstance(part, int)
+        if is_key or is_index:
+            path.append(part)
+            here = here[part]
+    return (*path, *location[-1:]) if is_missing else tuple(path)
+
+
 def _given(value: object) -> str | None:
     text = repr(value)
     return text if len(text) <= 80 else None
 
 
-def _is_tag(part: object) -> bool:
-    """Pydantic names the union branch it tried; that is no key of the file."""
-    return isinstance(part, str) and any(mark in part for mark in "[(-") or part in {"str", "int"}
-
-
-def _keys_at(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+def _keys_at(model: type[BaseModel], path: Location) -> list[str]:
     """The keys a mapping at `path` may have, following nested models and lists of models."""
     models: list[type[BaseModel]] = [model]
     for part in path:

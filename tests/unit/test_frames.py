@@ -113,7 +113,9 @@ def test_terms_survive_json(term: Term) -> None:
 
 @given(REQUESTS, REQUESTS)
 def test_equal_fingerprints_mean_the_same_text(left: FrameRequest, right: FrameRequest) -> None:
-    same_text = json.dumps(encode(left), sort_keys=True) == json.dumps(encode(right), sort_keys=True)
+    same_text = json.dumps(encode(left), sort_keys=True) == json.dumps(
+        encode(right), sort_keys=True
+    )
 
     assert (fingerprint(left) == fingerprint(right)) == same_text
 

@@ -92,9 +92,7 @@ def test_a_mean_of_1e8_leaves_nine_digits_of_the_variance() -> None:
     frame = pd.DataFrame({"x0": x, "part": np.arange(len(x)) % 97})
 
     merged = pooled(grams(PandasEngine(frame)(request), request).values())
-    one = gram(
-        PandasEngine(frame)(GramRequest(terms=(TERMS[0],))), GramRequest(terms=(TERMS[0],))
-    )
+    one = gram(PandasEngine(frame)(GramRequest(terms=(TERMS[0],))), GramRequest(terms=(TERMS[0],)))
 
     assert float(merged.covariance[0, 0]) == pytest.approx(float(exact), rel=1e-9)
     assert float(one.covariance[0, 0]) == pytest.approx(float(exact), rel=1e-9)
