@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-# spark-submit puts this file's folder first on the path; the packages are one folder up (or zipped).
+# spark-submit puts this file's folder first on the path; the packages are one folder up, or zipped.
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from jobs.runtime.cli import main

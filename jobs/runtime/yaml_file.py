@@ -61,8 +61,17 @@ def read_yaml(path: Path | str) -> YamlFile:
     if not isinstance(root, yaml.MappingNode):
         raise SpecError("a mapping of keys to values is expected", file=path)
     lines = dict(_lines(root, path))
-    data = yaml.SafeLoader("").construct_document(root)
-    return YamlFile(path=path, data=data, lines=lines)
+    return YamlFile(path=path, data=_data(root, path), lines=lines)
+
+
+def _data(root: yaml.Node, path: Path) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = yaml.SafeLoader("").construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        raise _not_yaml(error, path) from error
+    except ValueError as error:
+        raise SpecError(f"a value is not what it looks like: {error}", file=path) from error
+    return data
 
 
 def _text(path: Path) -> str:
@@ -85,13 +94,17 @@ def _compose(text: str, path: Path) -> yaml.Node:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise SpecError(f"is not YAML: {error.problem}", file=f"{path}:{line}") from error
+        raise _not_yaml(error, path) from error
     except yaml.YAMLError as error:
         raise SpecError("is not YAML: a character that may not stand there", file=path) from error
     if root is None:
         raise SpecError("the file is empty", file=path)
     return root
+
+
+def _not_yaml(error: yaml.MarkedYAMLError, path: Path) -> SpecError:
+    line = error.problem_mark.line + 1 if error.problem_mark else 1
+    return SpecError(f"is not YAML: {error.problem}", file=f"{path}:{line}")
 
 
 def _lines(root: yaml.MappingNode, path: Path) -> Iterator[tuple[str, int]]:
