@@ -205,7 +205,7 @@ def test_no_usable_row_is_an_error() -> None:
     request = GramRequest(terms=(TERMS[0],))
     frame = pd.DataFrame({"x0": [np.nan, np.nan]})
 
-    with pytest.raises(DataError, match="no row has a value.*given: 2 rows"):
+    with pytest.raises(DataError, match=r"no row has a value.*given: 2 rows"):
         gram(PandasEngine(frame)(request), request)
 
 

@@ -64,7 +64,7 @@ def model() -> sm.regression.linear_model.RegressionResults:
 
 @pytest.mark.parametrize("use_f", [True, False], ids=["F", "chi-square"])
 def test_wald_is_that_of_statsmodels(
-    model: sm.regression.linear_model.RegressionResults, use_f: bool
+    model: sm.regression.linear_model.RegressionResults, *, use_f: bool
 ) -> None:
     peer = model.wald_test(np.eye(4)[1:], use_f=use_f, scalar=True)
     statistic, pvalue = wald(

@@ -51,7 +51,7 @@ def test_a_plan_that_asks_nothing() -> None:
 def test_a_missing_column_is_named_with_what_was_meant() -> None:
     request = GramRequest(terms=(Column("minuts"),))
 
-    with pytest.raises(SpecError, match="did you mean 'minutes'.*given: minuts; allowed: is_act"):
+    with pytest.raises(SpecError, match=r"did you mean 'minutes'.*given: minuts; allowed: is_act"):
         run(asking(request), PandasEngine(ROWS))
 
 

@@ -212,7 +212,7 @@ class Stages:
 
 @pytest.fixture
 def stages(
-    rows: pd.DataFrame, instruments: tuple[Column, ...], weight: Column | None, intercept: bool
+    rows: pd.DataFrame, instruments: tuple[Column, ...], weight: Column | None, *, intercept: bool
 ) -> Stages:
     engine = PandasEngine(rows)
     request = GramRequest(terms=(Y, D, X, *instruments), weight=weight)
@@ -367,7 +367,7 @@ def test_fewer_instruments_than_endogenous_regressors_identify_nothing(rows: pd.
     request = GramRequest(terms=(Y, D, X, Z1))
     moments = gram(PandasEngine(rows)(request), request)
 
-    with pytest.raises(InferenceError, match="not identified.*1 instruments for 2"):
+    with pytest.raises(InferenceError, match=r"not identified.*1 instruments for 2"):
         two_stage(moments, outcome=Y, endogenous=[D, X], exogenous=[], instruments=[Z1])
 
 
@@ -375,7 +375,7 @@ def test_too_few_rows_are_refused(rows: pd.DataFrame) -> None:
     request = GramRequest(terms=(Y, D, X))
     moments = gram(PandasEngine(rows.head(3))(request), request)
 
-    with pytest.raises(InferenceError, match="too few rows.*3 rows, 3 coefficients"):
+    with pytest.raises(InferenceError, match=r"too few rows.*3 rows, 3 coefficients"):
         ols(moments, outcome=Y, regressors=[D, X])
 
 
