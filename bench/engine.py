@@ -1,0 +1,29 @@
+"""The Spark session of the measurements: the suite's own settings for one machine."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jobs.runtime.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def settings(data: Path) -> Settings:
+    """Settings whose tables lie below the folder of the measurements."""
+    return load_settings(warehouse=str(data / "warehouse"))
+
+
+def start(data: Path, *, memory: str) -> "SparkSession":
+    """The session, started once."""
+    from jobs.runtime.session import build_session
+
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
+    extra = {
+        "spark.driver.memory": memory,
+        "spark.sql.warehouse.dir": str(data / "spark"),
+    }
+    return build_session(settings(data), extra=extra)
