@@ -43,4 +43,7 @@ def _sizes(df: DataFrame, keys: Sequence[str]) -> str:
     counts = [F.approx_count_distinct(F.col(f"`{key}`")).alias(key) for key in keys]
     sizes = df.agg(*counts).toPandas().iloc[0]
     largest_first = sorted(keys, key=lambda key: -int(sizes[key]))
-    return ", ".join(f"about {int(sizes[key]):,} values of {key}" for key in largest_first)
+    # Aggregations name the column x of a key k_x.
+    return ", ".join(
+        f"about {int(sizes[key]):,} values of {key.removeprefix('k_')}" for key in largest_first
+    )

@@ -5,6 +5,7 @@ value, so rows with NaN are left out and counted, as rows with nulls are in Spar
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from pandas.api import types
 from causal.core.errors import DataError
 from causal.core.frames import (
     Column,
+    ColumnKind,
     Condition,
     Constant,
     EventTime,
@@ -21,6 +23,7 @@ from causal.core.frames import (
     GramRequest,
     Indicator,
     KeyRequest,
+    Level,
     Linear,
     MeatRequest,
     PanelGramRequest,
@@ -42,7 +45,9 @@ class PandasEngine:
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self._frame = frame
-        self._columns = {str(name): _kind(frame[name]) for name in frame.columns}
+        self._columns: Mapping[str, ColumnKind] = {
+            str(name): _kind(frame[name]) for name in frame.columns
+        }
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -93,28 +98,30 @@ def _evaluate(frame: pd.DataFrame, term: Term, known: dict[Term, Array]) -> Arra
             return np.full(len(frame), value)
         case Indicator(column, level):
             column_ = frame[column]
-            hit = np.asarray((column_ == level).fillna(value=False), dtype=np.float64)
-            return np.where(column_.isna(), np.nan, hit)
-        case EventTime(period, first, low, high):
-            elapsed = np.asarray(frame[period].astype("float64")) - np.asarray(
-                frame[first].astype("float64")
-            )
-            inside = np.ones(len(frame), dtype=bool)
-            if low is not None:
-                inside &= elapsed >= low
-            if high is not None:
-                inside &= elapsed <= high
-            never = np.asarray(frame[first].isna())
-            missing = np.asarray(frame[period].isna())
-            return np.where(missing, np.nan, np.where(never, 0.0, inside.astype(np.float64)))
+            return np.where(column_.isna(), np.nan, _among(column_, (level,)).astype(np.float64))
+        case EventTime():
+            return _event_time(frame, term)
         case Product(factors):
-            return np.prod([evaluate(frame, factor, known=known) for factor in factors], axis=0)
+            values = [evaluate(frame, factor, known=known) for factor in factors]
+            return np.asarray(np.prod(values, axis=0), dtype=np.float64)
         case Linear(terms, coefficients):
             parts = [
                 c * evaluate(frame, part, known=known)
                 for part, c in zip(terms, coefficients, strict=True)
             ]
-            return np.sum(parts, axis=0)
+            return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
+
+
+def _event_time(frame: pd.DataFrame, term: EventTime) -> Array:
+    period, first = frame[term.period], frame[term.first_treated_period]
+    elapsed = np.asarray(period.astype("float64")) - np.asarray(first.astype("float64"))
+    inside = np.ones(len(frame), dtype=np.bool_)
+    if term.low is not None:
+        inside &= elapsed >= term.low
+    if term.high is not None:
+        inside &= elapsed <= term.high
+    known = np.where(np.asarray(first.isna()), 0.0, inside.astype(np.float64))
+    return np.where(np.asarray(period.isna()), np.nan, known)
 
 
 def _gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
@@ -135,12 +142,11 @@ def _gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
             deviations = _within(x, w, units)
             n_units = int(units.max()) + 1 if len(units) else 0
         cross = pack((deviations * w[:, None]).T @ deviations)
-        out.append(
-            {
-                **key, "n": len(at), "n_missing": len(rows) - len(at), "n_units": n_units,
-                "sum_weights": total, "mean": mean, "cross": cross,
-            }  # fmt: skip
-        )
+        row = {
+            **key, "n": len(at), "n_missing": len(rows) - len(at), "n_units": n_units,
+            "sum_weights": total, "mean": mean, "cross": cross,
+        }  # fmt: skip
+        out.append(row)
     return _frame(out, request.by, ("n", "n_missing", "n_units", "sum_weights", "mean", "cross"))
 
 
@@ -184,7 +190,7 @@ def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
     changing = _changing(long, request.unit, keys)
     if changing:
         raise DataError(f"{changing} must not change within {request.unit}", given=changing)
-    paths = long.pivot(index=request.unit, columns=request.period, values="outcome_")  # noqa: PD010
+    paths = long.pivot(index=request.unit, columns=request.period, values="outcome_")
     periods = np.asarray(paths.columns, dtype=np.float64)
     complete = np.asarray(paths.notna().all(axis=1))
     units = long.drop_duplicates(request.unit).set_index(request.unit).loc[paths.index]
@@ -194,13 +200,12 @@ def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
         at = rows[complete[rows]]
         y = paths.to_numpy(dtype=np.float64)[at]
         mean = _mean(y, np.ones(len(at)))
-        out.append(
-            {
-                "first_treated_period": None, **key, "periods": periods, "n": len(at),
-                "n_incomplete": len(rows) - len(at), "n_missing": _matching(missing, key),
-                "mean": mean, "cross": pack((y - mean).T @ (y - mean)),
-            }  # fmt: skip
-        )
+        row = {
+            "first_treated_period": None, **key, "periods": periods, "n": len(at),
+            "n_incomplete": len(rows) - len(at), "n_missing": _matching(missing, key),
+            "mean": mean, "cross": pack((y - mean).T @ (y - mean)),
+        }  # fmt: skip
+        out.append(row)
     answer = ("periods", "n", "n_incomplete", "n_missing", "mean", "cross")
     if request.first_treated_period is not None:
         for row in out:
@@ -301,8 +306,31 @@ def _matching(frame: pd.DataFrame, key: Mapping[str, object]) -> int:
 
 def _filtered(frame: pd.DataFrame, where: tuple[Condition, ...]) -> pd.DataFrame:
     for condition in where:
-        frame = frame[frame[condition.column].isin(condition.values)]
+        frame = frame[_among(frame[condition.column], condition.values)]
     return frame
+
+
+def _among(column: "pd.Series[Any]", levels: Sequence[Level]) -> _Rows:
+    """Which rows hold one of the levels; a YAML 1 finds the text '1' and the reverse."""
+    match _kind(column):
+        case "string":
+            return np.asarray(column.isin([str(level) for level in levels]), dtype=np.bool_)
+        case "date":
+            dates = pd.to_datetime([str(level) for level in levels], errors="coerce")
+            return np.asarray(pd.to_datetime(column).isin(dates.dropna()), dtype=np.bool_)
+        case _:
+            numbers = [number for level in levels for number in _numbers(level)]
+            return np.asarray(column.isin(numbers), dtype=np.bool_)
+
+
+def _numbers(level: Level) -> tuple[Level, ...]:
+    """The level as a number; none if it is a text that is not one."""
+    if not isinstance(level, str):
+        return (level,)
+    try:
+        return (float(level),)
+    except ValueError:
+        return ()
 
 
 def _frame(
@@ -323,13 +351,15 @@ def _text(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _kind(column: "pd.Series[object]") -> str:
-    if types.is_bool_dtype(column):
-        return "boolean"
-    if types.is_numeric_dtype(column):
-        return "number"
-    if types.is_datetime64_any_dtype(column):
-        return "date"
-    if types.is_string_dtype(column) or types.is_object_dtype(column):
-        return "string"
-    return "other"
+_KINDS: Mapping[str, ColumnKind] = {
+    "boolean": "boolean",
+    **dict.fromkeys(("integer", "floating", "decimal", "mixed-integer-float"), "number"),
+    **dict.fromkeys(("date", "datetime", "datetime64"), "date"),
+    **dict.fromkeys(("string", "empty"), "string"),
+}
+
+
+def _kind(column: "pd.Series[Any]") -> ColumnKind:
+    """What a column holds, by its values where its type is `object`."""
+    values = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else column
+    return _KINDS.get(types.infer_dtype(values, skipna=True), "other")

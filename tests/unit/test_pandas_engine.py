@@ -293,3 +293,30 @@ def test_unpacked_answers_are_symmetric(rows: pd.DataFrame) -> None:
     matrix = unpack(answer["cross"], 3)
 
     np.testing.assert_array_equal(matrix, matrix.T)
+
+
+@pytest.mark.parametrize(
+    ("column", "level"),
+    [
+        (["1", "2", None], 1),
+        ([1, 2, None], "1"),
+        ([1, 2, None], 1.0),
+        ([True, False, None], True),
+        (pd.to_datetime(["2026-01-05", "2026-01-06", None]), "2026-01-05"),
+        (pd.Categorical(["1", "2", None]), 1),
+        (pd.array([1, 2, None], dtype="Int64"), 1),
+    ],
+    ids=str,
+)
+def test_a_level_finds_its_value_in_any_type(column: object, level: str | float) -> None:
+    frame = pd.DataFrame({"v": column, "y": [3.0, 4.0, 5.0]})
+    request = GramRequest(terms=(Y,), where=(Condition("v", (level,)),))
+
+    np.testing.assert_array_equal(evaluate(frame, Indicator("v", level)), [1.0, 0.0, np.nan])
+    assert gram(PandasEngine(frame)(request), request).mean[0] == 3.0
+
+
+def test_a_text_that_is_no_number_finds_no_number() -> None:
+    frame = pd.DataFrame({"v": [1, 2]})
+
+    np.testing.assert_array_equal(evaluate(frame, Indicator("v", "basic")), [0.0, 0.0])
