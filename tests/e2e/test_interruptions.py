@@ -1,0 +1,78 @@
+"""A job killed and run again leaves the tables of one that was not; signals close what is open."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from jobs.runtime.lakehouse import Lakehouse
+from jobs.runtime.settings import load_settings
+from jobs.runtime.tracking import Tracking
+from tests.e2e.conftest import QUICK, start, submit
+from transforms.synthetic.tables import DRIVER_TABLES
+
+GENERATE = ("generate", "--world", "drivers", "--size", "1000")
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def hashes(spark: SparkSession, warehouse: Path) -> dict[str, tuple[int, int]]:
+    """Rows and an order-free hash of the content of every table."""
+    lakehouse = Lakehouse(session=spark, settings=load_settings(warehouse=str(warehouse)))
+    found = {}
+    for table in DRIVER_TABLES:
+        frame = lakehouse.read(table.name)
+        total = F.sum(F.xxhash64(*frame.columns).cast("decimal(38,0)")).alias("hash")
+        row = frame.agg(F.count("*").alias("n"), total).collect()[0]
+        found[table.name] = (int(row["n"]), int(row["hash"]))
+    return found
+
+
+@pytest.mark.slow
+def test_kill_and_run_again(spark: SparkSession, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    done = submit(*QUICK, *GENERATE, "--warehouse", str(whole))
+    assert done.returncode == 0, done.stderr
+
+    process = start(*QUICK, *GENERATE, "--warehouse", str(killed))
+    wait_for(killed / "causalake" / "driver_days" / "_delta_log", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = submit(*QUICK, *GENERATE, "--warehouse", str(killed))
+    assert done.returncode == 0, done.stderr
+    assert hashes(spark, killed) == hashes(spark, whole)
+
+    again = submit(*QUICK, *GENERATE, "--warehouse", str(killed))
+    assert again.returncode == 0, again.stderr
+    assert "generate: already current" in again.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_closes_the_run(tmp_path: Path, signum: int, code: int) -> None:
+    process = start(
+        *QUICK, "pipeline", "--only", "generate", "--size", "1000", "--warehouse", str(tmp_path)
+    )
+    wait_for(tmp_path / ".locks" / "causalake.job-generate.lock", process)
+    begun = time.monotonic()
+    os.kill(process.pid, signum)
+    shown, _ = process.communicate(timeout=60)
+    assert process.returncode == code, shown
+    assert time.monotonic() - begun < 12
+    assert "Traceback" not in shown
+    client = Tracking(load_settings(warehouse=str(tmp_path)))._client
+    experiment = client.get_experiment_by_name("pipeline")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.status for run in runs] == ["KILLED"]
