@@ -1,7 +1,7 @@
 """Fits regressions with unit and period effects by the cheapest exact path, with covariances."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -296,25 +296,25 @@ def _within(
 def _treated_rows(
     options: DidOptions, terms: Sequence[Term], where: tuple[Condition, ...]
 ) -> Generator[FrameRequest, pd.DataFrame, tuple[int, int]]:
-    """Rows with a treatment other than zero, and rows with zero, among the rows used."""
-    untreated = Indicator(str(options.treatment), 0)
+    """Rows with a treatment other than zero, and rows with zero, among the rows used.
+
+    Moments tell them for a 0/1 (or boolean) treatment; a dose takes one more pass.
+    """
+    treatment = Column(str(options.treatment))
     weight = () if options.weight is None else (Column(options.weight),)
-    request = GramRequest(terms=(untreated, *terms, *weight), where=where)
+    request = GramRequest(terms=_unique([treatment, *terms, *weight]), where=where)
     gram = grams((yield request), request)[()]
-    n_control = round(gram.n * float(gram.mean[0]))
-    if n_control in {0, gram.n}:
-        _check_dose(options, gram)
-    return gram.n - n_control, n_control
-
-
-def _check_dose(options: DidOptions, gram: Gram) -> None:
-    """A treatment that is never or always zero may still be a dose; a constant is none."""
-    at = gram.index(Column(str(options.treatment)))
-    if gram.cross[at, at] <= 0:
+    if gram.cross[0, 0] <= 0:
         raise DataError(
-            f"{options.treatment} has the same value in every row: one arm only",
-            given=float(gram.mean[at]),
+            f"{treatment.name} has the same value in every row: one arm only",
+            given=float(gram.mean[0]),
         )
+    total = gram.n * float(gram.mean[0])
+    if np.isclose(gram.moment()[0, 0], total, rtol=1e-9):
+        return round(total), gram.n - round(total)
+    dose = replace(request, terms=(Indicator(treatment.name, 0), *request.terms))
+    n_control = round(gram.n * float(grams((yield dose), dose)[()].mean[0]))
+    return gram.n - n_control, n_control
 
 
 def _check_same_rows(frame: pd.DataFrame, fit: WithinFit, options: DidOptions) -> None:
