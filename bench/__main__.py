@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import cuped, did, engine, generation, iv, memory
-from bench.harness import RESULTS, Bench, append, summary
+from bench.harness import RESULTS, Bench, append, machine_facts, summary
 
 QUESTIONS = {
     question.name: question
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in given.only or QUESTIONS:
         question = QUESTIONS[name]
         record = question.measure(question, bench)
-        append(record, bench=bench, folder=given.results)
+        append(record, bench=bench, facts=machine_facts(), folder=given.results)
         print(summary(record), flush=True)
     return 0
 

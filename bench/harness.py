@@ -204,12 +204,15 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
-def append(record: Record, *, bench: Bench, folder: Path = RESULTS) -> Path:
+def append(
+    record: Record, *, bench: Bench, facts: Mapping[str, Any], folder: Path = RESULTS
+) -> Path:
     """Add a record to the results of its question.
 
     Args:
         record: What was measured.
         bench: How.
+        facts: The machine.
         folder: Where the results live, one JSON file (a list) per question and scale.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -217,7 +220,7 @@ def append(record: Record, *, bench: Bench, folder: Path = RESULTS) -> Path:
     path = folder / f"{record.question}{suffix}.json"
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     how = {"scale": bench.scale, "n_runs": bench.n_runs, "driver_memory": bench.memory}
-    entry = asdict(record) | {"is_met": record.is_met} | how | {"machine": machine_facts()}
+    entry = asdict(record) | {"is_met": record.is_met} | how | {"machine": dict(facts)}
     text = json.dumps([*earlier, _rounded(entry)], indent=1)
     path.write_text(text + "\n", encoding="utf-8")
     return path

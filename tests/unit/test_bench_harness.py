@@ -1,0 +1,122 @@
+"""The harness of the benchmarks: what is counted, compared and recorded. No timing is asserted."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import data
+from bench.harness import Bench, Question, Sides, Usage, append, compare, median, summary, usage
+from bench.processes import (
+    descendants,
+    own_cpu_seconds,
+    peak_resident_bytes,
+    tree_cpu_seconds,
+)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    def no_session() -> None:
+        raise AssertionError("this test needs no Spark")
+
+    return Bench(data=tmp_path, scale="small", n_runs=3, session=no_session, memory="1g")
+
+
+def question(sides: Sides) -> Question:
+    return Question(
+        name="sums", work="a sum", peer="another sum", target=2.0, measure=compare(lambda _: sides)
+    )
+
+
+def equal(ours: object, peer: object) -> None:
+    np.testing.assert_equal(ours, peer)
+
+
+def test_sides_warm_up_then_alternate(bench: Bench) -> None:
+    calls = []
+    sides = Sides(
+        ours=lambda: calls.append("ours"),
+        peer=lambda: calls.append("peer"),
+        check=equal,
+        rows=10,
+    )
+    asked = question(sides)
+    record = asked.measure(asked, bench)
+    assert calls == ["ours", "peer"] * (1 + bench.n_runs)
+    assert len(record.ours) == len(record.peer_runs) == bench.n_runs
+    assert record.rows == 10
+
+
+def test_sides_that_differ_are_not_compared(bench: Bench) -> None:
+    asked = question(Sides(ours=lambda: 1, peer=lambda: 2, check=equal, rows=1))
+    with pytest.raises(AssertionError, match="not equal"):
+        asked.measure(asked, bench)
+
+
+def test_the_ratio_is_of_median_cpu_seconds() -> None:
+    runs = [Usage(cpu_seconds=c, wall_seconds=w) for c, w in ((3.0, 1.0), (1.0, 9.0), (2.0, 5.0))]
+    assert median(runs, "cpu_seconds") == 2.0
+    assert median(runs, "wall_seconds") == 5.0
+
+
+def test_records_are_appended_with_machine_facts(bench: Bench, tmp_path: Path) -> None:
+    asked = question(Sides(ours=lambda: 1, peer=lambda: 1, check=equal, rows=1, notes={"terms": 6}))
+    record = asked.measure(asked, bench)
+    folder = tmp_path / "results"
+    facts = {"n_cores": 2}
+    append(record, bench=bench, facts=facts, folder=folder)
+    path = append(record, bench=bench, facts=facts, folder=folder)
+    entries = json.loads(path.read_text(encoding="utf-8"))
+    assert [entry["question"] for entry in entries] == ["sums", "sums"]
+    assert entries[0]["machine"] == facts
+    assert entries[0]["notes"] == {"terms": 6}
+    assert entries[0]["scale"] == "small"
+    assert path.name == "sums_small.json"
+    assert "sums" in summary(record)
+
+
+def test_a_process_that_works_is_counted_with_its_children() -> None:
+    code = "sum(range(10**9))"
+    child = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        assert child.pid in descendants(os.getpid())
+        assert os.getpid() not in descendants(os.getpid())
+        assert peak_resident_bytes(child.pid) > 0
+        assert tree_cpu_seconds(os.getpid()) >= tree_cpu_seconds(child.pid)
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_usage_counts_this_process() -> None:
+    used = usage(lambda: sum(range(10**6)), cpu=own_cpu_seconds)
+    assert used.cpu_seconds > 0
+    assert used.wall_seconds > 0
+
+
+def test_unit_days_are_contiguous_and_complete(tmp_path: Path) -> None:
+    path = data.unit_days(tmp_path, n_units=40)
+    rows = pd.concat(pd.read_parquet(part) for part in sorted(path.glob("*.parquet")))
+    assert rows["unit_id"].is_monotonic_increasing
+    assert len(rows) == 40 * data.N_DAYS
+    assert not rows.duplicated(["unit_id", "day"]).any()
+
+
+def test_data_are_written_once(tmp_path: Path) -> None:
+    path = data.panel(tmp_path, n_units=16)
+    written = {part: part.stat().st_mtime_ns for part in path.glob("*.parquet")}
+    assert data.panel(tmp_path, n_units=16) == path
+    assert {part: part.stat().st_mtime_ns for part in path.glob("*.parquet")} == written
+
+
+def test_the_panel_has_both_kinds_of_units(tmp_path: Path) -> None:
+    rows = pd.read_parquet(data.panel(tmp_path, n_units=64))
+    assert rows["first_treated_period"].isna().any()
+    started = rows["period"] >= rows["first_treated_period"]
+    assert (rows["d"] == started).all()
