@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,6 +122,7 @@ def run_cells(
     os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from traitlets.config import Config
 
     client = NotebookClient(
         notebook,
@@ -128,9 +130,11 @@ def run_cells(
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         extra_arguments=["--HistoryManager.enabled=False"],
+        # Sockets that only this user can open, in place of ports of the machine.
+        config=Config({"KernelManager": {"transport": "ipc"}}),
     )
     try:
-        with _importable():
+        with tempfile.TemporaryDirectory(prefix="kernel-") as sockets, _environment(sockets):
             client.execute()
     except CellExecutionError as error:
         failed = _failed_cell(notebook)
@@ -182,17 +186,20 @@ def _located(message: str, failed: Any, cells: Sequence[Cell]) -> CausalError:
 
 
 @contextmanager
-def _importable() -> Iterator[None]:
-    """Let the kernel import the packages of the checkout, as a Databricks Repo does."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(places.root()), before)))
+def _environment(sockets: str) -> Iterator[None]:
+    """What the kernel inherits: the packages of the checkout, and a folder for its sockets."""
+    path = os.pathsep.join(filter(None, (str(places.root()), os.environ.get("PYTHONPATH"))))
+    wanted = {"PYTHONPATH": path, "JUPYTER_RUNTIME_DIR": sockets}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _write(notebook: "NotebookNode", output: Path, name: str) -> tuple[Path, Path]:
