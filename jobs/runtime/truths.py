@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 from causal.core.result import Effect
 from causal.core.spec import Spec, Truth
+from transforms.bounded import collect_bounded
 
 if TYPE_CHECKING:
     from jobs.runtime.lakehouse import Lakehouse
     from jobs.runtime.readout import Readout
 
+_MAX_TRUTHS = 100_000
 _TABLES = {"subscribers": "truth_subscriber_effects", "drivers": "truth_driver_effects"}
 # What an estimate may stand for where the world has no truth under its own estimand's name: without
 # non-compliance, randomised variants differ by the average treatment effect, intended or not.
@@ -44,7 +46,10 @@ def read_truths(lakehouse: "Lakehouse") -> dict[Key, float]:
     truths: dict[Key, float] = {}
     for name in _TABLES.values():
         if lakehouse.exists(name):
-            for row in lakehouse.read(name).collect():
+            rows = collect_bounded(
+                lakehouse.read(name), max_rows=_MAX_TRUTHS, what=f"the table {name}"
+            )
+            for row in rows.to_dict("records"):
                 key = (
                     row["world"],
                     row["design"],

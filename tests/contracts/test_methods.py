@@ -1,0 +1,329 @@
+"""What every method fulfils, whatever it estimates.
+
+A method of the registry needs at least one example here; the tests below run on all of them.
+"""
+
+import dataclasses
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from pydantic import ValidationError
+
+from causal.core import registry
+from causal.core.errors import CausalError, SpecError
+from causal.core.pandas_engine import PandasEngine
+from causal.core.plan import run
+from causal.core.result import EFFECT_COLUMNS, Effect, Result
+from causal.core.spec import Spec, validate
+
+NUMBERS = ["estimate", "std_error", "statistic", "df", "ci_lower", "ci_upper", "pvalue"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A small simulated data set and an analysis of it.
+
+    Attributes:
+        method: The method.
+        options: Its options.
+        frame: The rows.
+        outcome: Column of the outcome.
+        arm: Column that tells treated from untreated.
+        swapped: The values of `arm` with treated and untreated exchanged.
+        one_arm: The value of `arm` to which all rows are set when one arm is missing.
+        truth: What an effect on the absolute scale estimates.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+    frame: pd.DataFrame
+    outcome: str
+    arm: str
+    swapped: Mapping[Any, Any]
+    one_arm: Any
+    truth: Callable[[Effect], float]
+
+    @property
+    def spec(self) -> Spec:
+        return validate(registry.method(self.method).SPEC, self.data())
+
+    def data(self, **options: Any) -> dict[str, Any]:
+        return {
+            "name": "example",
+            "source": {"table": "rows"},
+            "method": self.method,
+            "seed": 7,
+            "options": {**self.options, **options},
+        }
+
+    def result(self, frame: pd.DataFrame | None = None) -> Result:
+        rows = self.frame if frame is None else frame
+        return run(registry.method(self.method).estimate(self.spec), PandasEngine(rows))
+
+    def absolute(self, frame: pd.DataFrame | None = None) -> pd.DataFrame:
+        effects = self.result(frame).to_frame()
+        return effects[effects["scale"] == "absolute"].reset_index(drop=True)
+
+
+def experiment(*, seed: int = 1, n: int = 900) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    household = rng.integers(0, n // 3, n)
+    before = rng.gamma(2.0, 2.0, n)
+    variant = np.array(["control", "treatment"])[household % 2]
+    noise = rng.normal(size=n) + rng.normal(size=n // 3)[household]
+    return pd.DataFrame(
+        {
+            "id": np.arange(n), "household": household, "variant": variant, "before": before,
+            "minutes": 20 + 2 * before + 1.5 * (variant == "treatment") + noise,
+        }
+    )  # fmt: skip
+
+
+def panel(*, seed: int = 2, n: int = 120) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    n_periods = 6
+    u, t = np.repeat(np.arange(n), n_periods), np.tile(np.arange(n_periods), n)
+    ever = rng.permutation(n)[u] % 2
+    level = rng.normal(10, 3, n)[u] + np.sin(t)
+    treated = ever * (t >= 3)
+    return pd.DataFrame(
+        {"u": u, "t": t, "ever": ever, "minutes": level + treated + rng.normal(size=len(u))}
+    )
+
+
+MINUTES = {"name": "minutes", "type": "mean", "column": "minutes"}
+
+
+def ab_example(metric: Mapping[str, Any], **options: Any) -> Example:
+    return Example(
+        method="ab",
+        options={
+            "unit": "id",
+            "variant": "variant",
+            "control": "control",
+            "metrics": [MINUTES | metric],
+            **options,
+        },
+        frame=experiment(),
+        outcome="minutes",
+        arm="variant",
+        swapped={"control": "treatment", "treatment": "control"},
+        one_arm="treatment",
+        truth=lambda _: 1.5,
+    )
+
+
+def did_example(estimator: str) -> Example:
+    return Example(
+        method="did",
+        options={
+            "unit": "u", "period": "t", "outcome": "minutes", "group": "ever",
+            "treatment_period": 3, "estimator": estimator,
+        },
+        frame=panel(),
+        outcome="minutes",
+        arm="ever",
+        swapped={0: 1, 1: 0},
+        one_arm=1,
+        truth=lambda effect: 0.0 if "event_time=-" in effect.term else 1.0,
+    )  # fmt: skip
+
+
+EXAMPLES: Mapping[str, Example] = {
+    "ab": ab_example({}),
+    "ab cuped": ab_example({"covariates": ["before"]}),
+    "ab clustered": ab_example({"covariates": ["before"]}, cluster="household"),
+    "did two_by_two": did_example("two_by_two"),
+    "did twfe": did_example("twfe"),
+    "did event_study": did_example("event_study"),
+}
+
+pytestmark = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES.keys())
+
+
+def assert_same(left: pd.DataFrame, right: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(left, right, check_exact=False, rtol=1e-8, atol=1e-10)
+
+
+def test_the_input_is_not_changed(example: Example) -> None:
+    before = example.frame.copy(deep=True)
+    example.result()
+
+    pd.testing.assert_frame_equal(example.frame, before)
+
+
+def test_the_same_seed_gives_the_same_result(example: Example) -> None:
+    first, second = example.result(), example.result()
+
+    pd.testing.assert_frame_equal(first.to_frame(), second.to_frame(), check_exact=True)
+    assert first.diagnostics == second.diagnostics
+    assert first.params == second.params
+
+
+def test_order_and_index_of_the_rows_do_not_matter(example: Example) -> None:
+    shuffled = example.frame.sample(frac=1, random_state=5)
+    shuffled.index = pd.Index([f"row {7 * i % 11}" for i in range(len(shuffled))])
+
+    assert_same(example.result(shuffled).to_frame(), example.result().to_frame())
+
+
+def test_columns_that_are_not_named_do_not_matter(example: Example) -> None:
+    wider = example.frame.assign(extra=np.nan, text="x")
+
+    assert_same(example.result(wider).to_frame(), example.result().to_frame())
+
+
+def test_a_constant_added_to_the_outcome_leaves_the_effect(example: Example) -> None:
+    moved = example.frame.assign(**{example.outcome: example.frame[example.outcome] + 1e5})
+
+    pd.testing.assert_frame_equal(
+        example.absolute(moved)[NUMBERS], example.absolute()[NUMBERS], rtol=1e-6, atol=1e-8
+    )
+
+
+def test_the_effect_scales_with_the_outcome(example: Example) -> None:
+    scaled = example.frame.assign(**{example.outcome: example.frame[example.outcome] * 250})
+    found, base = example.absolute(scaled), example.absolute()
+
+    for name in ("estimate", "std_error", "ci_lower", "ci_upper"):
+        np.testing.assert_allclose(found[name], 250 * base[name], rtol=1e-8)
+    np.testing.assert_allclose(found["pvalue"], base["pvalue"], rtol=1e-6)
+
+
+def test_exchanged_arms_flip_the_sign(example: Example) -> None:
+    swapped = example.frame.assign(**{example.arm: example.frame[example.arm].map(example.swapped)})
+    found, base = example.absolute(swapped), example.absolute()
+
+    np.testing.assert_allclose(found["estimate"], -base["estimate"], rtol=1e-7)
+    np.testing.assert_allclose(found["std_error"], base["std_error"], rtol=1e-7)
+    assert found["n_treated"].tolist() == base["n_control"].tolist()
+
+
+def test_intervals_contain_their_estimates(example: Example) -> None:
+    effects = example.result().to_frame()
+
+    assert (
+        (effects["ci_lower"] < effects["estimate"]) & (effects["estimate"] < effects["ci_upper"])
+    ).all()
+    assert (effects["std_error"] > 0).all()
+    assert effects["pvalue"].between(0, 1).all()
+    assert (effects["confidence_level"] == 0.95).all()
+    assert ((effects["pvalue"] < 0.05) == (effects["ci_lower"] * effects["ci_upper"] > 0)).all()
+
+
+def test_more_confidence_is_wider(example: Example) -> None:
+    method = registry.method(example.method)
+    spec = validate(method.SPEC, example.data() | {"confidence_level": 0.99})
+    wide = run(method.estimate(spec), PandasEngine(example.frame)).to_frame()
+    base = example.result().to_frame()
+
+    assert (wide["ci_upper"] - wide["ci_lower"] > base["ci_upper"] - base["ci_lower"]).all()
+    assert wide["estimate"].tolist() == base["estimate"].tolist()
+
+
+def test_the_truth_is_within_four_standard_errors(example: Example) -> None:
+    effects = [item for item in example.result().effects if item.scale == "absolute"]
+
+    assert effects
+    for effect in effects:
+        assert abs(effect.estimate - example.truth(effect)) < 4 * effect.std_error, effect
+
+
+def test_a_missing_column_is_named(example: Example) -> None:
+    for name in example.frame.columns:
+        if f"'{name}'" not in str(example.options):
+            continue
+        with pytest.raises(CausalError) as caught:
+            example.result(example.frame.drop(columns=name))
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage", ["one arm", "zero variance", "no rows", "duplicate keys", "nulls only"]
+)
+def test_data_that_cannot_carry_the_analysis(example: Example, damage: str) -> None:
+    frame = example.frame
+    damaged = {
+        "one arm": frame.assign(**{example.arm: example.one_arm}),
+        "zero variance": frame.assign(**{example.outcome: 4.0}),
+        "no rows": frame.head(0),
+        "duplicate keys": pd.concat([frame, frame.head(3)]),
+        "nulls only": frame.assign(**{example.outcome: np.nan}),
+    }[damage]
+
+    with pytest.raises(CausalError) as caught:
+        example.result(damaged)
+
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code in {1, 3}
+
+
+def test_text_in_place_of_numbers_is_refused(example: Example) -> None:
+    with pytest.raises(CausalError, match=f"must hold numbers; given: {example.outcome}"):
+        example.result(example.frame.assign(**{example.outcome: "many"}))
+
+
+def test_infinite_outcomes_are_refused(example: Example) -> None:
+    outcome = example.frame[example.outcome].mask(example.frame.index == 3, np.inf)
+
+    with pytest.raises(CausalError, match=r"not finite|NaN or infinite"):
+        example.result(example.frame.assign(**{example.outcome: outcome}))
+
+
+def test_a_misspelt_option_is_refused(example: Example) -> None:
+    with pytest.raises(SpecError, match=r"options.confidence_levl: unknown key"):
+        validate(registry.method(example.method).SPEC, example.data(confidence_levl=0.9))
+
+
+def test_effects_have_the_columns_of_the_table(example: Example) -> None:
+    frame = example.result().to_frame()
+
+    assert tuple(frame.columns) == EFFECT_COLUMNS
+    assert not frame.duplicated(["estimator", "metric", "term", "scale"]).any()
+    assert frame.drop(columns=["df", "n_clusters"]).notna().all(axis=None)
+
+
+def test_results_and_specs_are_frozen_and_pickle(example: Example) -> None:
+    result, spec = example.result(), example.spec
+    back = pickle.loads(pickle.dumps(result))  # noqa: S301 - made in this line
+
+    assert back.effects == result.effects
+    assert back.params == result.params
+    assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 - made in this line
+    assert hash(result.effects[0]) == hash(back.effects[0])
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.effects[0].estimate = 0.0
+    with pytest.raises(ValidationError):
+        spec.name = "other"
+
+
+def test_diagnostics_say_what_they_found(example: Example) -> None:
+    diagnostics = example.result().diagnostics
+
+    assert diagnostics
+    assert all(item.detail and "\n" not in item.detail for item in diagnostics)
+    assert all(item.passed is not False for item in diagnostics)
+
+
+def test_figures_are_drawn(example: Example) -> None:
+    result = example.result()
+    open_before = plt.get_fignums()
+    figures = registry.method(example.method).figures(example.spec, result)
+
+    assert figures
+    assert all(isinstance(figure, Figure) and figure.axes for figure in figures.values())
+    assert all(name.replace("_", "").isalnum() for name in figures)
+    assert plt.get_fignums() == open_before, "figures are made without pyplot's global state"
+
+
+def test_every_method_has_an_example(example: Example) -> None:
+    assert example.method in registry.names()
+    assert {item.method for item in EXAMPLES.values()} == set(registry.names())
