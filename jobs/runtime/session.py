@@ -1,6 +1,7 @@
 """The Spark session: built here and nowhere else."""
 
 import os
+import warnings
 from collections.abc import Mapping
 
 from pyspark.sql import SparkSession
@@ -45,7 +46,10 @@ def _started(settings: Settings, extra: Mapping[str, str]) -> SparkSession:
             properties.pop("spark.jars", None)
     for key, value in properties.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    with warnings.catch_warnings():
+        # A Connect session warns of each property that only its server can set.
+        warnings.filterwarnings("ignore", message="Failed to set spark", category=UserWarning)
+        return builder.getOrCreate()
 
 
 def read_properties(env: str) -> dict[str, str]:
