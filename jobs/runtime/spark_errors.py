@@ -65,8 +65,10 @@ def _null_found(match: re.Match[str], table: str | None) -> CausalError:
 
 def _check_failed(match: re.Match[str], table: str | None) -> CausalError:
     values = ", ".join(line.strip(" -\t") for line in match[3].splitlines() if line.strip())
+    predicate = re.sub(r"^coalesce\((.+), true\)$", r"\1", match[2])
+    predicate = re.sub(r"^\((.+)\)$", r"\1", predicate)
     return DataError(
-        f"the constraint {match[1]} is violated", given=values, allowed=match[2], file=table
+        f"the constraint {match[1]} is violated", given=values, allowed=predicate, file=table
     )
 
 
@@ -114,7 +116,7 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str | None], Causa
     (re.compile(r"NOT NULL constraint violated for column: ([\w.`]+?)\.?\s"), _null_found),
     (
         re.compile(
-            r"CHECK constraint (\w+) \((.+?)\) violated by row with values:\s*((?:\s*- .+\n?)*)",
+            r"CHECK constraint (\w+) (.+?) violated by row with values:\s*((?:\s*- .+\n?)*)", re.IGNORECASE
             re.IGNORECASE,
         ),
         _check_failed,

@@ -18,6 +18,7 @@ QUICK = {
     ),
     "spark.sql.shuffle.partitions": "2",
     "spark.default.parallelism": "2",
+    "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.driver.maxResultSize": "256m",
     "spark.ui.enabled": "false",

@@ -115,8 +115,8 @@ NULL_FOUND = """An error occurred while calling o1.overwrite.
 violated for column: g.
 
 	at org.apache.spark"""
-CHECK_FAILED = """[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES] CHECK constraint pos (x >= 0) violated by \
-row with values:
+CHECK_FAILED = """[DELTA_VIOLATE_CONSTRAINT_WITH_VALUES] CHECK constraint pos \
+coalesce((x >= 0), true) violated by row with values:
  - x : -1.0
 	at org.apache.spark"""
 NO_COLUMN = """[UNRESOLVED_COLUMN.WITH_SUGGESTION] A column, variable, or function parameter with \
