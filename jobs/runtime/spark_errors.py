@@ -116,7 +116,7 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str | None], Causa
     (re.compile(r"NOT NULL constraint violated for column: ([\w.`]+?)\.?\s"), _null_found),
     (
         re.compile(
-            r"CHECK constraint (\w+) (.+?) violated by row with values:\s*((?:\s*- .+\n?)*)", re.IGNORECASE
+            r"CHECK constraint (\w+) (.+?) violated by row with values:\s*((?:\s*- .+\n?)*)",
             re.IGNORECASE,
         ),
         _check_failed,
