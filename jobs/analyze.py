@@ -68,7 +68,11 @@ def run(context: Context, config: AnalyzeConfig) -> int:
 
 
 def run_all(
-    context: Context, paths: Sequence[Path], *, output: Path | None = None, parent: Run | None = None
+    context: Context,
+    paths: Sequence[Path],
+    *,
+    output: Path | None = None,
+    parent: Run | None = None,
 ) -> list[Readout]:
     """Run analyses and store what they found.
 
@@ -113,7 +117,7 @@ def _estimated(context: Context, bound: Bound) -> Readout:
 
 
 def _store(context: Context, done: Sequence[Readout]) -> None:
-    """Effects and diagnostics of all runs, one commit a table; nothing if they are there already."""
+    """Effects and diagnostics of all runs, one commit a table; nothing if they are there."""
     if not done:
         return
     keys = ", ".join(f"'{item.run_key}'" for item in done)

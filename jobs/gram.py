@@ -50,14 +50,16 @@ def run(context: Context, config: GramConfig) -> int:
     bound = [analyses.bind(context, item) for item in analyses.load_all(config.paths)]
     part = _part([item.analysis for item in bound])
     key = hashlib.sha256("".join(item.run_key for item in bound).encode()).hexdigest()
-    stale = [table.name for table in FRAME_TABLES if not _is_current(context, table.name, part, key)]
+    stale = [
+        table.name for table in FRAME_TABLES if not _is_current(context, table.name, part, key)
+    ]
     if not stale:
         context.progress.line(f"gram: already current ({len(bound)} analyses)")
         return 0
     rows: dict[str, list[Mapping[str, Any]]] = {table.name: [] for table in FRAME_TABLES}
     for item in bound:
-        for table, row in _answers(context, item):
-            rows[table].append(row)
+        for name, row in _answers(context, item):
+            rows[name].append(row)
     for table in FRAME_TABLES:
         frame = context.lakehouse.frame(rows[table.name], table.name)
         with context.progress.step(f"{table.name}: {len(rows[table.name]):,} rows"):

@@ -18,9 +18,7 @@ def sums_of(frame: pd.DataFrame, size: int) -> tuple[Array, Array]:
     )
 
 
-def centred(
-    sums: Array, products: Array, weights: Array, shift: Array
-) -> tuple[Array, Array]:
+def centred(sums: Array, products: Array, weights: Array, shift: Array) -> tuple[Array, Array]:
     """Means and packed centred cross-products of each row; zeros where the weights sum to zero.
 
     Args:

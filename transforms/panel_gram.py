@@ -119,7 +119,8 @@ def _check(frame: pd.DataFrame, request: PanelGramRequest) -> None:
     if n_changing:
         names = ", ".join(filter(None, (request.first_treated_period, *request.by)))
         raise DataError(
-            f"{names} must not change within {request.unit}", given=f"{n_changing} units where it does"
+            f"{names} must not change within {request.unit}",
+            given=f"{n_changing} units where it does",
         )
     if n_repeated:
         raise DataError(
@@ -139,7 +140,7 @@ def _frame(
     for name in request.by:
         answer_[name] = frame[f"k_{name}"]
     return answer_.assign(
-        periods=[periods] * len(frame),
+        periods=pd.Series([periods] * len(frame), index=frame.index, dtype=object),
         n=frame["n"].astype("int64"),
         n_incomplete=frame["n_incomplete"].astype("int64"),
         n_missing=(frame["n_all"] - frame["n_used"]).astype("int64"),

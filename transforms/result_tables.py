@@ -177,7 +177,9 @@ RUNS = Table(
     name="runs",
     comment="One row per run of a job that wrote tables; the newest state of a run key",
     fields=(
-        Field(name="run_key", type="STRING", comment="Hash of job, options, input content and code"),
+        Field(
+            name="run_key", type="STRING", comment="Hash of job, options, input content and code"
+        ),
         Field(name="job", type="STRING", comment="Name of the job"),
         Field(name="status", type="STRING", comment="finished, or failed"),
         Field(name="started_at", type="TIMESTAMP", comment="When the run began, UTC"),

@@ -66,9 +66,7 @@ def rows_of(
 def answers_of(frames: Iterable[pd.DataFrame]) -> list[tuple[FrameRequest, pd.DataFrame]]:
     """Requests and their answers from rows of the frame tables."""
     return [
-        _answer(rows)
-        for frame in frames
-        for _, rows in frame.groupby("request_hash", sort=True)
+        _answer(rows) for frame in frames for _, rows in frame.groupby("request_hash", sort=True)
     ]
 
 

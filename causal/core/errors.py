@@ -7,7 +7,7 @@ _MAX_SHOWN = 12
 
 
 class CausalError(Exception):
-    """Something the caller can mend; its text is one line that says what, where and what is allowed.
+    """Something the caller can mend; its text is one line: what, where and what is allowed.
 
     Args:
         message: What is wrong, in one sentence without a final stop.

@@ -179,7 +179,9 @@ def panel_grams(frame: pd.DataFrame, request: PanelGramRequest) -> tuple[PanelGr
         DataError: The outcome is infinite or NaN somewhere.
     """
     found = [_panel_gram(row, request) for row in frame.to_dict("records")]
-    order = sorted(found, key=lambda item: (_last_if_none(item.first_treated_period), str(item.key)))
+    order = sorted(
+        found, key=lambda item: (_last_if_none(item.first_treated_period), str(item.key))
+    )
     return tuple(order)
 
 

@@ -10,7 +10,7 @@ from causal.core.gram import Array
 from causal.core.result import Effect, Estimand, Scale
 
 
-def effect(
+def effect(  # noqa: PLR0913 - one argument per field of an effect
     *,
     estimator: str,
     estimand: Estimand,

@@ -74,9 +74,7 @@ def _answer(rows: pd.DataFrame, request: FrameRequest) -> pd.DataFrame:
             return _key(rows, request)
 
 
-def evaluate(
-    frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None = None
-) -> Array:
+def evaluate(frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None = None) -> Array:
     """Values of a term, one per row; NaN where missing.
 
     Args:

@@ -55,6 +55,4 @@ def check_columns(request: FrameRequest, columns: Mapping[str, str]) -> None:
             )
     for name in sorted(numeric_columns_of(request)):
         if columns[name] not in {"number", "boolean"}:
-            raise SpecError(
-                "this column must hold numbers", given=f"{name} ({columns[name]})"
-            )
+            raise SpecError("this column must hold numbers", given=f"{name} ({columns[name]})")

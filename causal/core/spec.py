@@ -9,6 +9,7 @@ from causal.core.errors import SpecError
 from causal.core.frames import Condition, Level
 
 NAME_PATTERN = r"^[a-z][a-z0-9_]{0,62}$"
+_MAX_SHOWN = 80
 COLUMN_PATTERN = r"^[^`\x00-\x1f]{1,255}$"
 
 
@@ -80,7 +81,9 @@ SpecType = TypeVar("SpecType", bound=BaseModel)
 Location = tuple[int | str, ...]
 
 
-def validate(model: type[SpecType], data: Any, *, file: object = None, prefix: str = "") -> SpecType:
+def validate(
+    model: type[SpecType], data: Any, *, file: object = None, prefix: str = ""
+) -> SpecType:
     """Build a pydantic model; the first complaint becomes a `SpecError` with file and key.
 
     Args:
@@ -93,7 +96,9 @@ def validate(model: type[SpecType], data: Any, *, file: object = None, prefix: s
         SpecError: The data do not fit; names the key, what was given and what is allowed.
     """
     if not isinstance(data, dict):
-        raise SpecError("a mapping of keys to values is expected", given=type(data).__name__, file=file)
+        raise SpecError(
+            "a mapping of keys to values is expected", given=type(data).__name__, file=file
+        )
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -140,7 +145,7 @@ def _path(location: Location, data: Any, *, is_missing: bool) -> Location:
 
 def _given(value: object) -> str | None:
     text = repr(value)
-    return text if len(text) <= 80 else None
+    return text if len(text) <= _MAX_SHOWN else None
 
 
 def _keys_at(model: type[BaseModel], path: Location) -> list[str]:

@@ -186,15 +186,15 @@ class _Frame:
 
 
 def _form(term: Term, gram: Gram, levels: Mapping[str, object]) -> Array | None:
-    """A term as coefficients of (1, the Gram's terms) within one key; `None` if it is not linear."""
+    """A term as coefficients of (1, the Gram's terms) within a key; `None` if it is not linear."""
     size = len(gram.terms) + 1
     if term in gram.terms:
-        return np.eye(size)[gram.index(term) + 1]
+        return _unit(gram.index(term) + 1, size)
     match term:
         case Constant(value):
-            return value * np.eye(size)[0]
+            return value * _unit(0, size)
         case Indicator(column, level) if column in levels and levels[column] is not None:
-            return float(levels[column] == level) * np.eye(size)[0]
+            return float(levels[column] == level) * _unit(0, size)
         case Linear(terms, coefficients):
             parts = [_form(part, gram, levels) for part in terms]
             known = [part for part in parts if part is not None]
@@ -203,6 +203,12 @@ def _form(term: Term, gram: Gram, levels: Mapping[str, object]) -> Array | None:
             return _product([_form(factor, gram, levels) for factor in factors])
         case _:
             return None
+
+
+def _unit(position: int, size: int) -> Array:
+    unit = np.zeros(size)
+    unit[position] = 1.0
+    return unit
 
 
 def _product(forms: list[Array | None]) -> Array | None:
@@ -219,7 +225,7 @@ def _product(forms: list[Array | None]) -> Array | None:
             return None
     if varying is None:
         size = len(forms[0]) if forms and forms[0] is not None else 0
-        return scale * np.eye(size)[0]
+        return scale * _unit(0, size)
     return scale * varying
 
 

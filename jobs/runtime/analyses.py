@@ -83,16 +83,19 @@ def load(path: Path | str) -> Analysis:
         SpecError: The file cannot be read or a key does not fit; names file, line and key.
     """
     file = read_yaml(path)
-    name = file.data.get("method")
     try:
-        if not isinstance(name, str):
-            raise SpecError("this key is required", allowed=registry.names(), key="method")
-        spec = validate(registry.method(name).SPEC, file.data)
+        spec = validate(_method(file.data.get("method")).SPEC, file.data)
         if spec.source.path is not None:
             found_path(spec.source.path, beside=file.path.parent)
     except SpecError as error:
         raise file.located(error) from error
     return Analysis(spec, file)
+
+
+def _method(name: object) -> registry.Method:
+    if not isinstance(name, str):
+        raise SpecError("this key is required", allowed=registry.names(), key="method")
+    return registry.method(name)
 
 
 def load_all(paths: Sequence[Path]) -> tuple[Analysis, ...]:

@@ -1,9 +1,8 @@
-"""What a finished analysis leaves behind: files, rows of the result tables, an MLflow run, lines to read."""
+"""What a finished analysis leaves: files, rows of the result tables, an MLflow run, a few lines."""
 
 import dataclasses
 import json
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +102,7 @@ def note(readout: Readout) -> str:
 
 
 def headline(effects: Sequence[Effect]) -> list[Effect]:
-    """One effect per metric, comparison and scale: the first, which the method puts most trust in."""
+    """One effect per metric, comparison and scale: the first, which the method trusts most."""
     chosen: dict[tuple[str, str, str], Effect] = {}
     for effect in effects:
         chosen.setdefault((effect.metric, effect.term, effect.scale), effect)
@@ -142,7 +141,7 @@ def write_files(readout: Readout, folder: Path) -> None:
         for name, figure in readout.figures.items():
             figure.savefig(fresh / f"{name}.png", dpi=_DPI, bbox_inches="tight")
         for file in sorted(fresh.iterdir()):
-            os.replace(file, folder / file.name)
+            file.replace(folder / file.name)
     finally:
         shutil.rmtree(fresh)
 
@@ -180,7 +179,7 @@ def log(readout: Readout, run: Run) -> None:
         run.log_figure(f"figures/{name}", figure)
     run.log_dict("spec.yaml", spec.model_dump(mode="json"))
     run.log_text("summary.md", note(readout))
-    run.log_dict("params.json", {name: value for name, value in result.params.items()})
+    run.log_dict("params.json", dict(result.params))
 
 
 def flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

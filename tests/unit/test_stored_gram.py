@@ -43,7 +43,9 @@ def rows() -> pd.DataFrame:
 def _frames_agree(left: pd.DataFrame, right: pd.DataFrame, by: tuple[str, ...]) -> None:
     assert list(left.columns) == list(right.columns)
     if by:
-        left, right = (frame.sort_values(list(by)).reset_index(drop=True) for frame in (left, right))
+        left, right = (
+            frame.sort_values(list(by)).reset_index(drop=True) for frame in (left, right)
+        )
     for name in left.columns:
         for a, b in zip(left[name], right[name], strict=True):
             if isinstance(a, str):
