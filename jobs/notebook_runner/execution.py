@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _EXIT = "NotebookExit"
 _CELL = "causalake_cell"
+_STARTUP_SECONDS = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,19 +123,17 @@ def run_cells(
     os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-    from traitlets.config import Config
 
     client = NotebookClient(
         notebook,
         timeout=int(timeout),
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
-        extra_arguments=["--HistoryManager.enabled=False"],
-        # Sockets that only this user can open, in place of ports of the machine.
-        config=Config({"KernelManager": {"transport": "ipc"}}),
+        startup_timeout=_STARTUP_SECONDS,
+        extra_arguments=["--HistoryManager.enabled=False", "--log-level=ERROR"],
     )
     try:
-        with tempfile.TemporaryDirectory(prefix="kernel-") as sockets, _environment(sockets):
+        with tempfile.TemporaryDirectory(prefix="kernel-") as keys, _environment(keys):
             client.execute()
     except CellExecutionError as error:
         failed = _failed_cell(notebook)
@@ -186,10 +185,10 @@ def _located(message: str, failed: Any, cells: Sequence[Cell]) -> CausalError:
 
 
 @contextmanager
-def _environment(sockets: str) -> Iterator[None]:
-    """What the kernel inherits: the packages of the checkout, and a folder for its sockets."""
+def _environment(runtime_folder: str) -> Iterator[None]:
+    """What the kernel inherits: the packages of the checkout, and a folder for its keys."""
     path = os.pathsep.join(filter(None, (str(places.root()), os.environ.get("PYTHONPATH"))))
-    wanted = {"PYTHONPATH": path, "JUPYTER_RUNTIME_DIR": sockets}
+    wanted = {"PYTHONPATH": path, "JUPYTER_RUNTIME_DIR": runtime_folder}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

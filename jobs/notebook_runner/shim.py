@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import warnings
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -180,6 +181,7 @@ def install(namespace: MutableMapping[str, Any], *, settings: str, widgets: str)
         settings: The run's settings as JSON.
         widgets: Values of widgets as a JSON object.
     """
+    warnings.filterwarnings("ignore", message="IProgress not found")
     namespace.update(
         spark=build_session(Settings.model_validate_json(settings)),
         dbutils=DbUtils(json.loads(widgets)),
