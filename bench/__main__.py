@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench import cuped, did, engine, generation, iv, memory
 from bench.harness import RESULTS, Bench, append, machine_facts, summary
+from bench.report import table
 
 QUESTIONS = {
     question.name: question
@@ -21,6 +22,9 @@ QUESTIONS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the questions one after the other; 0 even where a target is missed."""
     given = _parser().parse_args(arguments)
+    if given.table:
+        print(table(QUESTIONS, folder=given.results))
+        return 0
     given.data.mkdir(parents=True, exist_ok=True)
     bench = Bench(
         data=given.data,
@@ -45,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--runs", type=int, default=3, help="measured runs of each side")
     parser.add_argument("--memory", default="6g", help="driver memory of Spark")
+    parser.add_argument(
+        "--table", action="store_true", help="only print the newest figures as Markdown"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument(
         "--data",
