@@ -346,7 +346,10 @@ def _null(value: object) -> object:
 
 
 def _text(value: object) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """A key as Spark writes it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool | np.bool_) else str(value)
 
 
 _KINDS: Mapping[str, ColumnKind] = {

@@ -1,0 +1,129 @@
+"""The jobs run under Spark Connect and leave there what a classic session makes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from causal.core import plan, registry
+from causal.core.result import EFFECT_COLUMNS
+from jobs.runtime import analyses, places
+from jobs.runtime.catalogue import find_job
+from jobs.runtime.cli import configured
+from jobs.runtime.contract import TableJob
+from jobs.runtime.lakehouse import Lakehouse
+from jobs.runtime.settings import load_settings
+from transforms.gram import SparkEngine
+
+ROOT = Path(__file__).parents[2]
+WORLD = {"world": "drivers"}
+GENERATE = {**WORLD, "size": 5000}
+PREPARATION = ("exposure", "cohorts", "covariates", "panels")
+SPECS = [
+    places.conf("analyses", f"{name}.yaml") for name in ("payout_scheme", "weekly_quests_twfe")
+]
+COMPARED = ("drivers", "driver_days", "driver_experiment_units", "driver_weeks")
+RUN_ALL = """
+import sys
+from jobs.runtime.cli import main
+from pyspark.sql import SparkSession
+warehouse, *specs = sys.argv[1:]
+commands = [
+    ["generate", "--world", "drivers", "--size", "5000"],
+    *[[name, "--world", "drivers"] for name in ("exposure", "cohorts", "covariates", "panels")],
+    ["gram", "--specs", *specs],
+    ["analyze", "--spec", *specs],
+]
+for command in commands:
+    code = main([*command, "--warehouse", warehouse])
+    if code not in (0, 4):
+        sys.exit(f"{command[0]} ended with {code}")
+kind = type(SparkSession.getActiveSession())
+assert ".connect." in kind.__module__, kind
+"""
+
+
+@pytest.fixture(scope="module")
+def connected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A warehouse that jobs filled through Spark Connect."""
+    warehouse = tmp_path_factory.mktemp("connect")
+    remote = {
+        "SPARK_REMOTE": "local[2]",
+        "PYTHONPATH": str(ROOT),
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALL, str(warehouse), *map(str, SPECS)],
+        env={**os.environ, **remote},
+        cwd=warehouse,
+        capture_output=True,
+        text=True,
+        timeout=560,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return warehouse
+
+
+@pytest.fixture(scope="module")
+def classic(spark: SparkSession) -> Mapping[str, DataFrame]:
+    """The tables as the jobs' `build` makes them in a classic session, nothing written."""
+    job = find_job("generate")
+    config = configured(job, GENERATE)
+    assert isinstance(job, TableJob)
+    assert job.sources is not None
+    tables = dict(job.build(config, job.sources(spark, config)))
+    for name in PREPARATION:
+        step = find_job(name)
+        assert isinstance(step, TableJob)
+        options = configured(step, WORLD)
+        tables |= step.build(options, {table: tables[table] for table in step.reads(options)})
+    return tables
+
+
+@pytest.fixture(scope="module")
+def tables(spark: SparkSession, connected: Path) -> Lakehouse:
+    return Lakehouse(session=spark, settings=load_settings(warehouse=str(connected)))
+
+
+def content(df: DataFrame) -> tuple[int, str]:
+    """Number of rows and a hash over all of them, in any order."""
+    hashed = F.xxhash64(*[F.col(f"`{name}`") for name in sorted(df.columns)])
+    row = df.agg(F.count(F.lit(1)), F.sum(hashed.cast("decimal(38,0)"))).first()
+    assert row is not None
+    return int(row[0]), str(row[1])
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_tables_are_those_of_a_classic_session(
+    tables: Lakehouse, classic: Mapping[str, DataFrame], name: str
+) -> None:
+    found = content(tables.read(name))
+
+    assert found[0] > 0
+    assert found == content(classic[name])
+
+
+def test_effects_are_those_of_a_classic_session(
+    tables: Lakehouse, classic: Mapping[str, DataFrame]
+) -> None:
+    stored = tables.read("effects").toPandas()
+    for path in SPECS:
+        spec = analyses.load(path).spec
+        rows = classic[str(spec.source.table).split(".")[-1]].cache()
+        result = plan.run(registry.method(spec.method).estimate(spec), SparkEngine(rows))
+        found = stored[stored["analysis"] == spec.name][list(EFFECT_COLUMNS)]
+        by = ["metric", "term", "scale", "estimator"]
+        left, right = (
+            frame.sort_values(by).reset_index(drop=True) for frame in (found, result.to_frame())
+        )
+        assert len(left) > 0
+        pd.testing.assert_frame_equal(
+            left, right, check_dtype=False, check_exact=False, rtol=1e-9, atol=1e-9
+        )

@@ -1,0 +1,376 @@
+"""The Spark engine answers what the pandas engine answers, whatever the rows look like.
+
+Rows come from many random cases that are stacked under the key `case`, so that one aggregation
+serves them all.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyspark.sql import DataFrame, SparkSession
+
+from causal.core.errors import DataError
+from causal.core.frames import (
+    Column,
+    Condition,
+    Constant,
+    EventTime,
+    FrameRequest,
+    GramRequest,
+    Indicator,
+    KeyRequest,
+    MeatRequest,
+    PanelGramRequest,
+    Product,
+    Score,
+    Term,
+    linear,
+)
+from causal.core.gram import Array, gram, grams, meat, panel_grams
+from causal.core.pandas_engine import PandasEngine
+from transforms.gram import Limits, SparkEngine
+
+LEVEL = 1e8
+N_UNITS, N_PERIODS = 12, 4
+SCHEMA = (
+    "case STRING, u INT, t INT, g INT, first DOUBLE, v STRING, k BOOLEAN, "
+    "y DOUBLE, x INT, z DOUBLE, w DOUBLE, b BOOLEAN, code STRING"
+)
+NULLABLE = ("v", "k", "y", "x", "z", "w", "b")
+
+Y, X, Z, W, B = (Column(name) for name in ("y", "x", "z", "w", "b"))
+CENTRED = linear([(Y, 1.0), (Constant(), -LEVEL)])
+POST = EventTime("t", "first", low=0)
+
+
+def case_rows(number: int, *, seed: int, gaps: float, lost: float) -> pd.DataFrame:
+    """A panel of units with nulls (`gaps`: share of them) and absent rows (`lost`)."""
+    rng = np.random.default_rng([seed, number])
+    n = N_UNITS * N_PERIODS
+    u, t = np.repeat(np.arange(N_UNITS), N_PERIODS), np.tile(np.arange(N_PERIODS), N_UNITS)
+    start = np.array([np.nan, 1.0, 3.0])[rng.integers(0, 3, N_UNITS)]
+    frame = pd.DataFrame(
+        {
+            "case": f"case {number}", "u": u + 100 * number, "t": t, "g": u % 5, "first": start[u],
+            "v": rng.choice(["a", "b", "c'`\\"], n), "k": rng.uniform(size=n) < 0.5,
+            "y": LEVEL + rng.normal(size=n), "x": rng.integers(-3, 9, n), "z": rng.normal(size=n),
+            "w": rng.uniform(0.2, 3, n), "b": rng.uniform(size=n) < 0.3,
+            "code": (u % 3).astype(str),
+        }
+    ).astype({"k": "boolean", "x": "Int64", "b": "boolean"})  # fmt: skip
+    for name in NULLABLE:
+        frame[name] = frame[name].mask(rng.uniform(size=n) < gaps)
+    return frame[rng.uniform(size=n) >= lost]
+
+
+def stacked(*, seed: int, gaps: float, lost: float, n_cases: int = 4) -> pd.DataFrame:
+    cases = [case_rows(number, seed=seed, gaps=gaps, lost=lost) for number in range(n_cases)]
+    return pd.concat(cases, ignore_index=True)
+
+
+def on_spark(spark: SparkSession, frame: pd.DataFrame) -> DataFrame:
+    """Missing values as nulls: in Spark a NaN is a number."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return spark.createDataFrame(list(plain.itertuples(index=False, name=None)), SCHEMA)
+
+
+def tolerance(mean: Array, cross: Array, total: float) -> Array:
+    """1e-9 of the spread, and what a mean stored as a double costs."""
+    spread = np.sqrt(np.maximum(np.diag(cross), 0.0))
+    rounding = 16 * np.finfo(np.float64).eps * np.abs(mean)
+    half = np.outer(rounding * np.sqrt(total), spread)
+    return (
+        1e-9 * (np.outer(spread, spread) + 1.0)
+        + half
+        + half.T
+        + total * np.outer(rounding, rounding)
+    )
+
+
+def assert_grams_agree(found: pd.DataFrame, expected: pd.DataFrame, request: GramRequest) -> None:
+    ours, theirs = grams(found, request), grams(expected, request)
+    assert set(ours) == set(theirs)
+    for key, one in theirs.items():
+        other = ours[key]
+        assert (other.n, other.n_missing, other.n_units) == (one.n, one.n_missing, one.n_units), key
+        assert other.sum_weights == pytest.approx(one.sum_weights, rel=1e-12)
+        np.testing.assert_allclose(other.mean, one.mean, rtol=1e-12, atol=1e-12)
+        allowed = tolerance(one.mean, one.cross, one.sum_weights)
+        assert np.all(np.abs(other.cross - one.cross) <= allowed), key
+
+
+def assert_meats_agree(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    ours, theirs = meat(found)[0], meat(expected)[0]
+    counts = ["n", "n_missing", "n_clusters"]
+    assert found[counts].iloc[0].tolist() == expected[counts].iloc[0].tolist()
+    spread = np.sqrt(np.diag(theirs))
+    assert np.all(np.abs(ours - theirs) <= 1e-8 * (np.outer(spread, spread) + 1e-3))
+
+
+def assert_panels_agree(
+    found: pd.DataFrame, expected: pd.DataFrame, request: PanelGramRequest
+) -> None:
+    ours, theirs = panel_grams(found, request), panel_grams(expected, request)
+    assert len(ours) == len(theirs)
+    for other, one in zip(ours, theirs, strict=True):
+        assert (other.first_treated_period, other.key) == (one.first_treated_period, one.key)
+        assert (other.n, other.n_incomplete, other.n_missing) == (
+            one.n, one.n_incomplete, one.n_missing,
+        )  # fmt: skip
+        np.testing.assert_array_equal(other.periods, one.periods)
+        np.testing.assert_allclose(other.mean, one.mean, rtol=1e-12)
+        assert np.all(
+            np.abs(other.cross - one.cross) <= tolerance(one.mean, one.cross, float(one.n))
+        )
+
+
+def assert_agree(request: FrameRequest, spark_engine: SparkEngine, rows: pd.DataFrame) -> None:
+    found, expected = spark_engine(request), PandasEngine(rows)(request)
+    assert list(found.columns) == list(expected.columns)
+    match request:
+        case GramRequest():
+            assert_grams_agree(found, expected, request)
+        case MeatRequest():
+            assert_meats_agree(found, expected)
+        case PanelGramRequest():
+            assert_panels_agree(found, expected, request)
+        case KeyRequest():
+            assert found.iloc[0].to_dict() == expected.iloc[0].to_dict()
+
+
+SCORES = (Score(X, CENTRED), Score(POST, CENTRED), Score(Product((B, Z)), X))
+FIXED: Mapping[str, FrameRequest] = {
+    "all kinds of terms": GramRequest(
+        terms=(Y, X, B, POST, Constant(), Indicator("v", "a"), EventTime("t", "first", high=-1))
+    ),
+    "weighted by null keys": GramRequest(terms=(Y, X), by=("v", "k", "first"), weight=W),
+    "counts": GramRequest(terms=(), by=("k",)),
+    "weighted counts": GramRequest(terms=(), by=("v",), weight=W),
+    "quotes in a level": GramRequest(terms=(Indicator("v", "c'`\\"), X)),
+    "a number as text": GramRequest(
+        terms=(Indicator("code", 1), Y), where=(Condition("code", (1, "2")),)
+    ),
+    "a text as number": GramRequest(terms=(Indicator("g", "3"), Indicator("g", "north"), Z)),
+    "within units": GramRequest(terms=(Y, X, POST, Indicator("t", 2)), by=("case",), absorb="u"),
+    "weighted within": GramRequest(
+        terms=(Y, X, POST), absorb="u", weight=W, where=(Condition("g", (0, 3)),)
+    ),
+    "robust": MeatRequest(scores=SCORES),
+    "robust weighted": MeatRequest(scores=SCORES, weight=W, where=(Condition("b", (False,)),)),
+    "clustered by two": MeatRequest(scores=SCORES, cluster=("g", "v"), weight=W),
+    "within, by unit": MeatRequest(scores=SCORES, cluster=("u",), absorb="u"),
+    "within, by cluster": MeatRequest(scores=SCORES, cluster=("case", "g"), absorb="u", weight=W),
+    "panel by cohort": PanelGramRequest(
+        unit="u", period="t", outcome=Y, first_treated_period="first", by=("case",)
+    ),
+    "panel by group": PanelGramRequest(unit="u", period="t", outcome=Product((Z, X)), by=("g",)),
+    "no key": KeyRequest(key=("g", "t")),
+    "a key": KeyRequest(key=("u", "t")),
+    "null keys": KeyRequest(key=("v", "first", "k")),
+    "nothing kept": GramRequest(terms=(Y,), by=("v",), where=(Condition("v", ("unseen",)),)),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows() -> pd.DataFrame:
+    return stacked(seed=1, gaps=0.1, lost=0.15)
+
+
+@pytest.fixture(scope="module")
+def engine(spark: SparkSession, rows: pd.DataFrame) -> SparkEngine:
+    return SparkEngine(on_spark(spark, rows).repartition(3))
+
+
+@pytest.mark.parametrize("request_", FIXED.values(), ids=FIXED.keys())
+def test_engines_agree(engine: SparkEngine, rows: pd.DataFrame, request_: FrameRequest) -> None:
+    assert_agree(request_, engine, rows)
+
+
+def test_columns_have_the_same_kinds(engine: SparkEngine, rows: pd.DataFrame) -> None:
+    assert dict(engine.columns) == dict(PandasEngine(rows).columns)
+
+
+LEAVES: st.SearchStrategy[Term] = st.sampled_from(
+    [
+        Y, X, Z, B, CENTRED, POST, Constant(2.5), Indicator("v", "a"), Indicator("k", level=True),
+        Indicator("x", 2), EventTime("t", "first", low=-2, high=1),
+    ]
+)  # fmt: skip
+SMALL = st.sampled_from([-2.0, 0.5, 3.0])
+TERMS: st.SearchStrategy[Term] = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=2).map(lambda parts: Product(tuple(parts))),
+        st.lists(st.tuples(inner, SMALL), min_size=1, max_size=3).map(linear),
+    ),
+    max_leaves=3,
+)
+TERM_LISTS = st.lists(TERMS, min_size=1, max_size=4, unique=True).map(tuple)
+WEIGHTS = st.sampled_from([None, W, Product((W, W))])
+CONDITIONS = st.sampled_from(
+    [(), (Condition("v", ("a", "b")),), (Condition("k", (True,)), Condition("g", (0, 1, 2, 3)))]
+)
+RANDOM: st.SearchStrategy[FrameRequest] = st.one_of(
+    st.builds(
+        GramRequest,
+        terms=TERM_LISTS,
+        by=st.sampled_from([("case",), ("case", "v"), ("k", "first")]),
+        weight=WEIGHTS,
+        where=CONDITIONS,
+    ),
+    st.builds(
+        GramRequest,
+        terms=TERM_LISTS,
+        by=st.sampled_from([(), ("case",), ("first", "g")]),
+        absorb=st.just("u"),
+        weight=WEIGHTS,
+        where=CONDITIONS,
+    ),
+    st.builds(
+        MeatRequest,
+        scores=st.just(SCORES),
+        cluster=st.sampled_from([(), ("case", "v"), ("u", "k")]),
+        weight=WEIGHTS,
+        where=CONDITIONS,
+    ),
+)
+
+
+@settings(
+    max_examples=3,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    seed=st.integers(2, 2**31),
+    gaps=st.sampled_from([0.0, 0.05, 0.4]),
+    lost=st.sampled_from([0.0, 0.3]),
+    requests=st.lists(RANDOM, min_size=3, max_size=3),
+)
+def test_engines_agree_on_random_requests(
+    spark: SparkSession, seed: int, gaps: float, lost: float, requests: list[FrameRequest]
+) -> None:
+    rows = stacked(seed=seed, gaps=gaps, lost=lost)
+    engine = SparkEngine(on_spark(spark, rows))
+    for request in requests:
+        assert_agree(request, engine, rows)
+
+
+REFUSED: Mapping[str, tuple[str, FrameRequest, str]] = {
+    "negative weight": (
+        "*", GramRequest(terms=(X,), weight=linear([(W, -1.0)])), "weights must not be negative",
+    ),
+    "repeated row": (
+        "* EXCEPT (t), 0 AS t", PanelGramRequest(unit="u", period="t", outcome=Y),
+        "more than one row for the same u and t",
+    ),
+    "changing cohort": (
+        "* EXCEPT (first), CAST(t AS DOUBLE) AS first",
+        PanelGramRequest(unit="u", period="t", outcome=Y, first_treated_period="first"),
+        "first must not change within u",
+    ),
+    "cohort sometimes null": (
+        "* EXCEPT (first), IF(t = 2, NULL, 1.0D) AS first",
+        PanelGramRequest(unit="u", period="t", outcome=Y, first_treated_period="first"),
+        "first must not change within u",
+    ),
+    "unit in two clusters": (
+        "*", MeatRequest(scores=SCORES, cluster=("t",), absorb="u"), "a u must lie in one cluster",
+    ),
+    "within without clusters": (
+        "*", MeatRequest(scores=SCORES, absorb="u"), "scores within a unit need clusters",
+    ),
+    "panel without rows": (
+        "*",
+        PanelGramRequest(unit="u", period="t", outcome=Y, where=(Condition("v", ("unseen",)),)),
+        "no row has an outcome, a unit and a period",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("select", "request_", "says"), REFUSED.values(), ids=REFUSED.keys())
+def test_rows_that_cannot_carry_a_request(
+    spark: SparkSession, rows: pd.DataFrame, select: str, request_: FrameRequest, says: str
+) -> None:
+    df = on_spark(spark, rows)
+    name = f"rows_{abs(hash(select))}"
+    df.createOrReplaceTempView(name)
+
+    with pytest.raises(DataError, match=says):
+        SparkEngine(spark.sql(f"SELECT {select} FROM {name}"))(request_)
+
+
+@pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity"])
+def test_nan_and_infinity_are_no_nulls(spark: SparkSession, rows: pd.DataFrame, bad: str) -> None:
+    df = on_spark(spark, rows).selectExpr(
+        "* EXCEPT (y)", f"IF(u = 101 AND t = 1, DOUBLE('{bad}'), 1.0D + t) AS y"
+    )
+    engine = SparkEngine(df)
+    moments = GramRequest(terms=(Y, X), by=("case",))
+    panel = PanelGramRequest(unit="u", period="t", outcome=Y)
+
+    with pytest.raises(DataError, match="NaN or infinite values; given: y"):
+        grams(engine(moments), moments)
+    with pytest.raises(DataError, match="NaN or infinite values; given: y"):
+        panel_grams(engine(panel), panel)
+    with pytest.raises(DataError, match="score is not finite"):
+        meat(engine(MeatRequest(scores=(Score(Constant(), Y),), cluster=("case",))))
+
+
+def test_a_key_that_makes_an_answer_too_large_is_named(engine: SparkEngine) -> None:
+    small = SparkEngine(engine._df, limits=Limits(max_rows=9))
+
+    with pytest.raises(
+        DataError, match=r"by case, u .*given: about 4\d values of u, about 4 values of case"
+    ):
+        small(GramRequest(terms=(Y,), by=("case", "u")))
+
+
+def test_limits_count_bytes_too() -> None:
+    limits = Limits(max_rows=1000, max_bytes=8 * 100 * 7)
+
+    assert limits.rows(7) == 100
+    assert limits.rows(1) == 700
+    assert limits.rows(10**6) == 1
+
+
+def test_a_backtick_in_a_name_is_refused(spark: SparkSession) -> None:
+    df = spark.sql("SELECT 1 AS `a``b`")
+
+    with pytest.raises(DataError, match="must not hold a backtick"):
+        SparkEngine(df)(GramRequest(terms=(Column("a`b"),)))
+
+
+def test_names_with_dots_and_blanks(spark: SparkSession) -> None:
+    df = spark.sql("SELECT id AS `a.b c`, id % 2 AS `select`, 'x' AS `k_y`, id AS w FROM range(6)")
+    request = GramRequest(terms=(Column("a.b c"), Column("w")), by=("select", "k_y"))
+    found = grams(SparkEngine(df)(request), request)
+
+    assert {key: list(item.mean) for key, item in found.items()} == {
+        (0, "x"): [2.0, 2.0],
+        (1, "x"): [3.0, 3.0],
+    }
+
+
+def test_dates_are_compared_as_dates(spark: SparkSession) -> None:
+    df = spark.sql("SELECT DATE'2026-01-05' + CAST(id AS INT) AS day, id AS y FROM range(4)")
+    day = "2026-01-06"
+    request = GramRequest(
+        terms=(Y, Indicator("day", day)), where=(Condition("day", (day, "2026-01-08")),)
+    )
+
+    assert list(gram(SparkEngine(df)(request), request).mean) == [2.0, 0.5]
+
+
+def test_whole_numbers_sum_exactly_whatever_the_partitions(spark: SparkSession) -> None:
+    df = spark.sql("SELECT id, (id * 7919) % 1001 AS y, 100000000 + id % 13 AS x FROM range(5000)")
+    request = GramRequest(terms=(Y, X), by=())
+    answers = [SparkEngine(df.repartition(n, "id"))(request).iloc[0] for n in (1, 7)]
+
+    np.testing.assert_array_equal(answers[0]["mean"], answers[1]["mean"])
+    np.testing.assert_allclose(answers[0]["cross"], answers[1]["cross"], rtol=1e-13)
