@@ -28,6 +28,7 @@ from causal.core.frames import (
     PanelGramRequest,
     Term,
     packed_indices,
+    required_columns,
 )
 from transforms import panel_gram
 from transforms.bounded import collect_bounded
@@ -35,13 +36,13 @@ from transforms.moments import centred, sums_of
 from transforms.terms import (
     all_known,
     any_changing,
+    atoms,
     compiled,
     filtered,
     is_zero_one,
     keys_of,
     kinds,
-    or_zero,
-    quoted,
+    value_at,
 )
 
 _SAMPLE_ROWS = 4096
@@ -107,7 +108,8 @@ class SparkEngine:
 
     def _gram(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
         size = len(request.terms)
-        rows, shift = self._shifted(df, request.terms, request.weight, keys=request.by)
+        shift = self._preliminary_means(df, request.terms)
+        rows = self._terms(df, request.terms, request.weight, keys=request.by, shift=shift, required=())
         sums = rows.groupBy(*_grouping(request.by)).agg(*_row_sums(), *_moments(size))
         return _gram_frame(self._collect(sums, request.by), request, shift)
 
@@ -116,7 +118,10 @@ class SparkEngine:
         size = len(request.terms)
         unit = str(request.absorb)
         keys = tuple(dict.fromkeys((unit, *request.by)))
-        rows, shift = self._shifted(df, request.terms, request.weight, keys=keys, required=(unit,))
+        shift = self._preliminary_means(df, request.terms)
+        rows = self._terms(
+            df, request.terms, request.weight, keys=keys, shift=shift, required=(unit,)
+        )
         units = rows.groupBy(*_grouping(keys)).agg(*_row_sums(), *_moments(size))
         sums = units.groupBy(*_grouping(request.by)).agg(
             *[F.sum(name).alias(name) for name in ("n_all", "n_used", "w")],
@@ -129,26 +134,25 @@ class SparkEngine:
 
     def _meat(self, df: DataFrame, request: MeatRequest) -> pd.DataFrame:
         size = len(request.scores)
-        sides = [(score.left, score.right) for score in request.scores]
-        products = [
-            compiled(left, self._columns) * compiled(right, self._columns) for left, right in sides
-        ]
-        if request.weight is not None:
-            weight = compiled(request.weight, self._columns)
-            products = [weight * product for product in products]
-        used = all_known([*products, *[quoted(name) for name in request.cluster]])
-        scores = df.select(
-            *keys_of(request.cluster),
+        sides = tuple(side for score in request.scores for side in (score.left, score.right))
+        rows, values = self._valued(df, sides, request.weight, keys=request.cluster)
+        pairs = zip(values[::2], values[1::2], strict=True)
+        scores = rows.select(
+            *_grouping(request.cluster),
             F.lit(1).cast("long").alias("n_all"),
-            used.cast("long").alias("n_used"),
-            *[or_zero(used, product).alias(f"s{i}") for i, product in enumerate(products)],
+            "n_used",
+            *[(F.col("w") * left * right).alias(f"s{i}") for i, (left, right) in enumerate(pairs)],
         )
         if request.cluster:
             scores = _summed(scores, request.cluster, size, counts=("n_all", "n_used"))
         return _meat_frame(self._collect(_outer(scores, size), ()), size)
 
     def _meat_within(self, df: DataFrame, request: MeatRequest) -> pd.DataFrame:
-        """Per unit, the weighted covariation of both sides of each score; then sums by cluster."""
+        """Per unit, the weighted covariation of both sides of each score; then sums by cluster.
+
+        Clusters named by text go by their 64-bit hash: the smallest text of a group cannot be held
+        in a hash aggregation, and the sort that would replace it costs ten times as much.
+        """
         unit = str(request.absorb)
         if not request.cluster:
             raise DataError("scores within a unit need clusters", allowed=f"cluster: {unit}")
@@ -156,8 +160,16 @@ class SparkEngine:
         at = {side: position for position, side in enumerate(sides)}
         pairs = [(at[score.left], at[score.right]) for score in request.scores]
         keys = tuple(dict.fromkeys((unit, *request.cluster)))
-        rows, _ = self._shifted(df, sides, request.weight, keys=keys, required=keys)
+        shift = self._preliminary_means(df, sides)
+        rows = self._terms(df, sides, request.weight, keys=keys, shift=shift)
         outer = [f"k_{name}" for name in request.cluster if name != unit]
+        rows = rows.withColumns(
+            {
+                f"k_{name}": F.xxhash64(F.col(f"`k_{name}`"))
+                for name in request.cluster
+                if name != unit and self._columns[name] != "number"
+            }
+        )
         units = rows.groupBy(f"k_{unit}").agg(
             *_row_sums(),
             *[F.min(name).alias(name) for name in outer],
@@ -181,7 +193,7 @@ class SparkEngine:
         return _meat_frame(frame, len(pairs))
 
     def _key(self, df: DataFrame, request: KeyRequest) -> pd.DataFrame:
-        known = all_known([quoted(name) for name in request.key])
+        known = all_known(request.key)
         names = [f"k_{name}" for name in request.key]
         keyed = df.select(*keys_of(request.key), known.alias("is_known"))
         counted = keyed.groupBy("is_known", *names).agg(F.count(F.lit(1)).alias("n"))
@@ -203,48 +215,85 @@ class SparkEngine:
         }  # fmt: skip
         return pd.DataFrame([answer])
 
-    def _shifted(
+    def _terms(
         self,
         df: DataFrame,
         terms: Sequence[Term],
         weight: Term | None,
         *,
         keys: tuple[str, ...],
-        required: tuple[str, ...] = (),
-    ) -> tuple[DataFrame, np.ndarray]:
-        """Keys, terms less their shift and weights, both zero where something is missing."""
-        values = [compiled(term, self._columns) for term in terms]
-        shift = self._preliminary_means(df, terms, values)
-        weights = F.lit(1.0) if weight is None else compiled(weight, self._columns)
-        used = all_known([*values, weights, *[quoted(name) for name in required]])
+        shift: np.ndarray,
+        required: tuple[str, ...] | None = None,
+    ) -> DataFrame:
+        """Keys, `n_used`, weights `w` and terms less their shift `t*`."""
+        rows, values = self._valued(df, terms, weight, keys=keys, required=required)
         shifted = [
-            or_zero(used, value - F.lit(float(s)) if s else value)
-            for value, s in zip(values, shift, strict=True)
+            value - F.lit(float(s)) if s else value for value, s in zip(values, shift, strict=True)
         ]
+        named = [value.alias(f"t{i}") for i, value in enumerate(shifted)]
+        return rows.select(*_grouping(keys), "n_used", "w", *named)
+
+    def _valued(
+        self,
+        df: DataFrame,
+        terms: Sequence[Term],
+        weight: Term | None,
+        *,
+        keys: tuple[str, ...],
+        required: tuple[str, ...] | None = None,
+    ) -> tuple[DataFrame, list[SparkColumn]]:
+        """Rows with what the terms are made of, and the terms over these rows.
+
+        Each column, indicator and event-time dummy is evaluated once, however many terms use it:
+        written out in full, a dozen linear combinations of dummies compile for a minute. A row that
+        lacks something has weight 0, and its missing parts are 0.
+
+        Args:
+            df: The source's rows.
+            terms: The terms.
+            weight: Weight of a row.
+            keys: Columns to keep.
+            required: Keys without which a row is not used; all of them if left out.
+        """
+        needed = frozenset().union(*map(required_columns, (*terms, *_optional(weight))))
+        used = all_known([*needed, *(keys if required is None else required)])
+        weights = F.lit(1.0) if weight is None else compiled(weight, self._columns)
+        parts = atoms(terms)
         rows = df.select(
             *keys_of(keys),
             used.cast("long").alias("n_used"),
-            or_zero(used, weights).alias("w"),
-            *[value.alias(f"t{i}") for i, value in enumerate(shifted)],
+            F.when(used, F.coalesce(weights, F.lit(0.0))).otherwise(F.lit(0.0)).alias("w"),
+            *[
+                F.coalesce(compiled(part, self._columns), F.lit(0.0)).alias(f"a{i}")
+                for i, part in enumerate(parts)
+            ],
         )
-        return rows, shift
+        held = {part: F.col(f"a{i}") for i, part in enumerate(parts)}
+        return rows, [compiled(term, self._columns, held) for term in terms]
 
-    def _preliminary_means(
-        self, df: DataFrame, terms: Sequence[Term], values: Sequence[SparkColumn]
-    ) -> np.ndarray:
-        """Rough means of a few rows, rounded so that shifted whole numbers stay exact."""
-        shift = np.zeros(len(terms))
-        positions = [i for i, term in enumerate(terms) if not is_zero_one(term)]
-        if positions:
-            sample = df.select(*[values[i].alias(f"t{i}") for i in positions]).limit(_SAMPLE_ROWS)
-            moments = [
-                moment(f"t{i}").alias(f"{name}{i}")
-                for i in positions
-                for name, moment in (("mean", F.avg), ("spread", F.stddev_pop))
-            ]
-            row = self._collect(sample.agg(*moments), ()).iloc[0]
-            shift[positions] = [_near(row[f"mean{i}"], row[f"spread{i}"]) for i in positions]
-        return shift
+    def _preliminary_means(self, df: DataFrame, terms: Sequence[Term]) -> np.ndarray:
+        """Rough means from a few rows, rounded so that shifted whole numbers stay exact.
+
+        Means and spreads of the parts are carried through the terms: near enough, and a pass over
+        parts compiles in a fraction of the time.
+        """
+        parts = atoms(term for term in terms if not is_zero_one(term))
+        if not parts:
+            return np.zeros(len(terms))
+        values = [compiled(part, self._columns).alias(f"t{i}") for i, part in enumerate(parts)]
+        sample = df.select(*values).limit(_SAMPLE_ROWS)
+        moments = [
+            moment(f"t{i}").alias(f"{name}{i}")
+            for i in range(len(parts))
+            for name, moment in (("mean", F.avg), ("spread", F.stddev_pop))
+        ]
+        row = self._collect(sample.agg(*moments), ()).iloc[0]
+        means = {part: _finite(row[f"mean{i}"]) for i, part in enumerate(parts)}
+        spreads = [_finite(row[f"spread{i}"]) for i in range(len(parts))]
+        step = min((spread for spread in spreads if spread > 0), default=0.0)
+        return np.array(
+            [0.0 if is_zero_one(term) else _near(value_at(term, means), step) for term in terms]
+        )
 
     def _collect(self, df: DataFrame, keys: Sequence[str]) -> pd.DataFrame:
         return collect_bounded(
@@ -253,6 +302,10 @@ class SparkEngine:
             what=f"an aggregate by {', '.join(keys)}" if keys else "an aggregate",
             keys=[f"k_{name}" for name in keys],
         )
+
+
+def _optional(weight: Term | None) -> tuple[Term, ...]:
+    return () if weight is None else (weight,)
 
 
 def _grouping(names: Sequence[str]) -> list[SparkColumn]:
@@ -341,15 +394,18 @@ def _gram_frame(frame: pd.DataFrame, request: GramRequest, shift: np.ndarray) ->
     ).reset_index(drop=True)
 
 
-def _near(mean: float | None, spread: float | None) -> float:
-    """The mean rounded to a quarter of the spread; 0 if there is no finite mean.
+def _finite(value: float | None) -> float:
+    """The value; 0 where there is none or it is not finite."""
+    return float(value) if value is not None and math.isfinite(value) else 0.0
+
+
+def _near(mean: float, spread: float) -> float:
+    """The mean rounded to a quarter of the spread, itself if there is no spread.
 
     The step is a power of two, so whole numbers shifted by it keep exact sums.
     """
-    if mean is None or not math.isfinite(mean):
-        return 0.0
-    if spread is None or not math.isfinite(spread) or spread == 0:
-        return float(mean)
+    if spread == 0:
+        return mean
     step = 2.0 ** math.frexp(spread)[1] / _SHIFT_STEPS
     return round(mean / step) * step
 

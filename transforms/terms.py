@@ -1,8 +1,10 @@
 """Compiles terms and conditions of a request to Spark column expressions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import add, and_, mul, or_
+from types import MappingProxyType
 
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, types
@@ -22,6 +24,8 @@ from causal.core.frames import (
     Term,
 )
 
+_NOTHING: Mapping[Term, SparkColumn] = MappingProxyType({})
+
 
 def kinds(df: DataFrame) -> Mapping[str, ColumnKind]:
     """Column names and what they hold."""
@@ -39,13 +43,18 @@ def quoted(name: str) -> SparkColumn:
     return F.col(f"`{name}`")
 
 
-def compiled(term: Term, columns: Mapping[str, str]) -> SparkColumn:
+def compiled(
+    term: Term, columns: Mapping[str, str], held: Mapping[Term, SparkColumn] = _NOTHING
+) -> SparkColumn:
     """A term as a column of doubles, null where the term is missing.
 
     Args:
         term: The term.
         columns: Kinds of the source's columns.
+        held: Columns that hold the values of some terms already.
     """
+    if term in held:
+        return held[term]
     match term:
         case Column(name):
             return quoted(name).cast("double")
@@ -56,10 +65,42 @@ def compiled(term: Term, columns: Mapping[str, str]) -> SparkColumn:
         case EventTime():
             return _event_time(term)
         case Product(factors):
-            return reduce(mul, [compiled(factor, columns) for factor in factors])
+            return reduce(mul, [compiled(factor, columns, held) for factor in factors])
         case Linear(terms, coefficients):
             parts = zip(terms, coefficients, strict=True)
-            return reduce(add, [F.lit(float(c)) * compiled(part, columns) for part, c in parts])
+            return reduce(
+                add, [F.lit(float(c)) * compiled(part, columns, held) for part, c in parts]
+            )
+
+
+def atoms(terms: Iterable[Term]) -> tuple[Term, ...]:
+    """The columns, indicators and event-time dummies that terms are made of, each once."""
+    return tuple(dict.fromkeys(atom for term in terms for atom in _atoms(term)))
+
+
+def _atoms(term: Term) -> Iterator[Term]:
+    match term:
+        case Product(parts) | Linear(parts, _):
+            for part in parts:
+                yield from _atoms(part)
+        case Constant():
+            return
+        case _:
+            yield term
+
+
+def value_at(term: Term, values: Mapping[Term, float]) -> float:
+    """The value of a term where its parts have the values given."""
+    match term:
+        case Constant(value):
+            return value
+        case Product(factors):
+            return math.prod(value_at(factor, values) for factor in factors)
+        case Linear(terms, coefficients):
+            pairs = zip(terms, coefficients, strict=True)
+            return sum(c * value_at(part, values) for part, c in pairs)
+        case _:
+            return values[term]
 
 
 def is_zero_one(term: Term) -> bool:
@@ -83,9 +124,10 @@ def keys_of(names: Sequence[str]) -> list[SparkColumn]:
     return [quoted(name).alias(f"k_{name}") for name in names]
 
 
-def all_known(columns: Sequence[SparkColumn]) -> SparkColumn:
-    """Whether none of the columns is null in a row."""
-    return reduce(and_, [column.isNotNull() for column in columns], F.lit(1) == F.lit(1))
+def all_known(names: Iterable[str]) -> SparkColumn:
+    """Whether none of these columns is null in a row."""
+    known = [quoted(name).isNotNull() for name in sorted(set(names))]
+    return reduce(and_, known, F.lit(1) == F.lit(1))
 
 
 def or_zero(condition: SparkColumn, value: SparkColumn) -> SparkColumn:

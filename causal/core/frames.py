@@ -225,6 +225,21 @@ def numeric_columns_of(item: object) -> frozenset[str]:
     return frozenset(_numeric_columns(item))
 
 
+def required_columns(term: Term) -> frozenset[str]:
+    """The columns without whose value a term is missing."""
+    match term:
+        case Column(name):
+            return frozenset({name})
+        case Constant():
+            return frozenset()
+        case Indicator(column, _):
+            return frozenset({column})
+        case EventTime(period, _, _, _):
+            return frozenset({period})
+        case Product(parts) | Linear(parts, _):
+            return frozenset().union(*(required_columns(part) for part in parts))
+
+
 def _columns(item: object) -> Iterator[str]:
     match item:
         case Column(name):
