@@ -195,12 +195,13 @@ def flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def _metrics(result: Result) -> Iterator[tuple[str, float]]:
     for effect in result.effects:
-        name = f"{effect.metric}/{effect.term}/{effect.estimator}/{effect.scale}"
-        yield f"{name}/estimate", effect.estimate
-        yield f"{name}/std_error", effect.std_error
-        yield f"{name}/ci_lower", effect.ci_lower
-        yield f"{name}/ci_upper", effect.ci_upper
-        yield f"{name}/pvalue", effect.pvalue
+        # What tells the metrics apart comes first: MLflow cuts long names at their end.
+        name = f"{effect.metric}/{effect.estimator}/{effect.scale}/{effect.term}"
+        yield f"estimate/{name}", effect.estimate
+        yield f"std_error/{name}", effect.std_error
+        yield f"ci_lower/{name}", effect.ci_lower
+        yield f"ci_upper/{name}", effect.ci_upper
+        yield f"pvalue/{name}", effect.pvalue
     for check in result.diagnostics:
         for part, value in (("statistic", check.statistic), ("pvalue", check.pvalue)):
             if value is not None and math.isfinite(value):
