@@ -4,6 +4,11 @@ import os
 import sys
 
 import pytest
+from hypothesis import settings
+
+# Time is no property of the code: other work on the machine would make tests fail.
+settings.register_profile("suite", deadline=None, database=None)
+settings.load_profile("suite")
 
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
 os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
