@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from transforms.synthetic.money import to_cents
+from transforms.synthetic.money import exact_sum
 from transforms.synthetic.parameters import EffectT
 from transforms.synthetic.plan import Plan, WorldT
 from transforms.synthetic.randomness import lookup
@@ -91,7 +91,7 @@ def unit_truth(units: DataFrame, days: DataFrame, plan: Plan[WorldT, EffectT]) -
         .groupBy("unit_id", "arm")
         .agg(
             *[F.max(name).alias(name) for name in ("is_exposed", "is_uptake", "is_retained")],
-            *[to_cents(F.sum(name)).alias(name) for name in plan.outcomes],
+            *[exact_sum(name).alias(name) for name in plan.outcomes],
         )
     )
     return label_arms(sums, plan)
@@ -127,7 +127,7 @@ def arm_totals(
     return (
         heads.unionByName(rows)
         .groupBy(*by)
-        .agg(*[F.sum(name).alias(name) for name in _sums(plan)])
+        .agg(*[exact_sum(name).alias(name) for name in _sums(plan)])
         .withColumn("scenario", F.lit(scenario))
     )
 
@@ -193,7 +193,7 @@ def rollout_effects(place_weeks: DataFrame, plan: Plan[WorldT, EffectT]) -> Data
         .select("n_units", "entry.metric", "entry.sum", F.explode("terms").alias("term"))
         .where(F.col("term").isNotNull())
         .groupBy("metric", "term")
-        .agg((F.sum("sum") / F.sum("n_units")).alias("value"))
+        .agg((exact_sum("sum") / F.sum("n_units")).alias("value"))
         .select(
             F.lit(plan.draws.world).alias("world"),
             F.lit(plan.world.rollout.name).alias("design"),
@@ -232,7 +232,7 @@ def _arm_values(
     return label_arms(
         totals.withColumn("population", F.explode(populations))
         .groupBy("scenario", "arm", "population")
-        .agg(*[F.sum(name).alias(name) for name in _sums(plan)])
+        .agg(*[exact_sum(name).alias(name) for name in _sums(plan)])
         .select("scenario", "arm", "population", F.explode(F.array(*entries)).alias("entry"))
         .select("scenario", "arm", "population", "entry.metric", "entry.level")
         .withColumn("is_encouragement", is_encouragement)

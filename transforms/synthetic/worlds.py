@@ -18,7 +18,7 @@ from transforms.synthetic.ground_truth import (
     under_every_arm,
     unit_truth,
 )
-from transforms.synthetic.money import to_cents
+from transforms.synthetic.money import exact_sum
 from transforms.synthetic.parameters import World
 from transforms.synthetic.places import PlacePlan
 from transforms.synthetic.randomness import lookup
@@ -181,7 +181,7 @@ def _place_weeks(
     outcomes = [name for name in additions.columns if name not in {"place", "week"}]
     n_units = people.groupBy("place").agg(F.count(F.lit(1)).alias("n_units"))
     sums = additions.groupBy("place", F.col("week").alias("period")).agg(
-        *[F.sum(F.col(name).cast("double")).alias(name) for name in outcomes]
+        *[exact_sum(name).alias(name) for name in outcomes]
     )
     grid = places.withColumn("period", F.explode(F.sequence(F.lit(0), F.lit(n_weeks - 1))))
     return (
@@ -192,7 +192,7 @@ def _place_weeks(
             "period",
             "first_treated_period",
             "n_units",
-            *[to_cents(F.coalesce(F.col(name), F.lit(0.0))).alias(name) for name in outcomes],
+            *[F.coalesce(F.col(name), F.lit(0.0)).alias(name) for name in outcomes],
         )
     )
 
@@ -211,7 +211,7 @@ def _payouts(days: DataFrame, plan: DriverPlan) -> DataFrame:
     )
     return (
         days.groupBy("unit_id", "week")
-        .agg(*[to_cents(F.sum(name)).alias(name) for name in ("fares", "payouts")])
+        .agg(*[exact_sum(name).alias(name) for name in ("fares", "payouts")])
         .select("unit_id", "week", F.explode(kinds).alias("entry"))
         .select("unit_id", "week", "entry.*")
         .select(
