@@ -1,1 +1,1 @@
-"""Pure DataFrame to DataFrame functions: what happens to rows at scale, with no session and no I/O."""
+"""Pure DataFrame to DataFrame functions: what happens to rows at scale, without session or I/O."""

@@ -109,7 +109,9 @@ class SparkEngine:
     def _gram(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
         size = len(request.terms)
         shift = self._preliminary_means(df, request.terms)
-        rows = self._terms(df, request.terms, request.weight, keys=request.by, shift=shift, required=())
+        rows = self._terms(
+            df, request.terms, request.weight, keys=request.by, shift=shift, required=()
+        )
         sums = rows.groupBy(*_grouping(request.by)).agg(*_row_sums(), *_moments(size))
         return _gram_frame(self._collect(sums, request.by), request, shift)
 
@@ -156,7 +158,9 @@ class SparkEngine:
         unit = str(request.absorb)
         if not request.cluster:
             raise DataError("scores within a unit need clusters", allowed=f"cluster: {unit}")
-        sides = tuple(dict.fromkeys(s for score in request.scores for s in (score.left, score.right)))
+        sides = tuple(
+            dict.fromkeys(side for score in request.scores for side in (score.left, score.right))
+        )
         at = {side: position for position, side in enumerate(sides)}
         pairs = [(at[score.left], at[score.right]) for score in request.scores]
         keys = tuple(dict.fromkeys((unit, *request.cluster)))
@@ -182,7 +186,7 @@ class SparkEngine:
             *[f"k_{name}" for name in request.cluster], *counts,
             *[_covariation(i, j).alias(f"p{number}") for number, (i, j) in enumerate(pairs)],
         )  # fmt: skip
-        scores = scores.withColumnsRenamed({f"p{number}": f"s{number}" for number in range(len(pairs))})
+        scores = scores.withColumnsRenamed({f"p{i}": f"s{i}" for i in range(len(pairs))})
         if outer:
             scores = _summed(scores, request.cluster, len(pairs), counts=counts)
         sums = _outer(scores, len(pairs), extra=(F.sum("n_split").alias("n_split"),))
@@ -347,9 +351,7 @@ def _summed(
     return scores.groupBy(*_grouping(cluster)).agg(*[F.sum(name).alias(name) for name in names])
 
 
-def _outer(
-    scores: DataFrame, size: int, *, extra: tuple[SparkColumn, ...] = ()
-) -> DataFrame:
+def _outer(scores: DataFrame, size: int, *, extra: tuple[SparkColumn, ...] = ()) -> DataFrame:
     """Sums over clusters of outer products of their score sums."""
     return scores.agg(
         F.sum("n_all").alias("n_all"),

@@ -99,7 +99,11 @@ def _cohort_sums(paths: DataFrame, keys: Sequence[str], size: int) -> DataFrame:
         *names, "n_all", "n_used", "n_changing",
         (F.col("n_used") - observed).alias("n_repeated"),
         is_complete.alias("is_complete"),
-        *[or_zero(is_complete, F.col(f"y{i}")).alias(f"s{i}") for i in range(size)],
+        # The inner default is never taken: it tells Spark that no product of these can be null.
+        *[
+            or_zero(is_complete, F.coalesce(F.col(f"y{i}"), F.lit(0.0))).alias(f"s{i}")
+            for i in range(size)
+        ],
     )  # fmt: skip
     counts = ("n_all", "n_used", "n_changing", "n_repeated")
     return units.groupBy(*names).agg(

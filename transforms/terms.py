@@ -56,6 +56,21 @@ def compiled(
     if term in held:
         return held[term]
     match term:
+        case Product(factors):
+            return reduce(mul, [compiled(factor, columns, held) for factor in factors])
+        case Linear(terms, coefficients):
+            parts = zip(terms, coefficients, strict=True)
+            return reduce(
+                add, [F.lit(float(c)) * compiled(part, columns, held) for part, c in parts]
+            )
+        case _:
+            return _compiled_atom(term, columns)
+
+
+def _compiled_atom(
+    term: Column | Constant | Indicator | EventTime, columns: Mapping[str, str]
+) -> SparkColumn:
+    match term:
         case Column(name):
             return quoted(name).cast("double")
         case Constant(value):
@@ -64,13 +79,6 @@ def compiled(
             return (quoted(column) == _literal(level, columns[column])).cast("double")
         case EventTime():
             return _event_time(term)
-        case Product(factors):
-            return reduce(mul, [compiled(factor, columns, held) for factor in factors])
-        case Linear(terms, coefficients):
-            parts = zip(terms, coefficients, strict=True)
-            return reduce(
-                add, [F.lit(float(c)) * compiled(part, columns, held) for part, c in parts]
-            )
 
 
 def atoms(terms: Iterable[Term]) -> tuple[Term, ...]:
@@ -163,6 +171,8 @@ def _literal(level: Level, kind: str) -> SparkColumn:
         return F.lit(str(level))
     if kind == "date":
         return F.lit(str(level)).cast("timestamp")
+    if kind == "boolean":
+        return F.lit(str(level).lower() in {"true", "1", "1.0"})
     if isinstance(level, str):
         return F.lit(level).try_cast("double")
     return F.lit(level)

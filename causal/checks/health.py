@@ -1,9 +1,9 @@
 """Which failed checks stop a decision, and which only ask for attention.
 
 A sample-ratio mismatch means that the arms are not what was randomised, so no difference between
-them can be read (Fabijan et al. 2019, "Diagnosing sample ratio mismatch"); a guardrail that may have
-got worse than its margin says by definition that the change must not ship. Other failed checks are
-shown beside the estimate.
+them can be read (Fabijan et al. 2019, "Diagnosing sample ratio mismatch"); a guardrail that may
+have got worse than its margin says by definition that the change must not ship. Other failed
+checks are shown beside the estimate.
 """
 
 from causal.checks import srm

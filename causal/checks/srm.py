@@ -18,7 +18,7 @@ from causal.core.result import Diagnostic
 
 NAME = "sample_ratio"
 ASSUMED = "assumed_sample_ratio"
-"""Name of the check against equal shares that nobody planned: worth a look, but no reason to stop."""
+"""Name of the check against equal shares that nobody planned: worth a look, no reason to stop."""
 
 
 def check(

@@ -45,7 +45,7 @@ class Indicator:
 
 @dataclass(frozen=True)
 class EventTime:
-    """1 where `low <= period - first_treated_period <= high`, 0 elsewhere and for never-treated rows.
+    """1 where `low <= period - first_treated_period <= high`, 0 elsewhere and if never treated.
 
     A null `first_treated_period` means never treated, so the value is 0 and not missing. `None`
     leaves a side open: `EventTime(p, g, low=0)` is the treatment dummy of a staggered design.
@@ -228,24 +228,24 @@ def numeric_columns_of(item: object) -> frozenset[str]:
 def required_columns(term: Term) -> frozenset[str]:
     """The columns without whose value a term is missing."""
     match term:
-        case Column(name):
-            return frozenset({name})
-        case Constant():
-            return frozenset()
-        case Indicator(column, _):
-            return frozenset({column})
         case EventTime(period, _, _, _):
             return frozenset({period})
         case Product(parts) | Linear(parts, _):
             return frozenset().union(*(required_columns(part) for part in parts))
+        case _:
+            return columns_of(term)
 
 
 def _columns(item: object) -> Iterator[str]:
+    yield from _own_columns(item)
+    for part in _parts(item):
+        yield from _columns(part)
+
+
+def _own_columns(item: object) -> Iterator[str]:
     match item:
-        case Column(name):
+        case Column(name) | Indicator(name, _) | Condition(name, _):
             yield name
-        case Indicator(column, _) | Condition(column, _):
-            yield column
         case EventTime(period, first, _, _):
             yield from (period, first)
         case GramRequest(by=by, absorb=absorb):
@@ -259,8 +259,6 @@ def _columns(item: object) -> Iterator[str]:
             yield from _optional(first)
         case KeyRequest(key=key):
             yield from key
-    for part in _parts(item):
-        yield from _columns(part)
 
 
 def _numeric_columns(item: object) -> Iterator[str]:
@@ -282,16 +280,15 @@ def _optional(name: str | None) -> tuple[str, ...]:
 
 def _parts(item: object) -> tuple[object, ...]:
     match item:
-        case Product(factors):
-            return factors
-        case Linear(terms, _):
-            return terms
+        case Product(parts) | Linear(parts, _):
+            return parts
         case Score(left, right):
             return (left, right)
-        case GramRequest(terms=terms, weight=weight, where=where):
-            return (*terms, weight, *where)
-        case MeatRequest(scores=scores, weight=weight, where=where):
-            return (*scores, weight, *where)
+        case (
+            GramRequest(terms=parts, weight=weight, where=where)
+            | MeatRequest(scores=parts, weight=weight, where=where)
+        ):
+            return (*parts, weight, *where)
         case PanelGramRequest(outcome=outcome, where=where):
             return (outcome, *where)
         case KeyRequest(where=where):

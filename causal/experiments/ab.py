@@ -66,9 +66,9 @@ class AbOptions(Part):
             al. 2013 and tea-tasting) or around each arm's mean (`within`, as the regression on
             treatment and covariates). They differ by a term that randomisation makes small.
         relative_interval: How the interval of a lift is made.
-        expected_shares: Planned share of each variant, as shares or weights. Without it the arms are
-            compared with equal shares for information (`assumed_sample_ratio`); stated, a mismatch
-            stops the decision.
+        expected_shares: Planned share of each variant, as shares or weights. Without it the arms
+            are compared with equal shares for information (`assumed_sample_ratio`); stated, a
+            mismatch stops the decision.
         srm_alpha: The sample-ratio check fails below this p-value.
     """
 
