@@ -167,6 +167,7 @@ def alternate(sides: Sides, *, n_runs: int) -> tuple[tuple[Usage, ...], tuple[Us
     for _ in range(n_runs):
         ours.append(usage(sides.ours, cpu=lambda: tree_cpu_seconds(os.getpid())))
         peer.append(usage(sides.peer, cpu=own_cpu_seconds))
+        print(f"  cpu {ours[-1].cpu_seconds:.2f} s, peer {peer[-1].cpu_seconds:.2f} s", flush=True)
     return tuple(ours), tuple(peer)
 
 

@@ -16,6 +16,7 @@ from bench.harness import Bench, Question, Record
 from bench.processes import descendants, peak_resident_bytes
 
 MIB = 2**20
+N_PERIODS = 4
 LIMIT_MIB = 2048
 FLAT = 1.15
 
@@ -62,11 +63,11 @@ def peaks_of(folder: Path, *, memory: str, n_units: int) -> dict[str, float]:
         F.col("id").alias("unit_id"),
         F.when(F.col("id") % 2 == 1, "treatment").otherwise("control").alias("variant"),
         (F.xxhash64("id") % data.N_STRATA).alias("stratum"),
-        F.explode(F.sequence(F.lit(0), F.lit(data.N_PERIODS - 1))).alias("period"),
+        F.explode(F.sequence(F.lit(0), F.lit(N_PERIODS - 1))).alias("period"),
     )
     drawn = F.pmod(F.xxhash64("unit_id", "period"), F.lit(100))
     days = days.withColumn("y", F.col("period") + drawn)
-    is_before = F.col("period") < data.N_PERIODS // 2
+    is_before = F.col("period") < N_PERIODS // 2
     units = days.groupBy("unit_id", "variant", "stratum").agg(
         F.sum(F.when(~is_before, F.col("y"))).alias("minutes"),
         F.sum(F.when(is_before, F.col("y"))).alias("pre_minutes"),
