@@ -42,7 +42,7 @@ def dropped_columns(names: Sequence[str]) -> Diagnostic:
     """Controls that the other columns explain."""
     more = len(names) - _MAX_SHOWN
     shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return note("dropped_columns", len(names), f"redundant controls left out: {shown}")
+    return note("dropped_columns", len(names), f"redundant or empty columns left out: {shown}")
 
 
 def already_treated(n_units: int) -> Diagnostic:

@@ -88,6 +88,9 @@ def regress(
 ) -> Generator[FrameRequest, pd.DataFrame, Regressions]:
     """Fit a model with unit and period effects, and beside it one on leads and lags.
 
+    An event time in which no row is observed (gaps may swallow it whole) has no coefficient; it is
+    left out and counted among the dropped columns.
+
     Args:
         options: The analysis.
         regressors: Regressors of interest of the analysis.
@@ -111,7 +114,10 @@ def regress(
         gram, n_treated, n_control = yield from _within(options, terms, panel=panel, where=where)
         if options.treatment is not None:
             n_treated, n_control = yield from _treated_rows(options, observed, where)
-        fits = [controls.fit(gram, regressors, outcome=y, spread=spread)]
+        seen = [r for r in regressors if r.window is None or gram.mean[gram.index(r.term)] > 0]
+        empty = tuple(r.name for r in regressors if r not in seen)
+        main = controls.fit(gram, seen, outcome=y, spread=spread)
+        fits = [replace(main, dropped=(*main.dropped, *empty))]
         fits += _if_identified(lambda: controls.fit(gram, leads, outcome=y, spread=spread), leads)
     estimates = yield from covariances(options, fits, where=where)
     return Regressions(

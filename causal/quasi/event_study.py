@@ -42,7 +42,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     found = yield from regress(
         options, regressors, leads=(), outcome=outcome, panel=panel, where=where
     )
-    windows = [regressor.window for regressor in regressors if regressor.window is not None]
+    windows = [r.window for r in found.main.fit.regressors if r.window is not None]
     shares = _post_shares(windows, found.cells)
     average = regression_effect(spec, found, metric=outcome, term=AVERAGE, weights=shares)
     each = [regression_effect(spec, found, metric=outcome, term=window.name) for window in windows]

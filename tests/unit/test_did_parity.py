@@ -148,6 +148,21 @@ def test_the_average_post_effect_weighs_event_times_by_treated_rows() -> None:
     assert average.std_error == pytest.approx(np.sqrt(weights @ covariance @ weights), rel=RELATIVE)
 
 
+def test_an_event_time_without_rows_is_left_out() -> None:
+    frame = make_panel(601, n=16, n_periods=5, missing=0.3)
+    columns = event_columns(frame)
+    coefficients, covariance = reference(
+        frame, {name: np.asarray(values) for name, values in columns.items()}
+    )
+    result = analyse(frame, estimator="event_study", first_treated_period="first")
+    table = result.to_frame().set_index("term").drop("average post")
+    assert set(table.index) == set(columns)
+    np.testing.assert_allclose(table.loc[list(columns), "estimate"], coefficients, rtol=1e-8)
+    np.testing.assert_allclose(
+        table.loc[list(columns), "std_error"], np.sqrt(np.diag(covariance)), rtol=1e-8
+    )
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 10_000),
