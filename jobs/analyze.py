@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from jobs.runtime.analyses import Bound, StoredFrames
 from jobs.runtime.context import Context
 from jobs.runtime.contract import CommandJob, JobConfig
 from jobs.runtime.readout import Readout
+from jobs.runtime.runner import RunRecord, record
 from jobs.runtime.tracking import Run
 from transforms.result_tables import DIAGNOSTICS, EFFECTS
 from transforms.schema import Table
@@ -102,6 +104,7 @@ def run_all(
 
 def _estimated(context: Context, bound: Bound) -> Readout:
     spec = bound.analysis.spec
+    started_at = datetime.now(UTC)
     with context.progress.step(f"analyze {spec.name}"):
         try:
             result = plan.run(
@@ -113,7 +116,7 @@ def _estimated(context: Context, bound: Bound) -> Readout:
             )
         except CausalError as error:
             raise bound.analysis.located(error) from error
-    return Readout(bound, result)
+    return Readout(bound, result, started_at)
 
 
 def _store(context: Context, done: Sequence[Readout]) -> None:
@@ -127,18 +130,32 @@ def _store(context: Context, done: Sequence[Readout]) -> None:
         (EFFECTS, [row for item in done for row in readout.effect_rows(item)]),
         (DIAGNOSTICS, [row for item in done for row in readout.diagnostic_rows(item)]),
     )
+    written = {}
     for table, found in rows:
         state = context.lakehouse.state(table.name, part=part)
         if state is None or state.run_key != commit:
-            _write(context, table, found, run_key=commit, part=part)
+            written[table.name] = _write(context, table, found, run_key=commit, part=part)
+    if written:
+        record(context, [_run_record(item, written) for item in done])
+
+
+def _run_record(found: Readout, written: Mapping[str, int]) -> RunRecord:
+    return RunRecord(
+        run_key=found.run_key,
+        job="analyze",
+        started_at=found.started_at,
+        config=found.spec,
+        inputs={found.bound.source: found.bound.version},
+        outputs=written,
+    )
 
 
 def _write(
     context: Context, table: Table, rows: Sequence[Mapping[str, Any]], *, run_key: str, part: str
-) -> None:
+) -> int:
     with context.progress.step(f"{table.name}: {len(rows)} rows"):
         frame = context.lakehouse.frame(rows, table.name)
-        context.lakehouse.write(frame, table.name, run_key=run_key, replace_where=part)
+        return context.lakehouse.write(frame, table.name, run_key=run_key, replace_where=part)
 
 
 def _folder(output: Path | None, found: Readout, n_analyses: int) -> Path | None:

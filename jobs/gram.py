@@ -7,6 +7,7 @@ Runs the plan of each spec on its table and keeps every answer: `gram`, `panel_g
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from jobs.runtime import analyses
 from jobs.runtime.analyses import Analysis, Bound, Recorder
 from jobs.runtime.context import Context
 from jobs.runtime.contract import CommandJob, JobConfig
+from jobs.runtime.runner import RunRecord, record
 from transforms.result_tables import FRAME_TABLES
 from transforms.stored_frames import rows_of, table_of
 
@@ -56,14 +58,25 @@ def run(context: Context, config: GramConfig) -> int:
     if not stale:
         context.progress.line(f"gram: already current ({len(bound)} analyses)")
         return 0
+    started_at = datetime.now(UTC)
     rows: dict[str, list[Mapping[str, Any]]] = {table.name: [] for table in FRAME_TABLES}
     for item in bound:
         for name, row in _answers(context, item):
             rows[name].append(row)
-    for table in FRAME_TABLES:
-        frame = context.lakehouse.frame(rows[table.name], table.name)
-        with context.progress.step(f"{table.name}: {len(rows[table.name]):,} rows"):
-            context.lakehouse.write(frame, table.name, run_key=key, replace_where=part)
+    written = {}
+    for name, found in rows.items():
+        frame = context.lakehouse.frame(found, name)
+        with context.progress.step(f"{name}: {len(found):,} rows"):
+            written[name] = context.lakehouse.write(frame, name, run_key=key, replace_where=part)
+    made = RunRecord(
+        run_key=key,
+        job="gram",
+        started_at=started_at,
+        config=config,
+        inputs={item.source: item.version for item in bound},
+        outputs=written,
+    )
+    record(context, [made])
     return 0
 
 

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,12 @@ class Readout:
     Attributes:
         bound: The analysis and what it read.
         result: What it found.
+        started_at: When it began, UTC.
     """
 
     bound: Bound
     result: Result
+    started_at: datetime
 
     @property
     def spec(self) -> Spec:

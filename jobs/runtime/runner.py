@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from pyspark.sql import DataFrame
@@ -143,21 +143,71 @@ class _Run:
             with self._context.progress.step(f"gate {gate.name}"):
                 gate.check()
 
-    def _record(self, status: str, outputs: Mapping[str, int], *, error: str | None = None) -> None:
-        row = (
-            self._run_key,
-            self._job.name,
-            status,
-            self._started_at,
-            max(datetime.now(UTC), self._started_at),
-            self._config.model_dump_json(),
-            json.dumps(self._pins, sort_keys=True),
-            json.dumps(dict(outputs), sort_keys=True),
-            code_version()[:16],
-            error,
+    def _record(
+        self,
+        status: Literal["finished", "failed"],
+        outputs: Mapping[str, int],
+        *,
+        error: str | None = None,
+    ) -> None:
+        run = RunRecord(
+            run_key=self._run_key,
+            job=self._job.name,
+            status=status,
+            started_at=self._started_at,
+            config=self._config,
+            inputs=self._pins,
+            outputs=outputs,
+            error=error,
         )
-        frame = self._context.session.createDataFrame([row], schema=RUNS.schema)
-        self._context.lakehouse.merge(frame, RUNS.name, run_key=self._run_key)
+        record(self._context, [run])
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A run that ends now, as the table `runs` keeps it.
+
+    Attributes:
+        run_key: Names what the run made.
+        job: The job's name.
+        started_at: When the run began, UTC.
+        config: Its options, or the spec of an analysis.
+        inputs: Tables read, with the versions pinned (`None`: the source has no versions).
+        outputs: Tables written, with their versions.
+        status: `finished` or `failed`.
+        error: Why it failed.
+    """
+
+    run_key: str
+    job: str
+    started_at: datetime
+    config: BaseModel
+    inputs: Mapping[str, int | None]
+    outputs: Mapping[str, int]
+    status: Literal["finished", "failed"] = "finished"
+    error: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """The row of the table."""
+        return {
+            "run_key": self.run_key,
+            "job": self.job,
+            "status": self.status,
+            "started_at": self.started_at,
+            "finished_at": max(datetime.now(UTC), self.started_at),
+            "config": self.config.model_dump_json(),
+            "inputs": json.dumps(dict(self.inputs), sort_keys=True),
+            "outputs": json.dumps(dict(self.outputs), sort_keys=True),
+            "code_version": code_version()[:16],
+            "error": self.error,
+        }
+
+
+def record(context: Context, runs: Sequence[RunRecord]) -> None:
+    """Store runs in the table `runs`, replacing earlier rows of the same run keys."""
+    lakehouse = context.lakehouse
+    frame = lakehouse.frame([run.row() for run in runs], RUNS.name)
+    lakehouse.merge(frame, RUNS.name, run_key=runs[0].run_key)
 
 
 def _one_at_a_time(context: Context, job: str) -> AbstractContextManager[None]:
