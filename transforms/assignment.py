@@ -153,7 +153,7 @@ def assign_stratified(
     of the slices before are added.
 
     Args:
-        unit: Column of the unit, unique in the frame.
+        unit: Column of the unit, unique in the frame; a null unit gets no variant.
         stratum: Column of the stratum; rows without one form a stratum of their own.
         salt: Salt of the randomisation.
         variants: Names of the arms.
@@ -172,9 +172,9 @@ def assign_stratified(
             *map(quoted, df.columns),
             F.coalesce(F.col(quoted(stratum)).cast("string"), F.lit("")).alias("_stratum"),
             draw.alias("_draw"),
-            F.floor(draw * F.lit(float(_SLICES))).alias("_slice"),
+            F.coalesce(F.floor(draw * F.lit(float(_SLICES))), F.lit(-1)).alias("_slice"),
         )
-        sizes = drawn.groupBy("_stratum", "_slice").agg(F.count(F.lit(1)).alias("_n"))
+        sizes = drawn.groupBy("_stratum", "_slice").agg(F.count("_draw").alias("_n"))
         offsets = sizes.select(
             "_stratum",
             "_slice",
@@ -182,8 +182,8 @@ def assign_stratified(
             F.sum("_n").over(Window.partitionBy("_stratum")).alias("_size"),
         )
         rank = F.row_number().over(within) - F.lit(1) + F.coalesce(F.col("_before"), F.lit(0))
-        position = (rank + start) / F.col("_size")
-        return drawn.join(F.broadcast(offsets), on=["_stratum", "_slice"], how="inner").select(
+        position = F.when(F.col("_draw").isNotNull(), (rank + start) / F.col("_size"))
+        return drawn.join(offsets, on=["_stratum", "_slice"], how="inner").select(
             *map(quoted, df.columns), _cut_column(position, variants, cuts).alias("variant")
         )
 

@@ -96,3 +96,19 @@ def test_rows_without_a_stratum_are_kept(spark: SparkSession) -> None:
     assert assigned.columns == ["id", "tier", "variant"]
     arms = {row.id: row.variant for row in assigned.collect()}
     assert {arms[2], arms[3]} == {"x", "y"}
+
+
+def test_null_units_are_kept_and_do_not_count(spark: SparkSession) -> None:
+    frame = spark.createDataFrame(
+        [(1, "a"), (2, "a"), (None, "a"), (None, "b")], "id long, tier string"
+    )
+    plan = {1: "a", 2: "a"}
+    assigned = frame.transform(
+        assign_stratified(unit="id", stratum="tier", salt="s", variants=ARMS, shares=SHARES)
+    ).collect()
+
+    assert len(assigned) == frame.count()
+    assert [row.variant for row in assigned if row.id is None] == [None, None]
+    assert {row.id: row.variant for row in assigned if row.id} == stratified_variants(
+        plan, salt="s", variants=ARMS, shares=SHARES
+    )
