@@ -161,7 +161,8 @@ def _event_time(term: EventTime) -> SparkColumn:
         inside = inside & (elapsed >= float(term.low))
     if term.high is not None:
         inside = inside & (elapsed <= float(term.high))
-    known = F.when(first.isNull(), 0.0).otherwise(inside.cast("double"))
+    is_never = first.isNull() | F.isnan(first.cast("double"))
+    known = F.when(is_never, 0.0).otherwise(inside.cast("double"))
     return F.when(quoted(term.period).isNotNull(), known)
 
 

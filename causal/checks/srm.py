@@ -113,6 +113,22 @@ def planned_shares(
     return tuple(share / sum(shares) for share in shares)
 
 
+def check_present(levels: Sequence[Level], expected: Mapping[Level, float]) -> None:
+    """Every variant that was planned has units.
+
+    An arm that is absent as a whole is the worst mismatch of all, and no count would show it.
+
+    Raises:
+        DataError: A planned variant has no unit in the data.
+    """
+    found = {str(level) for level in levels}
+    absent = [level for level in expected if str(level) not in found]
+    if absent:
+        raise DataError(
+            "these variants have an expected share but no units", given=absent, allowed=list(levels)
+        )
+
+
 def _detail(
     counts: Mapping[Level, int],
     pvalue: float,

@@ -90,6 +90,7 @@ class Gram:
                 kept.sum_weights, kept.mean, kept.cross,
             )  # fmt: skip
         total = self.sum_weights + other.sum_weights
+        share = other.sum_weights / total if total > 0 else 0.0
         step = other.mean - self.mean
         return Gram(
             self.terms,
@@ -97,10 +98,8 @@ class Gram:
             self.n_missing + other.n_missing,
             self.n_units + other.n_units,
             total,
-            self.mean + step * (other.sum_weights / total),
-            self.cross
-            + other.cross
-            + np.outer(step, step) * (self.sum_weights * other.sum_weights / total),
+            self.mean + step * share,
+            self.cross + other.cross + np.outer(step, step) * (self.sum_weights * share),
         )
 
 

@@ -84,9 +84,14 @@ def wald(estimates: Array, covariance: Array, *, df: float | None = None) -> tup
         InferenceError: The covariance is singular (more restrictions than clusters, say).
     """
     size = len(estimates)
-    if np.linalg.matrix_rank(covariance, hermitian=True) < size:
+    variances = np.diag(covariance)
+    # On a common scale, or the rank would say that a small unit next to a large one is no variance.
+    scale = 1.0 / np.sqrt(np.where(variances > 0, variances, 1.0))
+    correlation = covariance * np.outer(scale, scale)
+    if np.linalg.matrix_rank(correlation, hermitian=True) < size:
         raise InferenceError("the covariance of the tested coefficients is singular", given=size)
-    chi2 = float(estimates @ np.linalg.solve(covariance, estimates))
+    scaled = estimates * scale
+    chi2 = float(scaled @ np.linalg.solve(correlation, scaled))
     if df is None:
         return chi2, float(stats.chi2.sf(chi2, size))
     return chi2 / size, float(stats.f.sf(chi2 / size, size, df))

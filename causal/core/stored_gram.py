@@ -165,6 +165,9 @@ class _Frame:
         if any(condition.column not in self.request.by for condition in extra):
             return None
         at = [(self.request.by.index(item.column), item.values) for item in extra]
+        # A value that no key equals may still be one in another spelling: 1 and '1', dates.
+        if any(not set(values) <= {key[i] for key in self.grams} for i, values in at):
+            return None
         return {
             key: gram
             for key, gram in self.grams.items()
@@ -173,7 +176,6 @@ class _Frame:
 
     def _scores(self, request: MeatRequest, key: Key, gram: Gram) -> Array | None:
         """Sums of the scores over the rows of one key, shape (p,)."""
-        moment = _extended_moment(gram)
         levels = dict(zip(self.request.by, key, strict=True))
         out = []
         for score in request.scores:
@@ -181,7 +183,7 @@ class _Frame:
             right = _form(score.right, gram, levels)
             if left is None or right is None:
                 return None
-            out.append(float(left @ moment @ right))
+            out.append(_score_sum(left, right, gram))
         return np.array(out)
 
 
@@ -229,11 +231,11 @@ def _product(forms: list[Array | None]) -> Array | None:
     return scale * varying
 
 
-def _extended_moment(gram: Gram) -> Array:
-    """Uncentred cross-products of (1, terms), shape (p + 1, p + 1)."""
-    first = gram.sum_weights * gram.mean
-    corner = np.array([[gram.sum_weights]])
-    return np.block([[corner, first[None, :]], [first[:, None], gram.moment()]])
+def _score_sum(left: Array, right: Array, gram: Gram) -> float:
+    """Sum of the products of two combinations of (1, terms), centred to keep digits."""
+    mean = np.concatenate([[1.0], gram.mean])
+    between = gram.sum_weights * float(left @ mean) * float(right @ mean)
+    return between + float(left[1:] @ gram.cross @ right[1:])
 
 
 def _row(gram: Gram) -> dict[str, object]:

@@ -268,6 +268,8 @@ def _metric_result(
 def _sample_ratio(
     options: AbOptions, design: Design, arms: Arms
 ) -> Generator[FrameRequest, pd.DataFrame, Diagnostic]:
+    if options.treatments is None and options.expected_shares is not None:
+        srm.check_present(arms.levels, options.expected_shares)
     shares = srm.planned_shares(arms.levels, options.expected_shares)
     is_assumed = options.expected_shares is None
     alpha = options.srm_alpha

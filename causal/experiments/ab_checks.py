@@ -102,15 +102,16 @@ def comparison_checks(
 
 def _guardrail(comparison: Comparison, readout: Readout) -> Diagnostic:
     metric = comparison.metric
+    can_judge = metric.margin_scale == "absolute" or readout.levels.value[CONTROL] > 0
     for effect in readout.effects:
-        if effect.scale == metric.margin_scale:
+        if can_judge and effect.scale == metric.margin_scale:
             return guardrail.check(effect, direction=metric.direction, margin=metric.margin)
     return Diagnostic(
         name=f"guardrail.{metric.name}.{comparison.term}",
         statistic=None,
         pvalue=None,
         passed=None,
-        detail=f"{metric.name}: a relative margin cannot be judged at a control level of zero",
+        detail=f"{metric.name}: a relative margin needs a control level above zero",
     )
 
 

@@ -39,7 +39,8 @@ class DidOptions(Part):
         control_group: Which units serve as comparison. The four means use the never treated; the
             regressions use never-treated and not-yet-treated units alike.
         covariates: Time-varying numeric columns held fixed.
-        period_effects_by: Column by whose values the period effects differ (region-by-year).
+        period_effects_by: Column by whose values the period effects differ (region-by-year); it
+            may change within a unit.
         weight: Column of row weights.
         cluster: Column of the clusters; the unit if left out. A unit lies in one cluster.
         covariance: `cluster`, `classical` (independent equal-variance errors) or, for

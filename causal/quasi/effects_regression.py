@@ -22,7 +22,7 @@ from causal.core.regression import cr1_factor
 from causal.quasi.did_options import DidOptions
 from causal.quasi.panel import Cell, Panel, complete_cells, observe_cells
 from causal.quasi.treatment_timing import level
-from causal.quasi.within_fit import Regressor, WithinFit, fit_complete, fit_rows, summed
+from causal.quasi.within_fit import FLAT, Regressor, WithinFit, fit_complete, fit_rows, summed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +114,11 @@ def regress(
         gram, n_treated, n_control = yield from _within(options, terms, panel=panel, where=where)
         if options.treatment is not None:
             n_treated, n_control = yield from _treated_rows(options, observed, where)
-        seen = [r for r in regressors if r.window is None or gram.mean[gram.index(r.term)] > 0]
+        seen = _with_rows(regressors, gram)
         empty = tuple(r.name for r in regressors if r not in seen)
         main = controls.fit(gram, seen, outcome=y, spread=spread)
         fits = [replace(main, dropped=(*main.dropped, *empty))]
+        leads = _with_rows(leads, gram)
         fits += _if_identified(lambda: controls.fit(gram, leads, outcome=y, spread=spread), leads)
     estimates = yield from covariances(options, fits, where=where)
     return Regressions(
@@ -146,6 +147,7 @@ def regress_leads(
         controls = yield from _controls(options, panel, where)
         terms = _unique([y, *(r.term for r in leads), *controls.terms])
         gram, _, _ = yield from _within(options, terms, panel=panel, where=where)
+        leads = _with_rows(leads, gram)
         fits = _if_identified(lambda: controls.fit(gram, leads, outcome=y, spread={}), leads)
     found = yield from covariances(options, fits, where=where)
     return found[0] if found else None
@@ -215,15 +217,23 @@ def clustered(options: DidOptions, fit: WithinFit, meat_: Array, *, n_clusters: 
 
 @dataclass(frozen=True, kw_only=True)
 class _Controls:
-    """Columns beside the regressors of interest, and what marks a row as complete."""
+    """Columns beside the regressors of interest, and what marks a row as complete.
+
+    Attributes:
+        covariates: Time-varying columns held fixed.
+        period_effects: Dummies of the periods but the first, by kind where they differ by kind.
+        kinds: Dummies of the kinds but one: unit effects hold them unless units change their kind.
+        markers: Terms that are null in rows that cannot be used.
+    """
 
     covariates: tuple[Regressor, ...]
     period_effects: tuple[Regressor, ...]
     markers: tuple[Term, ...]
+    kinds: tuple[Regressor, ...] = ()
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        return tuple(r.term for r in (*self.covariates, *self.period_effects))
+        return tuple(r.term for r in (*self.covariates, *self.period_effects, *self.kinds))
 
     def observed(self, outcome: str) -> tuple[Term, ...]:
         """The outcome, and terms that are null in the rows that the regression cannot use."""
@@ -238,9 +248,10 @@ class _Controls:
         spread: Mapping[Term, float],
     ) -> WithinFit:
         """The regression on these regressors and the controls."""
+        changing = [r for r in self.kinds if _varies_within(gram, r.term)]
         return fit_rows(
             gram, regressors, outcome=outcome,
-            optional=self.covariates, nuisance=self.period_effects, spread=spread,
+            optional=self.covariates, nuisance=(*self.period_effects, *changing), spread=spread,
         )  # fmt: skip
 
 
@@ -264,7 +275,12 @@ def _controls(
         for kind in kinds
         for term in later
     )
-    return _Controls(covariates=covariates, period_effects=effects, markers=(*treatment, kinds[0]))
+    return _Controls(
+        covariates=covariates,
+        period_effects=effects,
+        markers=(*treatment, kinds[0]),
+        kinds=tuple(Regressor(f"{by}={kind.level}", kind) for kind in kinds[1:]),
+    )
 
 
 def _within(
@@ -344,6 +360,17 @@ def _if_identified(
         return [fit()]
     except InferenceError:
         return []
+
+
+def _with_rows(regressors: Sequence[Regressor], gram: Gram) -> list[Regressor]:
+    """The regressors without event windows that no row lies in."""
+    return [r for r in regressors if r.window is None or gram.mean[gram.index(r.term)] > 0]
+
+
+def _varies_within(gram: Gram, dummy: Term) -> bool:
+    """Whether a 0/1 column changes within some unit, beyond rounding."""
+    at = gram.index(dummy)
+    return bool(gram.cross[at, at] > FLAT * gram.sum_weights * gram.mean[at] ** 2)
 
 
 def _unique(terms: Sequence[Term]) -> tuple[Term, ...]:

@@ -122,6 +122,8 @@ def event_times(periods: Array, cohorts: Iterable[float | None]) -> tuple[int, .
         DataError: A period or a start is not a whole number.
     """
     starts = np.array([start for start in cohorts if start is not None])
+    if not np.isfinite(starts).all():
+        raise DataError("a first treated period is infinite: never treated is a null")
     times = np.unique(np.subtract.outer(periods, starts))
     if not np.array_equal(times, np.round(times)):
         raise DataError("event times are not whole numbers: recode the periods", given=times)

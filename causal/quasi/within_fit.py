@@ -24,7 +24,7 @@ from causal.core.regression import inverse, redundant_columns
 from causal.quasi.panel import Panel
 from causal.quasi.treatment_timing import EventWindow, level
 
-_FLAT = 1e-12
+FLAT = 1e-12
 """Share of a column's sum of squares below which what is left of it is rounding."""
 
 
@@ -243,7 +243,7 @@ def _over_periods(values: Array) -> Array:
 
 def _bread(cross: Array, paths: Array, counts: Array, regressors: Sequence[Regressor]) -> Array:
     size = np.einsum("c,ctk->k", counts, paths**2)
-    flat = np.diag(cross) <= _FLAT * size
+    flat = np.diag(cross) <= FLAT * size
     clean = np.where(flat[:, None] | flat[None, :], 0.0, cross)
     redundant = redundant_columns(clean)
     if redundant:
@@ -273,7 +273,7 @@ def _cleaned(
     size = gram.sum_weights * gram.mean[at] ** 2
     size[0] = 0.0
     total = np.array([spread.get(term, size[j]) for j, term in enumerate(terms)])
-    flat = np.diag(cross) <= _FLAT * total
+    flat = np.diag(cross) <= FLAT * total
     return np.where(flat[:, None] | flat[None, :], 0.0, cross), [bool(item) for item in flat]
 
 
