@@ -20,6 +20,7 @@ from jobs.runtime.runner import run_job
 from jobs.runtime.settings import merged
 from jobs.runtime.tracking import Run
 from jobs.runtime.truths import Comparison
+from transforms.columns import DAYS_PER_WEEK
 from transforms.synthetic.parameters import Fault
 
 PREPARATION = ("generate", "exposure", "cohorts", "covariates", "panels", "regions", "gram")
@@ -94,6 +95,8 @@ def _prepare(context: Context, config: PipelineConfig, name: str, parent: Run) -
             "faults": config.faults,
         }
         given = merged(given, chosen)
+    if name == "panels":
+        given = merged({"n_weeks": config.days // DAYS_PER_WEEK}, given)
     begun = time.monotonic()
     run_job(context, job, configured(job, given))
     parent.log_metrics({f"seconds/{name}": time.monotonic() - begun})
