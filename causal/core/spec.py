@@ -72,8 +72,8 @@ class Spec(Part):
     description: str = ""
     source: Source
     method: str
-    confidence_level: float = Field(default=0.95, gt=0.5, lt=1.0)
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    confidence_level: float = Field(default=0.95, gt=0.5, lt=1.0, strict=True)
+    seed: int = Field(default=0, ge=0, lt=2**63, strict=True)
     truth: Truth | None = None
 
 

@@ -1,8 +1,9 @@
 """Analysis specs: found, validated, and bound to the rows and stored frames they read."""
 
+import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,9 @@ class Analysis:
 
     def _key_of(self, value: object) -> str | None:
         name = str(value).split(" (")[0]
-        return next((key for key, held in _leaves("", self.file.data) if str(held) == name), None)
+        keys = [key for key, held in _leaves("", self.file.data) if str(held) == name]
+        # A metric is often called like its column; the column is what the data lack.
+        return min(keys, key=lambda key: key.endswith("name"), default=None)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def load(path: Path | str) -> Analysis:
     """
     file = read_yaml(path)
     try:
-        spec = validate(_method(file.data.get("method")).SPEC, file.data)
+        spec = validate(_method(file.data).SPEC, file.data)
         if spec.source.path is not None:
             found_path(spec.source.path, beside=file.path.parent)
     except SpecError as error:
@@ -92,9 +95,19 @@ def load(path: Path | str) -> Analysis:
     return Analysis(spec, file)
 
 
-def _method(name: object) -> registry.Method:
-    if not isinstance(name, str):
+def _method(data: Mapping[str, object]) -> registry.Method:
+    if "method" not in data:
+        for key in difflib.get_close_matches("method", data, n=1):
+            raise SpecError("unknown key, did you mean 'method'?", key=key)
         raise SpecError("this key is required", allowed=registry.names(), key="method")
+    name = data["method"]
+    if not isinstance(name, str):
+        raise SpecError(
+            "the name of a method is expected",
+            given=repr(name),
+            allowed=registry.names(),
+            key="method",
+        )
     return registry.method(name)
 
 

@@ -172,6 +172,10 @@ def _validated(
         if re.split(r"[.=]", text, maxsplit=1)[0] in Settings.model_fields
     ]
     settings = load_settings(env=known.env, overrides=to_settings, warehouse=known.warehouse)
+    jobs = list(job_lines())
+    for name in settings.jobs:
+        if name not in jobs:
+            raise SpecError("unknown job", given=name, allowed=jobs, key="jobs")
     flags = {
         key.removeprefix("option_"): value
         for key, value in vars(known).items()

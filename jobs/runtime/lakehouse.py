@@ -28,6 +28,7 @@ from causal.core.spec import Source
 from jobs.runtime.locks import held
 from jobs.runtime.settings import Settings
 from jobs.runtime.spark_errors import SPARK_EXCEPTIONS, is_conflict, translate, translated
+from jobs.runtime.yaml_file import shown_path
 from transforms.schema import Field, Table
 
 VACUUM_HOURS = 168
@@ -280,6 +281,8 @@ class Lakehouse:
                 ), pinned
             if form == "csv":
                 reader = self._session.read.option("header", "true").option("inferSchema", "true")
+                # A quote within quotes is doubled, as in RFC 4180.
+                reader = reader.option("escape", '"')
                 return reader.option("nullValue", source.null_value).csv(path), None
             return self._session.read.parquet(path), None
 
@@ -559,9 +562,14 @@ def found_path(path: str, *, beside: Path | None) -> str:
     if ":/" in path:
         return path
     candidates = [Path(path)] + ([beside / path] if beside is not None else [])
-    for candidate in candidates:
-        if candidate.exists():
-            return str(candidate.resolve())
+    try:
+        for candidate in candidates:
+            if candidate.exists():
+                return str(candidate.resolve())
+    except OSError as error:
+        raise SpecError(
+            f"cannot be read ({error.strerror})", given=shown_path(path), key="source.path"
+        ) from error
     raise SpecError("there is nothing to read at this path", given=path, key="source.path")
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from causal.core.errors import SpecError
 from causal.core.spec import validate
 from jobs.runtime import places
-from jobs.runtime.yaml_file import YamlFile, read_yaml
+from jobs.runtime.yaml_file import PlainLoader, YamlFile, read_yaml
 
 ENVIRONMENTS = ("local", "cluster", "databricks")
 _IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -115,9 +115,25 @@ def load_settings(
     given = assignments(overrides)
     data = merged(data, given)
     if warehouse is not None:
+        if not warehouse or "\0" in warehouse:
+            raise SpecError("a folder or URI is expected", given=repr(warehouse), key="--warehouse")
         data["warehouse"] = warehouse if ":/" in warehouse else str(Path(warehouse).resolve())
     settings = validate(Settings, data, file="--set" if given else None)
-    return settings.model_copy(update={"warehouse": _absolute(settings.warehouse)})
+    found = settings.model_copy(update={"warehouse": _absolute(settings.warehouse)})
+    if (folder := found.local_warehouse) is not None:
+        check_folder(folder, key="--warehouse")
+    return found
+
+
+def check_folder(folder: Path, *, key: str) -> None:
+    """Refuse a folder that cannot be made because a file stands in its way.
+
+    Raises:
+        SpecError: It, or a folder above it, is a file.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise SpecError("this is a file, not a folder", given=place, key=key)
 
 
 def assignments(texts: Iterable[str]) -> dict[str, Any]:
@@ -132,8 +148,9 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
         if not equals or not path:
             raise SpecError("--set takes key.path=value", given=text)
         try:
-            value = yaml.safe_load(raw)
-        except yaml.YAMLError as error:
+            # PlainLoader is a SafeLoader.
+            value = yaml.load(raw, Loader=PlainLoader)  # noqa: S506
+        except (yaml.YAMLError, RecursionError) as error:
             raise SpecError("the value is not YAML", given=raw, key=path) from error
         for part in reversed(path.split(".")):
             value = {part: value}

@@ -4,7 +4,8 @@ Only plain data is read (`yaml.SafeLoader`); keys that repeat, files that are to
 that would expand beyond reason are refused.
 """
 
-from collections.abc import Iterator
+import stat
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from causal.core.errors import CausalError, SpecError
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000
+MAX_DEPTH = 50
+_MAX_SHOWN = 200
 _KEY_TAGS = frozenset({"tag:yaml.org,2002:str", "tag:yaml.org,2002:int"})
 
 
@@ -50,6 +53,22 @@ class YamlFile:
         )
 
 
+class PlainLoader(yaml.SafeLoader):
+    """Plain data only; a value that its tag does not fit is pointed at."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Hashable:  # noqa: FBT001, FBT002 - PyYAML's signature
+        """The value of a node."""
+        try:
+            value: Hashable = super().construct_object(node, deep=deep)
+        except (ValueError, KeyError, AttributeError) as error:
+            # PyYAML looks up and matches without asking: `!!bool maybe`, `!!timestamp abc`.
+            detail = f": {error}" if isinstance(error, ValueError) else ""
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a value is not what it looks like{detail}", node.start_mark
+            ) from error
+        return value
+
+
 def read_yaml(path: Path | str) -> YamlFile:
     """Read a YAML file whose top is a mapping.
 
@@ -66,28 +85,38 @@ def read_yaml(path: Path | str) -> YamlFile:
 
 def _data(root: yaml.Node, path: Path) -> dict[str, Any]:
     try:
-        data: dict[str, Any] = yaml.SafeLoader("").construct_document(root)
+        data: dict[str, Any] = PlainLoader("").construct_document(root)
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(error, path) from error
-    except ValueError as error:
-        raise SpecError(f"a value is not what it looks like: {error}", file=path) from error
     return data
 
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode) and not stat.S_ISDIR(state.st_mode):
+            # A device may have no end, and a pipe is empty when the job reads it again.
+            raise SpecError("is not a regular file", file=path)
+        if state.st_size > MAX_BYTES:
             raise SpecError(
                 "the file is too large",
-                given=path.stat().st_size,
+                given=state.st_size,
                 allowed=f"{MAX_BYTES} bytes",
                 file=path,
             )
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise SpecError(f"cannot be read ({error.strerror})", file=path) from error
+        raise SpecError(f"cannot be read ({error.strerror})", file=shown_path(path)) from error
     except UnicodeDecodeError as error:
         raise SpecError("is not UTF-8 text", file=path) from error
+    except ValueError as error:
+        raise SpecError(f"cannot be read ({error})", file=repr(str(path))) from error
+
+
+def shown_path(path: object) -> str:
+    """A path as a message shows it: cut where no system takes so long a name."""
+    text = str(path)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def _compose(text: str, path: Path) -> yaml.Node:
@@ -97,6 +126,8 @@ def _compose(text: str, path: Path) -> yaml.Node:
         raise _not_yaml(error, path) from error
     except yaml.YAMLError as error:
         raise SpecError("is not YAML: a character that may not stand there", file=path) from error
+    except RecursionError as error:
+        raise _too_deep(path) from error
     if root is None:
         raise SpecError("the file is empty", file=path)
     return root
@@ -107,23 +138,29 @@ def _not_yaml(error: yaml.MarkedYAMLError, path: Path) -> SpecError:
     return SpecError(f"is not YAML: {error.problem}", file=f"{path}:{line}")
 
 
+def _too_deep(path: Path) -> SpecError:
+    return SpecError("is nested too deeply", allowed=f"{MAX_DEPTH} levels", file=path)
+
+
 def _lines(root: yaml.MappingNode, path: Path) -> Iterator[tuple[str, int]]:
     """Each key path with its line; refuses repeated or structured keys and huge expansions."""
-    pending: list[tuple[str, yaml.Node]] = [("", root)]
+    pending: list[tuple[str, int, yaml.Node]] = [("", 0, root)]
     n_seen = 0
     while pending:
-        prefix, node = pending.pop()
+        prefix, depth, node = pending.pop()
         n_seen += 1
+        if depth > MAX_DEPTH:
+            raise _too_deep(path)
         if n_seen > MAX_NODES:
             raise SpecError("expands to too many values", allowed=f"{MAX_NODES} values", file=path)
         if isinstance(node, yaml.MappingNode):
             for name, line, value in _entries(node, path):
                 yield f"{prefix}{name}", line
-                pending.append((f"{prefix}{name}.", value))
+                pending.append((f"{prefix}{name}.", depth + 1, value))
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 yield f"{prefix}{index}", value.start_mark.line + 1
-                pending.append((f"{prefix}{index}.", value))
+                pending.append((f"{prefix}{index}.", depth + 1, value))
 
 
 def _entries(node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, int, yaml.Node]]:

@@ -66,6 +66,7 @@ def test_order_of_precedence(tmp_path: Path) -> None:
         (["--n-units"], "expected one argument"),
         (["--kind", "c"], "'a' or 'b'"),
         (["--starts-on", "2026-13-01"], "starts_on"),
+        (["--set", "jobs.maintian.n_units=3"], "unknown job"),
         (["--set", "n_unitz=3"], "did you mean 'n_units'"),
         (["--env", "prod"], "unknown environment"),
         (["extra"], "unknown option"),

@@ -45,11 +45,26 @@ def test_overrides_win() -> None:
         (["limits=[1"], "not YAML"),
         (["tables=catalog"], "needs a catalog"),
         (["catalog=a; DROP"], "catalog"),
+        (["database=2026-13-45"], "not YAML"),
     ],
 )
 def test_mistakes(overrides: list[str], message: str) -> None:
     with pytest.raises(SpecError, match=message):
         load_settings(overrides=overrides)
+
+
+@pytest.mark.parametrize("warehouse", ["", "a\0b"])
+def test_a_warehouse_needs_a_name(warehouse: str) -> None:
+    with pytest.raises(SpecError, match="a folder or URI is expected"):
+        load_settings(warehouse=warehouse)
+
+
+def test_a_warehouse_is_no_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for place in (file, file / "below"):
+        with pytest.raises(SpecError, match="this is a file, not a folder"):
+            load_settings(warehouse=str(place))
 
 
 def test_an_unknown_environment() -> None:

@@ -41,7 +41,12 @@ def test_an_error_is_located(tmp_path: Path) -> None:
         ("- 1\n", None, "a mapping"),
         (b"a: \xff\n", None, "UTF-8"),
         ("a: !!python/object/apply:os.getcwd []\n", 1, "is not YAML"),
-        ("day: 2026-13-45\n", None, "not what it looks like"),
+        ("day: 2026-13-45\n", 1, "not what it looks like"),
+        ("a: 1\nb: !!timestamp abc\n", 2, "not what it looks like"),
+        ("a: 1\nb: !!bool maybe\n", 2, "not what it looks like"),
+        ("a: " + "[" * 3000 + "]" * 3000, None, "nested too deeply"),
+        ("a: " + "[" * 60 + "]" * 60, None, "nested too deeply"),
+        ("a: &a [*a]\n", None, "nested too deeply"),
     ],
 )
 def test_mistakes(tmp_path: Path, text: str | bytes, line: int | None, message: str) -> None:
@@ -70,3 +75,13 @@ def test_aliases_do_not_explode(tmp_path: Path) -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 8)]
     with pytest.raises(SpecError, match="too many values"):
         read_yaml(written(tmp_path, "\n".join(lines)))
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("/dev/zero", "not a regular file"), ("a\0b", "null byte"), ("x" * 5000, "too long")],
+)
+def test_odd_paths(path: str, message: str) -> None:
+    with pytest.raises(SpecError, match=message) as raised:
+        read_yaml(path)
+    assert len(str(raised.value)) < 400

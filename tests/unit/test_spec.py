@@ -198,3 +198,13 @@ def test_keys_of_unions_are_keys_of_the_file(
     model: type[Spec], given: dict[str, Any], key: str
 ) -> None:
     assert complaint(given, model=model).key == key
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seed", True), ("seed", "7"), ("confidence_level", "0.95"), ("confidence_level", True)],
+)
+def test_numbers_are_not_converted(key: str, value: object) -> None:
+    data = {"name": "x", "source": {"table": "t"}, "method": "ab", key: value}
+    with pytest.raises(SpecError, match=key):
+        validate(Spec, data)
