@@ -369,10 +369,15 @@ class Lakehouse:
         """Make the table, or bring it in line with its declaration."""
         name = self.identifier(table.name)
         if next(self._history(table.name), None) is None:
+            had_log = self._may_have_log(table.name)
             self._session.sql(f"CREATE TABLE IF NOT EXISTS {name} {_definition(table)}")
+            if had_log and next(self._history(table.name), None) is None:
+                # A writer killed before its first commit leaves a log folder that counts as there.
+                self._session.sql(f"CREATE OR REPLACE TABLE {name} {_definition(table)}")
             return
         held_schema = self._session.table(name).schema
-        held_checks = _checks(self._detail(table.name)["properties"])
+        properties = self._session.sql(f"SHOW TBLPROPERTIES {name}").collect()
+        held_checks = _checks({row["key"]: row["value"] for row in properties})
         if _shape(held_schema) == _shape(table.schema) and held_checks == _constraints(table):
             return
         if not may_replace:
@@ -385,10 +390,14 @@ class Lakehouse:
             )
         self._session.sql(f"REPLACE TABLE {name} {_definition(table)}")
 
+    def _may_have_log(self, name: str) -> bool:
+        if self._settings.local_warehouse is None:
+            return True
+        return (Path(self.path(name)) / "_delta_log").is_dir()
+
     def _history(self, name: str) -> Iterator[Mapping[str, Any]]:
         """Commits that changed data, newest first, each with the newest version of all."""
-        folder = self._settings.local_warehouse
-        if folder is not None and not (Path(self.path(name)) / "_delta_log").is_dir():
+        if not self._may_have_log(name):
             return
         try:
             rows = (

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from causal.core.errors import SpecError
 from causal.core.spec import validate
 from jobs.runtime import places
-from jobs.runtime.yaml_file import PlainLoader, YamlFile, read_yaml
+from jobs.runtime.yaml_file import YamlFile, plain_value, read_yaml
 
 ENVIRONMENTS = ("local", "cluster", "databricks")
 _IDENTIFIER = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -148,8 +148,7 @@ def assignments(texts: Iterable[str]) -> dict[str, Any]:
         if not equals or not path:
             raise SpecError("--set takes key.path=value", given=text)
         try:
-            # PlainLoader is a SafeLoader.
-            value = yaml.load(raw, Loader=PlainLoader)  # noqa: S506
+            value = plain_value(raw)
         except (yaml.YAMLError, RecursionError) as error:
             raise SpecError("the value is not YAML", given=raw, key=path) from error
         for part in reversed(path.split(".")):

@@ -83,6 +83,19 @@ def read_yaml(path: Path | str) -> YamlFile:
     return YamlFile(path=path, data=_data(root, path), lines=lines)
 
 
+def plain_value(text: str) -> Any:
+    """The value of a YAML text, e.g. of one setting.
+
+    Raises:
+        yaml.YAMLError: The text is no YAML.
+    """
+    loader = PlainLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def _data(root: yaml.Node, path: Path) -> dict[str, Any]:
     try:
         data: dict[str, Any] = PlainLoader("").construct_document(root)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
@@ -121,7 +122,8 @@ def test_effects_are_those_of_a_classic_session(
         found = stored[stored["analysis"] == spec.name][list(EFFECT_COLUMNS)]
         by = ["metric", "term", "scale", "estimator"]
         left, right = (
-            frame.sort_values(by).reset_index(drop=True) for frame in (found, result.to_frame())
+            frame.sort_values(by).reset_index(drop=True).replace({None: np.nan})
+            for frame in (found, result.to_frame())
         )
         assert len(left) > 0
         pd.testing.assert_frame_equal(

@@ -249,3 +249,19 @@ def test_two_processes_lose_nothing(tables: Lakehouse, settings: Settings) -> No
     assert [writer.exitcode for writer in writers] == [0, 0]
     assert tables.read("visits").select("unit_id").distinct().count() == 60
     assert tables.read("visits").count() == 60
+
+
+@pytest.mark.parametrize("left", [(), (".00000000000000000000.json.1.tmp",), ("_commits/",)])
+def test_a_writer_killed_before_its_first_commit(
+    spark: SparkSession, tables: Lakehouse, left: tuple[str, ...]
+) -> None:
+    log = Path(tables.path("visits")) / "_delta_log"
+    log.mkdir(parents=True)
+    for name in left:
+        if name.endswith("/"):
+            (log / name).mkdir()
+        else:
+            (log / name).write_text('{"commitInfo":')
+    assert not tables.exists("visits")
+    tables.write(visits(spark, 5), "visits", run_key="k1")
+    assert tables.read("visits").count() == 5
