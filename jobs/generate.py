@@ -18,6 +18,10 @@ from transforms.synthetic.tables import (
     DRIVER_TRIALS,
     SUBSCRIBER_TABLES,
     SUBSCRIBER_TRIALS,
+    TRUTH_DRIVER_ROLLOUT,
+    TRUTH_DRIVERS,
+    TRUTH_SUBSCRIBER_ROLLOUT,
+    TRUTH_SUBSCRIBERS,
 )
 
 UNITS_PER_PARTITION = 125_000
@@ -130,7 +134,7 @@ def sources(session: SparkSession, config: GenerateConfig) -> Mapping[str, DataF
 
 
 def build(config: GenerateConfig, frames: Mapping[str, DataFrame]) -> Mapping[str, DataFrame]:
-    """All tables of the chosen worlds."""
+    """The tables of the chosen worlds, all but the true effects."""
     made: dict[str, DataFrame] = {}
     if config.world != "drivers":
         made |= worlds.subscriber_frames(
@@ -145,6 +149,25 @@ def build(config: GenerateConfig, frames: Mapping[str, DataFrame]) -> Mapping[st
             units=frames["driver_ids"],
             places=frames["cities"],
             trials=frames[DRIVER_TRIALS.name],
+        )
+    return made
+
+
+def finish(config: GenerateConfig, frames: Mapping[str, DataFrame]) -> Mapping[str, DataFrame]:
+    """The true effects, from the potential outcomes."""
+    made: dict[str, DataFrame] = {}
+    if config.world != "drivers":
+        made |= worlds.subscriber_effects(
+            subscriber_plan(config),
+            truth=frames[TRUTH_SUBSCRIBERS.name],
+            rollout=frames[TRUTH_SUBSCRIBER_ROLLOUT.name],
+        )
+    if config.world != "subscribers":
+        made |= worlds.driver_effects(
+            driver_plan(config),
+            units=frames["driver_ids"],
+            truth=frames[TRUTH_DRIVERS.name],
+            rollout=frames[TRUTH_DRIVER_ROLLOUT.name],
         )
     return made
 
@@ -166,6 +189,7 @@ JOB = TableJob(
     reads=reads,
     writes=writes,
     build=build,
+    finish=finish,
     sources=sources,
     defaults=defaults,
 )

@@ -8,6 +8,7 @@ Runs the plan of each spec on its table and keeps every answer: `gram`, `panel_g
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,9 @@ def run(context: Context, config: GramConfig) -> int:
         return 0
     started_at = datetime.now(UTC)
     rows: dict[str, list[Mapping[str, Any]]] = {table.name: [] for table in FRAME_TABLES}
-    for item in bound:
-        for name, row in _answers(context, item):
+    tasks = {item.analysis.spec.name: partial(_answers, context, item) for item in bound}
+    for answers in context.side_by_side(tasks).values():
+        for name, row in answers:
             rows[name].append(row)
     written = {}
     for name, found in rows.items():

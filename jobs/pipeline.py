@@ -68,6 +68,7 @@ def run(context: Context, config: PipelineConfig) -> int:
     """
     parts = (config.model_dump_json(), code_version(), context.settings.database)
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    context.start()
     with context.tracking.run(
         "pipeline", run_name=f"pipeline of {config.size:,}", run_key=key
     ) as parent:

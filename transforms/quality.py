@@ -22,7 +22,6 @@ from typing import Any
 import pandas as pd
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from scipy.stats import chi2
 
 from causal.core.errors import DataError, SpecError
 from transforms.bounded import collect_bounded
@@ -329,6 +328,8 @@ def chi_square_pvalue(counts: Mapping[str, int], shares: Mapping[str, float]) ->
     Returns:
         The p-value; zero when an arm occurs that has no share.
     """
+    from scipy.stats import chi2
+
     total = sum(counts.values())
     if any(n > 0 and shares.get(arm, 0.0) <= 0.0 for arm, n in counts.items()):
         return 0.0

@@ -6,8 +6,6 @@ Non-inferiority as one side of the two-sided interval: the one-sided level is ha
 
 from typing import Literal
 
-from scipy import stats
-
 from causal.core.result import Diagnostic, Effect
 
 Direction = Literal["increase", "decrease"]
@@ -44,6 +42,8 @@ def check(effect: Effect, *, direction: Direction, margin: float | None) -> Diag
 
 
 def _upper_tail(statistic: float, df: float | None) -> float:
+    from scipy import stats
+
     return float(stats.norm.sf(statistic) if df is None else stats.t.sf(statistic, df))
 
 

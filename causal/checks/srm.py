@@ -8,7 +8,6 @@ controlled experiments").
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import Level
@@ -36,6 +35,8 @@ def check(
         alpha: The check fails when the p-value is below it.
         is_assumed: Whether nobody stated the shares; the detail then says so.
     """
+    from scipy import stats
+
     expected = np.asarray(shares, dtype=np.float64) * sum(counts.values())
     statistic, pvalue = stats.chisquare(list(counts.values()), expected)
     detail = _detail(counts, float(pvalue), shares, alpha=alpha, is_assumed=is_assumed)

@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-from scipy import stats
 
 from causal.core.errors import InferenceError
 from causal.core.gram import Array
@@ -59,12 +58,16 @@ def effect(  # noqa: PLR0913 - one argument per field of an effect
 
 def critical_value(confidence_level: float, *, df: float | None = None) -> float:
     """Half-width of a two-sided interval in standard errors."""
+    from scipy import stats
+
     upper = 0.5 + confidence_level / 2
     return float(stats.norm.ppf(upper) if df is None else stats.t.ppf(upper, df))
 
 
 def two_sided_pvalue(statistic: float, *, df: float | None = None) -> float:
     """Two-sided p-value of a t (or normal) statistic."""
+    from scipy import stats
+
     tail = stats.norm.sf(abs(statistic)) if df is None else stats.t.sf(abs(statistic), df)
     return float(2 * tail)
 
@@ -83,6 +86,8 @@ def wald(estimates: Array, covariance: Array, *, df: float | None = None) -> tup
     Raises:
         InferenceError: The covariance is singular (more restrictions than clusters, say).
     """
+    from scipy import stats
+
     size = len(estimates)
     variances = np.diag(covariance)
     # On a common scale, or the rank would say that a small unit next to a large one is no variance.

@@ -3,15 +3,17 @@
 import importlib
 from collections.abc import Generator, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from causal.core.errors import SpecError
 from causal.core.frames import FrameRequest
 from causal.core.result import Result
 from causal.core.spec import Spec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Plan = Generator[FrameRequest, pd.DataFrame, Result]
 
@@ -31,7 +33,7 @@ class Method(Protocol):
     def estimate(self, spec: Any) -> Plan:
         """Yield requests, receive their frames, return the result."""
 
-    def figures(self, spec: Any, result: Result) -> Mapping[str, Figure]:
+    def figures(self, spec: Any, result: Result) -> Mapping[str, "Figure"]:
         """Figures of a result, by file name without ending."""
 
 

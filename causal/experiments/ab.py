@@ -8,10 +8,9 @@ arm joins the experiment.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
-from matplotlib.figure import Figure
 from pydantic import Field, model_validator
 
 from causal.checks import srm
@@ -20,7 +19,6 @@ from causal.core.frames import FrameRequest, Level
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.core.spec import Part, Spec
-from causal.experiments import ab_figures
 from causal.experiments.ab_checks import (
     check_outcome,
     comparison_checks,
@@ -48,6 +46,9 @@ from causal.experiments.comparison import (
 )
 from causal.experiments.levels import Theta
 from causal.experiments.metrics import ColumnName, Metric, columns_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class AbOptions(Part):
@@ -204,8 +205,10 @@ def estimate(spec: AbSpec) -> Plan:
     return _result(spec, arms, clusterings, checks)
 
 
-def figures(spec: AbSpec, result: Result) -> Mapping[str, Figure]:
+def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
     """Effects with intervals on both scales, arm levels, and adjusted against raw effects."""
+    from causal.experiments import ab_figures
+
     metrics = [metric.name for metric in spec.options.metrics]
     return ab_figures.figures(result, metrics=metrics)
 

@@ -7,17 +7,19 @@ Everything is computed from aggregates; no unit row reaches the driver.
 
 from collections.abc import Callable, Generator, Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from causal.core.frames import FrameRequest
 from causal.core.registry import Plan
 from causal.core.result import Result
 from causal.quasi import event_study, twfe, two_by_two
-from causal.quasi.did_figures import cohort_path_figure, event_study_figure, two_by_two_figure
 from causal.quasi.did_options import DidSpec
 from causal.quasi.readout import Readout, joined
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SPEC = DidSpec
 
@@ -54,13 +56,15 @@ def estimate(spec: DidSpec) -> Plan:
     )
 
 
-def figures(spec: DidSpec, result: Result) -> Mapping[str, Figure]:
+def figures(spec: DidSpec, result: Result) -> Mapping[str, "Figure"]:
     """Figures of a result by file name: cohort paths, and the estimator's own picture.
 
     Args:
         spec: The analysis.
         result: What `estimate` returned.
     """
+    from causal.quasi.did_figures import cohort_path_figure, event_study_figure, two_by_two_figure
+
     found: dict[str, Figure] = {}
     for outcome in spec.options.outcomes:
         if "event_study" in result.tables:

@@ -56,6 +56,8 @@ class TableJob(Generic[ConfigType]):
         reads: The names of the tables read.
         writes: The names of the tables written.
         build: Maps the frames of `reads` (and of `sources`) to the frames of `writes`.
+        finish: Maps those frames and the tables that `build` made, as they were written, to the
+            rest of `writes`: for what is dear to make twice.
         sources: Frames that come from no table, such as `{"units": spark.range(n)}`.
         gates: Quality gates over the frames read and the frames about to be written, by name. A
             gate on an output evaluates it once more, so gate what is cheap or what is read; NOT
@@ -69,6 +71,7 @@ class TableJob(Generic[ConfigType]):
     reads: Callable[[ConfigType], tuple[str, ...]]
     writes: Callable[[ConfigType], tuple[str, ...]]
     build: Callable[[ConfigType, Mapping[str, DataFrame]], Mapping[str, DataFrame]]
+    finish: Callable[[ConfigType, Mapping[str, DataFrame]], Mapping[str, DataFrame]] | None = None
     sources: Callable[[SparkSession, ConfigType], Mapping[str, DataFrame]] | None = None
     gates: Callable[[ConfigType, Mapping[str, DataFrame]], Iterable[Gate]] | None = None
     defaults: Callable[[Mapping[str, object]], Mapping[str, object]] | None = None

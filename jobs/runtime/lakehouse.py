@@ -12,6 +12,7 @@ import hashlib
 import json
 import random
 import re
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,6 +55,7 @@ _MAINTENANCE = frozenset(
 )
 _EMPTYING = frozenset({"CREATE TABLE", "REPLACE TABLE", "CREATE OR REPLACE TABLE"})
 _HISTORY_ROWS = 200
+_COMMIT = re.compile(r"\d{20}\.json")
 _SUFFIXES: Mapping[str, str] = {".parquet": "parquet", ".csv": "csv", ".gz": "csv"}
 
 
@@ -369,11 +371,11 @@ class Lakehouse:
         """Make the table, or bring it in line with its declaration."""
         name = self.identifier(table.name)
         if next(self._history(table.name), None) is None:
-            had_log = self._may_have_log(table.name)
+            log = self._local_log(table.name)
+            if log is not None and log.is_dir():
+                # What a writer killed before its first commit left would count as a table.
+                shutil.rmtree(log)
             self._session.sql(f"CREATE TABLE IF NOT EXISTS {name} {_definition(table)}")
-            if had_log and next(self._history(table.name), None) is None:
-                # A writer killed before its first commit leaves a log folder that counts as there.
-                self._session.sql(f"CREATE OR REPLACE TABLE {name} {_definition(table)}")
             return
         held_schema = self._session.table(name).schema
         properties = self._session.sql(f"SHOW TBLPROPERTIES {name}").collect()
@@ -390,15 +392,24 @@ class Lakehouse:
             )
         self._session.sql(f"REPLACE TABLE {name} {_definition(table)}")
 
-    def _may_have_log(self, name: str) -> bool:
-        if self._settings.local_warehouse is None:
-            return True
-        return (Path(self.path(name)) / "_delta_log").is_dir()
+    def _local_log(self, name: str) -> Path | None:
+        """The folder of the table's log, if that is on a local disk."""
+        if self._settings.tables == "catalog" or self._settings.local_warehouse is None:
+            return None
+        return Path(self.path(name)) / "_delta_log"
 
     def _history(self, name: str) -> Iterator[Mapping[str, Any]]:
         """Commits that changed data, newest first, each with the newest version of all."""
-        if not self._may_have_log(name):
-            return
+        log = self._local_log(name)
+        commits = self._described(name) if log is None else _logged(log)
+        newest = None
+        for commit in commits:
+            newest = commit["version"] if newest is None else newest
+            if commit["operation"] not in _MAINTENANCE:
+                yield {**commit, "newest": newest}
+
+    def _described(self, name: str) -> Iterator[Mapping[str, Any]]:
+        """Version, operation and userMetadata of the commits as Delta tells them."""
         try:
             rows = (
                 self._session.sql(f"DESCRIBE HISTORY {self.identifier(name)} LIMIT {_HISTORY_ROWS}")
@@ -409,10 +420,7 @@ class Lakehouse:
             if _MISSING.intersection(str(error).split("]")[0].strip("[ ").split(".")):
                 return
             raise translate(error, table=name) from error
-        newest = rows[0]["version"]
-        for row in rows:
-            if row["operation"] not in _MAINTENANCE:
-                yield {**row.asDict(), "newest": newest}
+        yield from (row.asDict() for row in rows)
 
     def _detail(self, name: str) -> Mapping[str, Any]:
         with translated(name):
@@ -537,6 +545,28 @@ def _checks(properties: Mapping[str, str]) -> dict[str, str]:
         for key, value in properties.items()
         if key.startswith(prefix)
     }
+
+
+def _logged(log: Path) -> Iterator[Mapping[str, Any]]:
+    """Version, operation and userMetadata of the commits in a local log, newest first.
+
+    One file says what DESCRIBE HISTORY would start Spark jobs for (PROTOCOL.md of Delta, "Delta Log
+    Entries" and "Commit Provenance Information").
+    """
+    files = sorted(log.glob("*.json"), reverse=True) if log.is_dir() else []
+    for file in files:
+        if not _COMMIT.fullmatch(file.name):
+            continue
+        with file.open(encoding="utf-8") as lines:
+            entries = (json.loads(line) for line in lines)
+            info: Mapping[str, Any] = next(
+                (e["commitInfo"] for e in entries if "commitInfo" in e), {}
+            )
+        yield {
+            "version": int(file.stem),
+            "operation": info.get("operation"),
+            "userMetadata": info.get("userMetadata"),
+        }
 
 
 def _metadata(text: str | None) -> Mapping[str, Any]:

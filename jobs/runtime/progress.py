@@ -1,12 +1,16 @@
 """The terminal: lines with the time that passed, a bar for long work, tables at the end."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TextIO
 
 _BAR_WIDTH = 24
+# Steps that run in threads of their own indent by where those threads were started.
+_DEPTH: ContextVar[int] = ContextVar("depth", default=0)
 
 
 class Progress:
@@ -21,7 +25,7 @@ class Progress:
         self._stream = stream if stream is not None else sys.stdout
         self._is_quiet = is_quiet
         self._started = time.monotonic()
-        self._depth = 0
+        self._writing = threading.Lock()
 
     @property
     def elapsed(self) -> float:
@@ -31,24 +35,24 @@ class Progress:
     def line(self, text: str) -> None:
         """One line with the time that passed."""
         if not self._is_quiet:
-            self._write(f"{self.elapsed:7.1f} s  {'  ' * self._depth}{text}\n")
+            self._write(f"{self.elapsed:7.1f} s  {_indent()}{text}\n")
 
     def warning(self, text: str) -> None:
         """One line that is shown even when quiet."""
-        self._write(f"{self.elapsed:7.1f} s  {'  ' * self._depth}warning: {text}\n")
+        self._write(f"{self.elapsed:7.1f} s  {_indent()}warning: {text}\n")
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
         """A piece of work: one line when it ends, with the time it took."""
         begun = time.monotonic()
-        self._transient(f"{self.elapsed:7.1f} s  {'  ' * self._depth}{title} ...")
-        self._depth += 1
+        self._transient(f"{self.elapsed:7.1f} s  {_indent()}{title} ...")
+        depth = _DEPTH.set(_DEPTH.get() + 1)
         outcome = "failed"
         try:
             yield
             outcome = "done"
         finally:
-            self._depth -= 1
+            _DEPTH.reset(depth)
             self._transient("")
             self.line(f"{title}: {outcome} in {time.monotonic() - begun:.1f} s")
 
@@ -82,12 +86,16 @@ class Progress:
 
     def _transient(self, text: str) -> None:
         if self._stream.isatty() and not self._is_quiet:
-            self._stream.write(f"\r\x1b[2K{text}")
-            self._stream.flush()
+            self._write(f"\r\x1b[2K{text}")
 
     def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        with self._writing:
+            self._stream.write(text)
+            self._stream.flush()
+
+
+def _indent() -> str:
+    return "  " * _DEPTH.get()
 
 
 def _aligned(texts: Sequence[str], widths: Sequence[int], numeric: Sequence[bool]) -> str:

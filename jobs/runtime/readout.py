@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from causal.checks import health
 from causal.core import registry
@@ -21,6 +19,9 @@ from causal.core.spec import Spec
 from jobs.runtime.analyses import Bound
 from jobs.runtime.catalogue import code_version
 from jobs.runtime.tracking import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _DPI = 130
 _PACKAGES = ("pyspark", "delta-spark", "pandas", "numpy", "scipy", "statsmodels", "mlflow")
@@ -56,7 +57,7 @@ class Readout:
         return health.stops(self.result)
 
     @property
-    def figures(self) -> Mapping[str, Figure]:
+    def figures(self) -> Mapping[str, "Figure"]:
         """The figures by file name without ending."""
         return registry.method(self.spec.method).figures(self.spec, self.result)
 

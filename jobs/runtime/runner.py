@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -117,24 +118,38 @@ class _Run:
             if state is not None and state.identity == self._run_key
         }
 
-    def _write(self, names: list[str], written: dict[str, int]) -> None:
-        """Build, gate and write; adds to `written` table by table."""
-        lakehouse, progress = self._context.lakehouse, self._context.progress
+    def _write(self, names: Sequence[str], written: dict[str, int]) -> None:
+        """Build, gate, write and finish; adds to `written` table by table."""
+        lakehouse = self._context.lakehouse
         with translated():
             frames = {name: lakehouse.read(name, version=pin) for name, pin in self._pins.items()}
             if self._job.sources is not None:
                 frames |= self._job.sources(self._context.session, self._config)
             outputs = self._job.build(self._config, frames)
-            missing = [name for name in names if name not in outputs]
-            if missing:
-                raise CausalError(
-                    "the job does not build what it declares", given=missing, file=self._job.name
-                )
             self._check({**frames, **outputs})
-        for index, name in enumerate(names):
-            progress.bar(done=index, total=len(names), label=name)
-            with progress.step(name):
-                written[name] = lakehouse.write(outputs[name], name, run_key=self._run_key)
+        self._put({name: outputs[name] for name in names if name in outputs}, written)
+        rest = [name for name in names if name not in outputs]
+        if not rest:
+            return
+        finished: Mapping[str, DataFrame] = {}
+        if self._job.finish is not None:
+            with translated():
+                made = {name: lakehouse.read(name) for name in outputs}
+                finished = self._job.finish(self._config, {**frames, **made})
+        if missing := [name for name in rest if name not in finished]:
+            raise CausalError(
+                "the job does not build what it declares", given=missing, file=self._job.name
+            )
+        self._put({name: finished[name] for name in rest}, written)
+
+    def _put(self, frames: Mapping[str, DataFrame], written: dict[str, int]) -> None:
+        def put(name: str) -> None:
+            with self._context.progress.step(name):
+                written[name] = self._context.lakehouse.write(
+                    frames[name], name, run_key=self._run_key
+                )
+
+        self._context.side_by_side({name: partial(put, name) for name in frames})
 
     def _check(self, frames: Mapping[str, DataFrame]) -> None:
         if self._job.gates is None:

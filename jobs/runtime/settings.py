@@ -42,12 +42,14 @@ class Limits(_Part):
         frame_bytes: Most bytes of one.
         lock_seconds: How long to wait for another process that holds a table.
         write_attempts: How often a write is tried against concurrent writers.
+        parallel_jobs: How many independent tables or analyses are worked on at a time.
     """
 
     frame_rows: int = Field(default=2_000_000, gt=0)
     frame_bytes: int = Field(default=1_000_000_000, gt=0)
     lock_seconds: float = Field(default=600.0, ge=0)
     write_attempts: int = Field(default=5, ge=1)
+    parallel_jobs: int = Field(default=2, ge=1)
 
 
 class Settings(_Part):

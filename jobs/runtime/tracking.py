@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from causal.core.errors import CausalError, SpecError
 from jobs.runtime.locks import held
 from jobs.runtime.logs import redacted
 from jobs.runtime.settings import Settings
 from jobs.runtime.signals import Interrupted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,7 +83,7 @@ class Run:
         """A table that MLflow shows, `<name>.json`."""
         self._client.log_table(self.run_id, data=frame, artifact_file=f"{artifact_name(name)}.json")
 
-    def log_figure(self, name: str, figure: Figure) -> None:
+    def log_figure(self, name: str, figure: "Figure") -> None:
         """A figure, `<name>.png`."""
         self._client.log_figure(self.run_id, figure, f"{artifact_name(name)}.png")
 
@@ -117,6 +119,10 @@ class Tracking:
         """
         given = self._settings.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
         return given or f"sqlite:///{self._folder / 'mlflow.db'}"
+
+    def open(self) -> None:
+        """Make the store if it is not there yet."""
+        _ = self._client
 
     @contextmanager
     def run(

@@ -97,36 +97,28 @@ def unit_truth(units: DataFrame, days: DataFrame, plan: Plan[WorldT, EffectT]) -
     return label_arms(sums, plan)
 
 
-def arm_totals(
-    units: DataFrame, days: DataFrame, plan: Plan[WorldT, EffectT], *, scenario: str
-) -> DataFrame:
+def arm_totals(truth: DataFrame, plan: Plan[WorldT, EffectT], *, scenario: str) -> DataFrame:
     """Sums over all enrolled units and over the exposed ones, per arm.
 
     Args:
-        units: Units under some arms.
-        days: Their unit-days in the window.
+        truth: Rows of `unit_truth`; `is_uptake` may lack where nothing is encouraged.
         plan: The world.
         scenario: `realised`, or `extreme`: no one has the variant (controls), or everyone.
 
     Returns:
         scenario, arm, is_exposed, n, is_retained, uptake and the outcomes; at most two rows an arm.
     """
-    by = ("arm", "is_exposed")
-    heads = units.select(
-        *by,
-        F.lit(1.0).alias("n"),
-        (F.col("churn_day") >= plan.n_days).cast("double").alias("is_retained"),
-        F.col("is_uptake").cast("double").alias("uptake"),
-        *[F.lit(0.0).alias(name) for name in plan.outcomes],
-    )
-    rows = days.select(
-        *by,
-        *[F.lit(0.0).alias(name) for name in ("n", "is_retained", "uptake")],
-        *[F.col(name).cast("double").alias(name) for name in plan.outcomes],
-    )
+    uptake = F.col("is_uptake") if "is_uptake" in truth.columns else F.lit(False)
     return (
-        heads.unionByName(rows)
-        .groupBy(*by)
+        truth.select(
+            _arm(plan).alias("arm"),
+            "is_exposed",
+            F.lit(1.0).alias("n"),
+            F.col("is_retained").cast("double").alias("is_retained"),
+            uptake.cast("double").alias("uptake"),
+            *[F.col(name).cast("double").alias(name) for name in plan.outcomes],
+        )
+        .groupBy("arm", "is_exposed")
         .agg(*[exact_sum(name).alias(name) for name in _sums(plan)])
         .withColumn("scenario", F.lit(scenario))
     )
@@ -207,6 +199,16 @@ def rollout_effects(place_weeks: DataFrame, plan: Plan[WorldT, EffectT]) -> Data
             ),
         )
     )
+
+
+def _arm(plan: Plan[WorldT, EffectT]) -> Column:
+    """Number of the arm from the names that `label_arms` gave it."""
+    names = [
+        F.struct(F.lit(arm.experiment).alias("experiment"), F.lit(arm.variant).alias("variant"))
+        for arm in plan.arms
+    ]
+    found = F.array_position(F.array(*names), F.struct("experiment", "variant"))
+    return (found - 1).cast("int")
 
 
 def _sums(plan: Plan[WorldT, EffectT]) -> list[str]:

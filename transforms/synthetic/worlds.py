@@ -64,7 +64,7 @@ def driver_trial_rows(plan: DriverPlan) -> list[tuple[Any, ...]]:
 def subscriber_frames(
     plan: SubscriberPlan, *, units: DataFrame, places: DataFrame, trials: DataFrame
 ) -> Mapping[str, DataFrame]:
-    """All tables of the world of subscribers.
+    """The tables of the world of subscribers, all but the true effects.
 
     Args:
         plan: The world.
@@ -109,7 +109,10 @@ def subscriber_frames(
 def driver_frames(
     plan: DriverPlan, *, units: DataFrame, places: DataFrame, trials: DataFrame
 ) -> Mapping[str, DataFrame]:
-    """All tables of the world of drivers; arguments as in `subscriber_frames`."""
+    """The tables of the world of drivers, all but the true effects.
+
+    Arguments as in `subscriber_frames`.
+    """
     people = drivers.population(units, plan)
     days = keep_logged(drivers.work(people, plan), plan)
     frames = {
@@ -136,20 +139,55 @@ def driver_frames(
     return _conformed(frames, key="driver_id")
 
 
+def subscriber_effects(
+    plan: SubscriberPlan, *, truth: DataFrame, rollout: DataFrame
+) -> Mapping[str, DataFrame]:
+    """`truth_subscriber_effects` from the other truth tables.
+
+    Args:
+        plan: The world.
+        truth: `truth_subscribers`.
+        rollout: `truth_subscriber_rollout`.
+    """
+    totals = arm_totals(truth, plan, scenario="realised")
+    effects = trial_effects(totals, plan, ratios=SUBSCRIBER_RATIOS)
+    frame = effects.unionByName(rollout_effects(rollout, plan))
+    return _conformed({tables.TRUTH_SUBSCRIBER_EFFECTS.name: frame}, key="subscriber_id")
+
+
+def driver_effects(
+    plan: DriverPlan, *, units: DataFrame, truth: DataFrame, rollout: DataFrame
+) -> Mapping[str, DataFrame]:
+    """`truth_driver_effects` from the other truth tables and the world at its extremes.
+
+    Args:
+        plan: The world.
+        units: One BIGINT column `id` from zero, one row per driver.
+        truth: `truth_drivers`.
+        rollout: `truth_driver_rollout`.
+    """
+    people = under_every_arm(drivers.population(units, plan), plan)
+    extreme = drivers.at_extreme_shares(people, plan)
+    days = in_window(drivers.work(extreme, plan), plan)
+    totals = arm_totals(truth, plan, scenario="realised").unionByName(
+        arm_totals(unit_truth(extreme, days, plan), plan, scenario="extreme")
+    )
+    effects = trial_effects(totals, plan, ratios=DRIVER_RATIOS)
+    frame = effects.unionByName(rollout_effects(rollout, plan))
+    return _conformed({tables.TRUTH_DRIVER_EFFECTS.name: frame}, key="driver_id")
+
+
 def _subscriber_truth(
     plan: SubscriberPlan, *, people: DataFrame, places: DataFrame
 ) -> dict[str, DataFrame]:
     units = under_every_arm(people, plan)
     days = in_window(subscribers.usage(units, plan), plan)
-    totals = arm_totals(units, days, plan, scenario="realised")
     added = _place_weeks(
         people, subscribers.rollout_additions(people, plan), places, n_weeks=plan.n_weeks
     )
-    effects = trial_effects(totals, plan, ratios=SUBSCRIBER_RATIOS)
     return {
         tables.TRUTH_SUBSCRIBERS.name: unit_truth(units, days, plan),
         tables.TRUTH_SUBSCRIBER_ROLLOUT.name: added.withColumnRenamed("name", "region"),
-        tables.TRUTH_SUBSCRIBER_EFFECTS.name: effects.unionByName(rollout_effects(added, plan)),
     }
 
 
@@ -158,19 +196,12 @@ def _driver_truth(
 ) -> dict[str, DataFrame]:
     units = under_every_arm(people, plan)
     days = in_window(drivers.work(units, plan), plan)
-    extreme = drivers.at_extreme_shares(units, plan)
-    extreme_days = in_window(drivers.work(extreme, plan), plan)
-    totals = arm_totals(units, days, plan, scenario="realised").unionByName(
-        arm_totals(extreme, extreme_days, plan, scenario="extreme")
-    )
     added = _place_weeks(
         people, drivers.rollout_additions(people, plan), places, n_weeks=plan.n_weeks
     )
-    effects = trial_effects(totals, plan, ratios=DRIVER_RATIOS)
     return {
         tables.TRUTH_DRIVERS.name: unit_truth(units, days, plan),
         tables.TRUTH_DRIVER_ROLLOUT.name: added.withColumnRenamed("name", "city"),
-        tables.TRUTH_DRIVER_EFFECTS.name: effects.unionByName(rollout_effects(added, plan)),
     }
 
 
