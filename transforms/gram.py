@@ -46,7 +46,6 @@ from transforms.terms import (
 )
 
 _SAMPLE_ROWS = 4096
-_EXAMPLES = 5
 _SHIFT_STEPS = 4
 
 
@@ -205,16 +204,17 @@ class SparkEngine:
         totals = counted.agg(
             F.sum("n").alias("n"),
             F.sum(F.when(~F.col("is_known"), F.col("n"))).alias("n_null"),
+            F.count_if("is_known").alias("n_keys"),
             F.count_if(repeated).alias("n_duplicated"),
         )
         row = self._collect(totals, ()).iloc[0]
         examples: list[str] = []
-        if row["n_duplicated"]:
+        if row["n_duplicated"] and request.n_examples:
             text = F.concat_ws(", ", *[F.col(f"`{name}`").cast("string") for name in names])
             shown = counted.where(repeated).select(text.alias("shown")).orderBy("shown")
-            examples = list(self._collect(shown.limit(_EXAMPLES), ())["shown"])
+            examples = list(self._collect(shown.limit(request.n_examples), ())["shown"])
         answer = {
-            "n": _whole(row["n"]), "n_null": _whole(row["n_null"]),
+            "n": _whole(row["n"]), "n_null": _whole(row["n_null"]), "n_keys": _whole(row["n_keys"]),
             "n_duplicated": _whole(row["n_duplicated"]), "examples": examples,
         }  # fmt: skip
         return pd.DataFrame([answer])

@@ -172,12 +172,18 @@ class PanelGramRequest:
 class KeyRequest:
     """Are these columns a key? Nulls in a key count as violations.
 
-    Answer, one row: `n` rows; `n_null` rows with a null in a key column; `n_duplicated` key values
-    that occur more than once; `examples`, up to five of them as text.
+    Answer, one row: `n` rows; `n_null` rows with a null in a key column; `n_keys` key values;
+    `n_duplicated` those that occur more than once; `examples`, some of these as text.
+
+    Attributes:
+        key: The columns.
+        where: Conditions that all must hold.
+        n_examples: How many examples to give at most.
     """
 
     key: tuple[str, ...]
     where: tuple[Condition, ...] = ()
+    n_examples: int = 5
 
 
 FrameRequest = GramRequest | MeatRequest | PanelGramRequest | KeyRequest

@@ -184,6 +184,34 @@ def panel_grams(frame: pd.DataFrame, request: PanelGramRequest) -> tuple[PanelGr
     return tuple(order)
 
 
+def pooled_paths(parts: Iterable[PanelGram]) -> tuple[PanelGram, ...]:
+    """Units of the same cohort merged, whatever their key; in the order in which cohorts come."""
+    cohorts: dict[float | None, list[PanelGram]] = {}
+    for part in parts:
+        cohorts.setdefault(part.first_treated_period, []).append(part)
+    return tuple(_pooled_cohort(members) for members in cohorts.values())
+
+
+def _pooled_cohort(members: Sequence[PanelGram]) -> PanelGram:
+    counted = [part for part in members if part.n > 0] or list(members[:1])
+    counts = np.array([part.n for part in counted], dtype=np.float64)
+    total = max(counts.sum(), 1.0)
+    means = np.array([part.mean for part in counted])
+    mean = counts @ means / total
+    off = means - mean
+    return PanelGram(
+        first_treated_period=members[0].first_treated_period,
+        key=(),
+        periods=members[0].periods,
+        n=sum(part.n for part in members),
+        n_incomplete=sum(part.n_incomplete for part in members),
+        n_missing=sum(part.n_missing for part in members),
+        mean=mean,
+        cross=sum((part.cross for part in counted), np.zeros((len(mean), len(mean))))
+        + np.einsum("c,ct,cs->ts", counts, off, off),
+    )
+
+
 def pack(matrix: Array) -> Array:
     """The upper triangle of a symmetric matrix, row by row."""
     return matrix[np.triu_indices(matrix.shape[0])]

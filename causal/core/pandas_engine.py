@@ -32,7 +32,6 @@ from causal.core.frames import (
 )
 from causal.core.gram import Array, pack
 
-_EXAMPLES = 5
 _Rows = NDArray[np.bool_]
 
 
@@ -216,10 +215,10 @@ def _key(frame: pd.DataFrame, request: KeyRequest) -> pd.DataFrame:
     nulls = np.asarray(frame[key].isna().any(axis=1))
     counts = frame.loc[~nulls].groupby(key, sort=True).size()
     repeated = counts[counts > 1]
-    examples = sorted(_text(value) for value in repeated.index)[:_EXAMPLES]
+    examples = sorted(_text(value) for value in repeated.index)[: request.n_examples]
     row = {
-        "n": len(frame), "n_null": int(nulls.sum()), "n_duplicated": len(repeated),
-        "examples": examples,
+        "n": len(frame), "n_null": int(nulls.sum()), "n_keys": len(counts),
+        "n_duplicated": len(repeated), "examples": examples,
     }  # fmt: skip
     return pd.DataFrame([row])
 

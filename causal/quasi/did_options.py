@@ -88,6 +88,12 @@ class DidOptions(Part):
         return self.cluster or self.unit
 
     @property
+    def has_cohorts_only(self) -> bool:
+        """Whether nothing but the cohort tells the regressors of one unit from another's."""
+        asked = (self.weight, self.treatment, self.period_effects_by, self.covariates or None)
+        return all(item is None for item in asked)
+
+    @property
     def reference(self) -> int:
         """Event time of the reference period."""
         last = -1 - self.anticipation

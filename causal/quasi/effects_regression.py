@@ -155,13 +155,7 @@ def regress_leads(
 
 def is_closed_form(options: DidOptions, panel: Panel) -> bool:
     """Whether the cohorts' moments alone determine the regression."""
-    asked = (
-        options.weight,
-        options.treatment,
-        options.period_effects_by,
-        options.covariates or None,
-    )
-    return panel.n_incomplete == 0 and all(item is None for item in asked)
+    return panel.n_incomplete == 0 and options.has_cohorts_only
 
 
 def covariances(
@@ -178,10 +172,11 @@ def covariances(
             )
             for fit in fits
         )  # fmt: skip
-    known = [fit.unit_meat for fit in fits if fit.unit_meat is not None]
-    if options.clusters == options.unit and len(known) == len(fits):
+    known = [fit.meats[options.clusters] for fit in fits if options.clusters in fit.meats]
+    if len(known) == len(fits):
         return tuple(
-            clustered(options, fit, known[j], n_clusters=fit.n_units) for j, fit in enumerate(fits)
+            clustered(options, fit, matrix, n_clusters=n_clusters)
+            for fit, (matrix, n_clusters) in zip(fits, known, strict=True)
         )
     request = MeatRequest(
         scores=tuple(score for fit in fits for score in fit.scores),

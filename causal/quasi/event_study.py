@@ -37,7 +37,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     treated unit-periods behind each: the mean effect per treated unit and period.
     """
     options, where = spec.options, spec.source.conditions
-    panel = yield from observe(options, outcome=outcome, where=where)
+    panel = yield from observe(options, outcome=outcome, where=where, by_cluster=True)
     regressors = _regressors(options, panel)
     found = yield from regress(
         options, regressors, leads=(), outcome=outcome, panel=panel, where=where

@@ -7,14 +7,37 @@ import numpy as np
 import pandas as pd
 
 from causal.core.errors import DataError
-from causal.core.frames import Column, Condition, FrameRequest, GramRequest, PanelGramRequest, Term
-from causal.core.gram import Array, Gram, PanelGram, grams, panel_grams, pooled
+from causal.core.frames import (
+    Column,
+    Condition,
+    FrameRequest,
+    GramRequest,
+    KeyRequest,
+    PanelGramRequest,
+    Term,
+)
+from causal.core.gram import Array, Gram, PanelGram, grams, panel_grams, pooled, pooled_paths
 from causal.quasi.did_options import DidOptions
 from causal.quasi.treatment_timing import Timing
 
 _MIN_PERIODS = 2
+_MAX_CLUSTERS = 1_000
+"""More clusters than these are summed where the rows are, not brought to the driver."""
 _FLAT = 1e-24
 """An outcome whose variance is below this share of its squared size does not vary."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clusters:
+    """Moments by cluster and cohort.
+
+    Attributes:
+        column: Column of the clusters.
+        parts: Units of one cluster and cohort each; `key` holds the cluster.
+    """
+
+    column: str
+    parts: tuple[PanelGram, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,11 +49,15 @@ class Panel:
         cohorts: Moments of each cohort; `first_treated_period` is the start of the treatment,
             `None` where the cohort is never treated or the design has no cohorts.
         timing: How cohorts were read off the table; `None` without cohorts.
+        unit: Column of the units.
+        clusters: The same by cluster, where asked for and few enough.
     """
 
     periods: Array
     cohorts: tuple[PanelGram, ...]
     timing: Timing | None
+    unit: str
+    clusters: Clusters | None = None
 
     @property
     def n(self) -> int:
@@ -123,20 +150,28 @@ class CellSurvey:
 
 
 def observe(
-    options: DidOptions, *, outcome: str, where: tuple[Condition, ...]
+    options: DidOptions, *, outcome: str, where: tuple[Condition, ...], by_cluster: bool = False
 ) -> Generator[FrameRequest, pd.DataFrame, Panel]:
     """Ask for the panel moments and check that the panel can carry the design.
+
+    Args:
+        options: The analysis.
+        outcome: The outcome column.
+        where: Conditions on the rows.
+        by_cluster: Whether moments by cluster save a pass over the rows.
 
     Raises:
         DataError: Fewer than two periods, no treated or no comparison units, a start of the
             treatment outside the data, or an outcome that never varies.
     """
     timing = options.timing
+    by = (yield from _few_clusters(options, where)) if by_cluster else ()
     request = PanelGramRequest(
         unit=options.unit,
         period=options.period,
         outcome=Column(outcome),
         first_treated_period=None if timing is None else timing.cohort,
+        by=by,
         where=where,
     )
     found = panel_grams((yield request), request)
@@ -147,7 +182,16 @@ def observe(
             replace(item, first_treated_period=timing.first_treated(item.first_treated_period))
             for item in found
         )
-    panel = Panel(periods=found[0].periods, cohorts=_ordered(found), timing=timing)
+    clusters = Clusters(column=by[0], parts=found) if by else None
+    if clusters is not None:
+        _check_known(clusters)
+    panel = Panel(
+        periods=found[0].periods,
+        cohorts=_ordered(pooled_paths(found)),
+        timing=timing,
+        unit=options.unit,
+        clusters=clusters,
+    )
     _check_periods(panel, options)
     if timing is not None:
         _check_arms(panel, anticipation=options.anticipation)
@@ -242,6 +286,28 @@ def cohort_means(cells: Sequence[Cell], *, metric: str) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, columns=["metric", "first_treated_period", "period", "n", "mean"])
     return table.sort_values(["first_treated_period", "period"], ignore_index=True)
+
+
+def _few_clusters(
+    options: DidOptions, where: tuple[Condition, ...]
+) -> Generator[FrameRequest, pd.DataFrame, tuple[str, ...]]:
+    """The column of the clusters, if moments by cluster are useful and few."""
+    column = options.clusters
+    taken = (
+        options.unit,
+        options.period,
+        *(() if options.timing is None else (options.timing.cohort,)),
+    )
+    if options.covariance != "cluster" or not options.has_cohorts_only or column in taken:
+        return ()
+    frame = yield KeyRequest(key=(column,), n_examples=0, where=where)
+    return (column,) if frame["n_keys"].iloc[0] <= _MAX_CLUSTERS else ()
+
+
+def _check_known(clusters: Clusters) -> None:
+    n_rows = sum(part.n * len(part.periods) for part in clusters.parts if part.key == (None,))
+    if n_rows:
+        raise DataError(f"{clusters.column} is null in some rows", given=f"{n_rows} rows")
 
 
 def _ordered(found: Sequence[PanelGram]) -> tuple[PanelGram, ...]:

@@ -29,7 +29,7 @@ from causal.quasi.within_fit import Regressor
 def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataFrame, Readout]:
     """The two-way fixed effects estimate for one outcome."""
     options, where = spec.options, spec.source.conditions
-    panel = yield from observe(options, outcome=outcome, where=where)
+    panel = yield from observe(options, outcome=outcome, where=where, by_cluster=True)
     treatment = _treatment(options, panel)
     found = yield from regress(
         options,

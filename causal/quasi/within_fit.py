@@ -5,7 +5,9 @@ paths and T x T cross-products suffice: with `Z_c = M (X_c - X_bar)`, `M` the de
 periods and `X_bar` the mean of the regressors over units,
 
     b = (sum_c n_c Z_c' Z_c)^-1 sum_c n_c Z_c' mu_c,
-    meat by unit = sum_c Z_c' (S_c + n_c r_c r_c') Z_c.
+    meat by unit = sum_c Z_c' (S_c + n_c r_c r_c') Z_c,
+
+and by clusters of whole units the same moments by cluster.
 
 Otherwise unit effects are absorbed row by row in the engine, period effects stay explicit columns,
 and the regressors of interest are partialled out on them (Frisch-Waugh-Lovell). Both equal least
@@ -13,13 +15,13 @@ squares with a dummy for every unit and period.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import Indicator, Linear, Score, Term
-from causal.core.gram import Array, Gram
+from causal.core.gram import Array, Gram, Key, PanelGram
 from causal.core.regression import inverse, redundant_columns
 from causal.quasi.panel import Panel
 from causal.quasi.treatment_timing import EventWindow, level
@@ -56,7 +58,8 @@ class WithinFit:
         n_units: Units.
         n_nuisance: Period effects and the like that were estimated, the constant not counted.
         scores: What is summed by cluster for the meat, one per regressor of interest.
-        unit_meat: The meat clustered by unit, shape (K, K), where it is known already.
+        meats: The meat, shape (K, K), and the number of clusters by the column of the clusters,
+            where they are known already.
         dropped: Names of redundant columns that were left out.
     """
 
@@ -68,7 +71,7 @@ class WithinFit:
     n_units: int
     n_nuisance: int
     scores: tuple[Score, ...]
-    unit_meat: Array | None = None
+    meats: Mapping[str, tuple[Array, int]] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
 
     @property
@@ -127,7 +130,10 @@ def fit_complete(panel: Panel, regressors: Sequence[Regressor], *, outcome: Term
                 projection=mean_path,
                 effects=mean_outcome - mean_path @ coefficients,
             ),
-            unit_meat=np.einsum("ctk,cts,csl->kl", z, spread, z),
+            meats={
+                panel.unit: (np.einsum("ctk,cts,csl->kl", z, spread, z), int(counts.sum())),
+                **_meat_of_clusters(panel, cohorts, z, mean_outcome=mean_outcome, b=coefficients),
+            },
         )
     )
 
@@ -234,6 +240,26 @@ def _paths(panel: Panel, start: float | None, regressors: Sequence[Regressor]) -
     return np.column_stack(
         [r.window.path(panel.periods, start) for r in regressors if r.window is not None]
     )
+
+
+def _meat_of_clusters(
+    panel: Panel, cohorts: Sequence[PanelGram], z: Array, *, mean_outcome: Array, b: Array
+) -> dict[str, tuple[Array, int]]:
+    """The meat by clusters of whole units: their sizes and mean paths by cohort suffice.
+
+    The score of a cluster is `sum_c n_gc Z_c' (mu_gc - y_bar - Z_c b)` over its cohorts c.
+    """
+    if panel.clusters is None:
+        return {}
+    at = {cohort.first_treated_period: z[j] for j, cohort in enumerate(cohorts)}
+    scores: dict[Key, Array] = {}
+    for part in panel.clusters.parts:
+        if part.n > 0:
+            own = at[part.first_treated_period]
+            score = part.n * own.T @ (part.mean - mean_outcome - own @ b)
+            scores[part.key] = scores.get(part.key, np.zeros(len(b))) + score
+    stacked = np.array(list(scores.values()))
+    return {panel.clusters.column: (stacked.T @ stacked, len(scores))}
 
 
 def _over_periods(values: Array) -> Array:

@@ -54,16 +54,17 @@ class Context:
         """
         workers = ThreadPoolExecutor(max_workers=self.settings.limits.parallel_jobs)
         futures = {name: workers.submit(copy_context().run, task) for name, task in tasks.items()}
+        is_done = False
         try:
             finished, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
-            failed = [future for future in futures.values() if future in finished]
-            for future in failed:
-                future.result()
-        except BaseException:
-            workers.shutdown(wait=False, cancel_futures=True)
-            self.session.interruptAll()
-            raise
+            for future in futures.values():
+                if future in finished:
+                    future.result()
+            is_done = True
         finally:
+            if not is_done:
+                workers.shutdown(wait=False, cancel_futures=True)
+                self.session.interruptAll()
             workers.shutdown(wait=True)
         return {name: future.result() for name, future in futures.items()}
 

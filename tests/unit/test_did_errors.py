@@ -142,7 +142,7 @@ def test_a_missing_column_and_a_period_of_text(panel: pd.DataFrame) -> None:
         (
             lambda f: f.assign(region=f["region"].where(f["t"] > 3, 9)),
             {**STAGGERED, "cluster": "region"},
-            "one cluster",
+            "region must not change within id",
         ),
         (
             lambda f: f.assign(y=f["y"].where(f["first"].isna() | (f["t"] < 4))),

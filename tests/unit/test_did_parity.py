@@ -8,11 +8,12 @@ import statsmodels.api as sm
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from causal.core.errors import DataError
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Result
 from causal.core.spec import validate
-from causal.quasi import did
+from causal.quasi import did, panel
 
 COLUMNS = {"unit": "id", "period": "t", "outcome": "y"}
 RELATIVE = 1e-9
@@ -370,3 +371,25 @@ def test_twfe_equals_pyfixest(missing: float, cluster: str) -> None:
     )  # fmt: skip
     assert result.effects[0].estimate == pytest.approx(fit.coef()["d"], rel=1e-8)
     assert result.effects[0].std_error == pytest.approx(fit.se()["d"], rel=1e-8)
+
+
+@pytest.mark.parametrize("estimator", ["twfe", "event_study"])
+def test_clusters_from_moments_equal_clusters_from_rows(
+    estimator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regions cut across cohorts, so a cluster's score sums over several of them."""
+    frame = make_panel(5, n=60)
+    options = {"estimator": estimator, "first_treated_period": "first", "cluster": "region"}
+    few = analyse(frame, **options).to_frame()
+    monkeypatch.setattr(panel, "_MAX_CLUSTERS", 0)
+    many = analyse(frame, **options).to_frame()
+    assert (few["n_clusters"] == 7).all()
+    pd.testing.assert_frame_equal(few, many, check_exact=False, rtol=RELATIVE, atol=0.0)
+
+
+def test_a_cluster_that_is_null_is_an_error() -> None:
+    frame = make_panel(5)
+    frame.loc[frame["id"] == 3, "region"] = None
+    options = {"estimator": "twfe", "first_treated_period": "first", "cluster": "region"}
+    with pytest.raises(DataError, match=r"region is null in some rows; given: 6 rows"):
+        analyse(frame, **options)

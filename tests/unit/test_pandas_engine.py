@@ -197,7 +197,7 @@ def test_key_violations_are_counted_with_examples() -> None:
     frame = pd.DataFrame({"a": [1, 1, 2, 3, 3, 3], "b": ["x", "x", "y", None, "z", "z"]})
     row = PandasEngine(frame)(KeyRequest(key=("a", "b"))).iloc[0]
 
-    assert (row["n"], row["n_null"], row["n_duplicated"]) == (6, 1, 2)
+    assert (row["n"], row["n_null"], row["n_keys"], row["n_duplicated"]) == (6, 1, 3, 2)
     assert row["examples"] == ["1, x", "3, z"]
 
 
