@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,11 +131,12 @@ def _store(context: Context, done: Sequence[Readout]) -> None:
         (EFFECTS, [row for item in done for row in readout.effect_rows(item)]),
         (DIAGNOSTICS, [row for item in done for row in readout.diagnostic_rows(item)]),
     )
-    written = {}
+    tasks = {}
     for table, found in rows:
         state = context.lakehouse.state(table.name, part=part)
         if state is None or state.run_key != commit:
-            written[table.name] = _write(context, table, found, run_key=commit, part=part)
+            tasks[table.name] = partial(_write, context, table, found, run_key=commit, part=part)
+    written = context.side_by_side(tasks)
     if written:
         record(context, [_run_record(item, written) for item in done])
 

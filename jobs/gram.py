@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic import Field
 
 from causal.core import plan, registry
 from causal.core.errors import CausalError
-from causal.core.frames import describe
+from causal.core.frames import FrameRequest, describe
 from jobs.runtime import analyses
 from jobs.runtime.analyses import Analysis, Bound, Recorder
 from jobs.runtime.context import Context
@@ -61,15 +62,20 @@ def run(context: Context, config: GramConfig) -> int:
         return 0
     started_at = datetime.now(UTC)
     rows: dict[str, list[Mapping[str, Any]]] = {table.name: [] for table in FRAME_TABLES}
-    tasks = {item.analysis.spec.name: partial(_answers, context, item) for item in bound}
+    sources: dict[str, list[Bound]] = {}
+    for item in bound:
+        sources.setdefault(f"{item.source} {item.identity}", []).append(item)
+    tasks = {name: partial(_all_answers, context, items) for name, items in sources.items()}
     for answers in context.side_by_side(tasks).values():
         for name, row in answers:
             rows[name].append(row)
-    written = {}
-    for name, found in rows.items():
-        frame = context.lakehouse.frame(found, name)
-        with context.progress.step(f"{name}: {len(found):,} rows"):
-            written[name] = context.lakehouse.write(frame, name, run_key=key, replace_where=part)
+
+    def put(name: str) -> int:
+        frame = context.lakehouse.frame(rows[name], name)
+        with context.progress.step(f"{name}: {len(rows[name]):,} rows"):
+            return context.lakehouse.write(frame, name, run_key=key, replace_where=part)
+
+    written = context.side_by_side({name: partial(put, name) for name in rows})
     made = RunRecord(
         run_key=key,
         job="gram",
@@ -82,9 +88,17 @@ def run(context: Context, config: GramConfig) -> int:
     return 0
 
 
-def _answers(context: Context, bound: Bound) -> list[tuple[str, Mapping[str, Any]]]:
+def _all_answers(context: Context, bound: Sequence[Bound]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Rows of the frame tables for analyses of the same rows; what two ask is answered once."""
+    known: dict[FrameRequest, pd.DataFrame] = {}
+    return [row for item in bound for row in _answers(context, item, known)]
+
+
+def _answers(
+    context: Context, bound: Bound, known: dict[FrameRequest, pd.DataFrame]
+) -> list[tuple[str, Mapping[str, Any]]]:
     spec = bound.analysis.spec
-    recorder = Recorder(bound.engine)
+    recorder = Recorder(bound.engine, known)
     with context.progress.step(f"gram of {spec.name}"):
         try:
             plan.run(

@@ -189,10 +189,12 @@ class Recorder:
 
     Args:
         engine: The engine that answers.
+        known: Answers to other analyses of the same rows; what is new is added.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, known: dict[FrameRequest, pd.DataFrame]) -> None:
         self._engine = engine
+        self._known = known
         self.answers: list[Stored] = []
 
     @property
@@ -202,9 +204,10 @@ class Recorder:
 
     def __call__(self, request: FrameRequest) -> pd.DataFrame:
         """Answer and remember."""
-        frame = self._engine(request)
-        self.answers.append((request, frame))
-        return frame
+        if request not in self._known:
+            self._known[request] = self._engine(request)
+        self.answers.append((request, self._known[request]))
+        return self._known[request]
 
 
 def _leaves(prefix: str, value: object) -> Iterable[tuple[str, object]]:

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from causal.core.errors import CausalError
 from jobs.runtime.catalogue import code_version
 from jobs.runtime.context import Context
-from jobs.runtime.contract import CommandJob, TableJob
+from jobs.runtime.contract import CommandJob, Gate, TableJob
 from jobs.runtime.locks import held
 from jobs.runtime.spark_errors import translated
 from transforms.result_tables import RUNS
@@ -154,9 +154,15 @@ class _Run:
     def _check(self, frames: Mapping[str, DataFrame]) -> None:
         if self._job.gates is None:
             return
-        for gate in self._job.gates(self._config, frames):
+
+        def check(gate: Gate) -> None:
             with self._context.progress.step(f"gate {gate.name}"):
                 gate.check()
+
+        gates = self._job.gates(self._config, frames)
+        self._context.side_by_side(
+            {f"{number} {gate.name}": partial(check, gate) for number, gate in enumerate(gates)}
+        )
 
     def _record(
         self,
