@@ -46,9 +46,12 @@ class GenerateConfig(JobConfig):
     size: int = Field(
         default=1_000_000,
         ge=1_000,
+        le=10**10,
         description="number of subscribers; drivers are a fifth of it (drivers_per_subscriber)",
     )
-    days: int = Field(default=56, ge=28, multiple_of=7, description="days of activity, whole weeks")
+    days: int = Field(
+        default=56, ge=28, le=3_640, multiple_of=7, description="days of activity, whole weeks"
+    )
     seed: int = Field(default=20261121, ge=0, lt=2**63, description="seed of everything drawn")
     faults: tuple[Fault, ...] = Field(
         default=(), description="faults to switch on, at the strength given in conf/worlds"

@@ -5,7 +5,7 @@ from pydantic import Field
 from jobs.runtime.context import Context
 from jobs.runtime.contract import CommandJob, JobConfig
 from jobs.runtime.lakehouse import VACUUM_HOURS
-from transforms.tables import TABLES
+from transforms.tables import TABLES, table
 
 
 class MaintainConfig(JobConfig):
@@ -25,9 +25,21 @@ class MaintainConfig(JobConfig):
     )
 
 
+def check(config: MaintainConfig) -> None:
+    """Refuse a table that the suite does not have."""
+    for name in config.tables:
+        table(name)
+
+
 def run(context: Context, config: MaintainConfig) -> int:
-    """OPTIMIZE and VACUUM; the exit code."""
+    """OPTIMIZE and VACUUM; the exit code.
+
+    Raises:
+        DataError: A table that was named has not been written yet.
+    """
     lakehouse, rows = context.lakehouse, []
+    for name in config.tables:
+        lakehouse.version(name)
     names = [name for name in (config.tables or tuple(TABLES)) if lakehouse.exists(name)]
     for index, name in enumerate(names):
         context.progress.bar(done=index, total=len(names), label=name)
@@ -40,4 +52,4 @@ def run(context: Context, config: MaintainConfig) -> int:
     return 0
 
 
-JOB = CommandJob(name="maintain", config=MaintainConfig, run=run)
+JOB = CommandJob(name="maintain", config=MaintainConfig, run=run, check=check)

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -41,9 +41,14 @@ class PipelineConfig(JobConfig):
     """
 
     size: int = Field(
-        default=1_000_000, ge=1_000, description="number of subscribers; drivers are a fifth of it"
+        default=1_000_000,
+        ge=1_000,
+        le=10**10,
+        description="number of subscribers; drivers are a fifth of it",
     )
-    days: int = Field(default=56, ge=28, multiple_of=7, description="days of activity, whole weeks")
+    days: int = Field(
+        default=56, ge=28, le=3_640, multiple_of=7, description="days of activity, whole weeks"
+    )
     seed: int = Field(default=20261121, ge=0, lt=2**63, description="seed of the worlds")
     faults: tuple[Fault, ...] = Field(default=(), description="faults of the worlds to switch on")
     only: tuple[Step, ...] = Field(default=(), description="steps to run (default: all)")
@@ -55,7 +60,9 @@ class PipelineConfig(JobConfig):
 
 
 def check(config: PipelineConfig) -> None:
-    """Validate every analysis before anything starts."""
+    """Validate the world and every analysis before anything starts."""
+    if "generate" in config.steps():
+        _generation(config, {})
     if "analyze" in config.steps():
         analyses.load_all(analyses.default_specs())
 
@@ -85,17 +92,23 @@ def run(context: Context, config: PipelineConfig) -> int:
         return _verdict(context, readouts)
 
 
+def _generation(config: PipelineConfig, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `generate`.
+
+    Raises:
+        SpecError: They are not a world.
+    """
+    chosen = {name: getattr(config, name) for name in ("size", "days", "seed", "faults")}
+    options = merged(given, chosen)
+    configured(find_job("generate"), options)
+    return options
+
+
 def _prepare(context: Context, config: PipelineConfig, name: str, parent: Run) -> None:
     job = find_job(name)
     given: dict[str, Any] = dict(context.settings.jobs.get(name, {}))
     if name == "generate":
-        chosen = {
-            "size": config.size,
-            "days": config.days,
-            "seed": config.seed,
-            "faults": config.faults,
-        }
-        given = merged(given, chosen)
+        given = _generation(config, given)
     if name == "panels":
         given = merged({"n_weeks": config.days // DAYS_PER_WEEK}, given)
     begun = time.monotonic()

@@ -30,7 +30,9 @@ def test_help_from_any_folder(tmp_path: Path, without_java: dict[str, str]) -> N
         (("generate", "--set", "subscribers.nonsense=1"), "nonsense"),
         (("analyze", "--spec", "nowhere.yaml"), "nowhere.yaml"),
         (("pipeline", "--only", "cook"), "only"),
+        (("pipeline", "--days", "28"), "days must exceed"),
         (("maintain", "--retain-hours", "1"), "retain_hours"),
+        (("maintain", "--tables", "nope"), "no such table"),
     ],
 )
 def test_mistakes_end_with_2(
