@@ -14,7 +14,7 @@ __all__ = ["spark"]
 QUICK = (
     *("--master", "local[2]", "--driver-memory", "2g"),
     *("--conf", "spark.sql.shuffle.partitions=2"),
-    *("--conf", "spark.driver.extraJavaOptions=-XX:+UseSerialGC -XX:TieredStopAtLevel=1"),
+    *("--conf", "spark.driver.extraJavaOptions=-XX:+UseSerialGC"),
 )
 SCRIPT = str(places.root() / "spark-submit.sh")
 

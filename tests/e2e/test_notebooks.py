@@ -20,7 +20,7 @@ QUICK = (
     *("--driver-memory", "2g"),
     *("--conf", "spark.master=local[2]"),
     *("--conf", "spark.sql.shuffle.partitions=2"),
-    *("--conf", "spark.driver.extraJavaOptions=-XX:+UseSerialGC -XX:TieredStopAtLevel=1"),
+    *("--conf", "spark.driver.extraJavaOptions=-XX:+UseSerialGC"),
 )
 
 

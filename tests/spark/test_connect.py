@@ -57,7 +57,6 @@ def connected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     remote = {
         "SPARK_REMOTE": "local[2]",
         "PYTHONPATH": str(ROOT),
-        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1",
     }
     done = subprocess.run(
         [sys.executable, "-c", RUN_ALL, str(warehouse), *map(str, SPECS)],

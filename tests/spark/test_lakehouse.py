@@ -265,3 +265,16 @@ def test_a_writer_killed_before_its_first_commit(
     assert not tables.exists("visits")
     tables.write(visits(spark, 5), "visits", run_key="k1")
     assert tables.read("visits").count() == 5
+
+
+def test_nothing_written_is_a_commit_too(spark: SparkSession, tables: Lakehouse) -> None:
+    part = "place = 'b'"
+    tables.write(visits(spark, 0, place="b"), "visits", run_key="k1", replace_where=part)
+    state = tables.state("visits", part=part)
+    assert state is not None
+    assert state.run_key == "k1"
+    assert tables.read("visits").count() == 0
+    tables.write(visits(spark, 0, place="b"), "visits", run_key="k2", replace_where=part)
+    again = tables.state("visits", part=part)
+    assert again is not None
+    assert again.run_key == "k2"
