@@ -11,6 +11,7 @@ STAMP := $(VENV)/.installed
 SIZE ?= 1000000
 WAREHOUSE ?= warehouse
 PORT ?= 5000
+WORKERS ?= 2
 PYTEST := $(PY) -m pytest -q -p no:randomly
 export PYTHONHASHSEED := 0
 export CAUSALAKE_PYTHON := $(abspath $(PY))
@@ -21,7 +22,7 @@ demo: setup ## Generate a million subscribers, run every analysis, print effects
 	./spark-submit.sh --driver-memory 6g pipeline --env local --size $(SIZE) --warehouse $(WAREHOUSE)
 
 test: setup check-format lint types arch ## Everything that must pass (at most 12 minutes on 2 cores)
-	$(PYTEST) tests
+	$(PYTEST) --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
 ##@ Set-up
 .PHONY: setup java bench-setup lock

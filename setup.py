@@ -33,6 +33,7 @@ EXTRAS = {
         "pytest-timeout>=2.4",
         "pytest-randomly>=5",
         "pytest-cov>=7",
+        "pytest-xdist>=3.8",
         "hypothesis>=6.150",
         "pyfixest==0.60.0",
         "linearmodels==7.1",

@@ -20,13 +20,14 @@ TIERS = ("unit", "test_architecture", "contracts", "golden", "statistical", "spa
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Quick tiers first; mark by folder."""
+    """Quick tiers first, or the long ones where two workers share the suite; mark by folder."""
     for item in items:
         if _tier(item) == "spark":
             item.add_marker(pytest.mark.spark)
         if _tier(item) == "e2e":
             item.add_marker(pytest.mark.e2e)
-    items.sort(key=lambda item: TIERS.index(_tier(item)))
+    is_shared = "PYTEST_XDIST_WORKER" in os.environ
+    items.sort(key=lambda item: TIERS.index(_tier(item)), reverse=is_shared)
 
 
 def _tier(item: pytest.Item) -> str:

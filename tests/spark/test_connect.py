@@ -121,7 +121,7 @@ def test_effects_are_those_of_a_classic_session(
         found = stored[stored["analysis"] == spec.name][list(EFFECT_COLUMNS)]
         by = ["metric", "term", "scale", "estimator"]
         left, right = (
-            frame.sort_values(by).reset_index(drop=True).replace({None: np.nan})
+            frame.astype(object).where(frame.notna(), np.nan).sort_values(by, ignore_index=True)
             for frame in (found, result.to_frame())
         )
         assert len(left) > 0
