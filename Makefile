@@ -50,7 +50,7 @@ lock: ## Resolve setup.py again into the lock files (needs uv)
 	bash conf/lock.sh
 
 ##@ Tests by tier
-.PHONY: test-unit test-spark test-contracts test-golden test-statistical test-e2e coverage
+.PHONY: test-unit test-spark test-contracts test-golden test-statistical test-e2e coverage validate
 test-unit: $(STAMP) ## No Spark, seconds
 	$(PYTEST) tests/unit
 test-spark: $(STAMP) ## Transforms and tables on a local session
@@ -63,6 +63,8 @@ test-statistical: $(STAMP) ## Coverage and size by simulation
 	$(PYTEST) tests/statistical
 test-e2e: $(STAMP) ## Through spark-submit.sh
 	$(PYTEST) tests/e2e
+validate: $(STAMP) ## Long studies: kill -9 in every job, many simulated trials
+	$(PYTEST) -m validation --timeout 3600 tests
 coverage: $(STAMP) ## Branch coverage of everything but e2e
 	$(PYTEST) --cov --cov-report=term-missing tests --ignore tests/e2e
 

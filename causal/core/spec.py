@@ -1,7 +1,7 @@
 """What every analysis spec shares, and the conversion of pydantic's complaints to one line."""
 
 import difflib
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,10 +23,10 @@ class Source(Part):
     """The table that an analysis reads: a table of the lakehouse or a path to files.
 
     Attributes:
-        table: `schema.table` (or `catalog.schema.table`) of the lakehouse.
+        table: `table` of the suite's own schema, or `schema.table` or `catalog.schema.table`.
         path: A file or folder; relative paths start at the working directory, then at the spec's.
         format: Format of `path`: delta, parquet or csv (guessed from the name if left out).
-        version: Delta version to read; the newest one if left out.
+        version: Delta version to read (Delta only); the newest one if left out.
         null_value: The text that stands for a missing value in a CSV.
         where: Keeps rows whose column equals the value (or one of the listed values).
     """
@@ -38,7 +38,9 @@ class Source(Part):
     format: Literal["delta", "parquet", "csv"] | None = None
     version: int | None = Field(default=None, ge=0)
     null_value: str = ""
-    where: dict[str, Level | list[Level]] = Field(default_factory=dict)
+    where: dict[str, Level | Annotated[list[Level], Field(min_length=1)]] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _one_place(self) -> "Source":

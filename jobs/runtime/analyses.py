@@ -18,7 +18,7 @@ from causal.core.stored_gram import Stored, StoredGramEngine
 from jobs.runtime import places
 from jobs.runtime.catalogue import code_version
 from jobs.runtime.context import Context
-from jobs.runtime.lakehouse import found_path
+from jobs.runtime.lakehouse import found_path, source_format
 from jobs.runtime.yaml_file import YamlFile, read_yaml
 from transforms.bounded import collect_bounded
 from transforms.gram import Limits, SparkEngine
@@ -89,7 +89,7 @@ def load(path: Path | str) -> Analysis:
     try:
         spec = validate(_method(file.data).SPEC, file.data)
         if spec.source.path is not None:
-            found_path(spec.source.path, beside=file.path.parent)
+            source_format(spec.source, found_path(spec.source.path, beside=file.path.parent))
     except SpecError as error:
         raise file.located(error) from error
     return Analysis(spec, file)

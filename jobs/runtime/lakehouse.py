@@ -270,7 +270,7 @@ class Lakehouse:
         if source.table is not None:
             return self._read_table(source.table, source.version)
         path = found_path(str(source.path), beside=beside)
-        form = source.format if source.format is not None else _guessed_format(path)
+        form = source_format(source, path)
         with translated(path):
             if form == "delta":
                 pinned = (
@@ -297,9 +297,9 @@ class Lakehouse:
         by name, size and time of change; what has neither gets a name that never comes again.
         """
         if source.table is not None:
-            short = source.table.rpartition(".")[2]
-            if version is not None and _is_declared(short, self._declared):
-                state = self._written(short)
+            own = self._own(source.table)
+            if version is not None and own is not None:
+                state = self._written(own)
                 if state.version == version:
                     return state.identity
             return str(uuid.uuid4()) if version is None else f"version {version}"
@@ -443,11 +443,21 @@ class Lakehouse:
             )
         return state
 
-    def _read_table(self, name: str, version: int | None) -> tuple[DataFrame, int | None]:
+    def _own(self, name: str) -> str | None:
+        """The suite's table that a spec names, with or without the schema; `None` for others."""
         database, _, short = name.rpartition(".")
-        if database in ("", self._settings.database) and _is_declared(short, self._declared):
-            pinned = version if version is not None else self.version(short)
-            return self.read(short, version=pinned), pinned
+        catalog = f"{self._settings.catalog}.{self._settings.database}"
+        if database in ("", self._settings.database, catalog) and _is_declared(
+            short, self._declared
+        ):
+            return short
+        return None
+
+    def _read_table(self, name: str, version: int | None) -> tuple[DataFrame, int | None]:
+        own = self._own(name)
+        if own is not None:
+            pinned = version if version is not None else self.version(own)
+            return self.read(own, version=pinned), pinned
         identifier = ".".join(_quoted(part) for part in name.split("."))
         with translated(name):
             if version is None:
@@ -617,6 +627,23 @@ def _listing(path: Path) -> str:
     stats = [(str(file), file.stat()) for file in files if file.is_file()]
     text = "".join(f"{name} {stat.st_size} {stat.st_mtime_ns};" for name, stat in stats)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def source_format(source: Source, path: str) -> str:
+    """The format of the files at `path`: the one that the spec says, else told from the name.
+
+    Raises:
+        SpecError: The name says nothing, or the format has no versions and the spec asks for one.
+    """
+    form = source.format if source.format is not None else _guessed_format(path)
+    if source.version is not None and form != "delta":
+        raise SpecError(
+            f"only Delta has versions, and this is {form}",
+            given=source.version,
+            allowed="no version",
+            key="source.version",
+        )
+    return form
 
 
 def _guessed_format(path: str) -> str:

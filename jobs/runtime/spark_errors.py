@@ -85,6 +85,20 @@ def _not_delta(match: re.Match[str], table: str | None) -> CausalError:
     return SpecError("is not a Delta table", given=match[1], file=table)
 
 
+def _not_readable(match: re.Match[str], table: str | None) -> CausalError:
+    return DataError(f"the file cannot be read ({match[0][:_MAX_LENGTH]})", file=table)
+
+
+def _no_file_system(match: re.Match[str], table: str | None) -> CausalError:
+    return SpecError(
+        "no file system is set up for this kind of path", given=f"{match[1]}://", file=table
+    )
+
+
+def _no_catalog(match: re.Match[str], table: str | None) -> CausalError:
+    return SpecError("no such catalog or schema", given=match[1], file=table)
+
+
 def _no_table(match: re.Match[str], table: str | None) -> CausalError:
     return SpecError("no such table or view", given=match[1], file=table)
 
@@ -134,6 +148,15 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str | None], Causa
         _not_delta,
     ),
     (re.compile(r"\[TABLE_OR_VIEW_NOT_FOUND\] The table or view (\S+)"), _no_table),
+    (re.compile(r"\[CATALOG_NOT_FOUND\] The catalog (\S+) not found"), _no_catalog),
+    (re.compile(r"\[SCHEMA_NOT_FOUND\] The schema (\S+) cannot"), _no_catalog),
+    (re.compile(r"No FileSystem for scheme \"([^\"]+)\""), _no_file_system),
+    (
+        re.compile(
+            r"[^\n]*(?:is not a Parquet file|CANNOT_READ_FILE_FOOTER|FAILED_READ_FILE)[^\n]*"
+        ),
+        _not_readable,
+    ),
     (_CONFLICT, _conflict),
     (re.compile(r"No space left on device|Read-only file system|Permission denied"), _storage),
     (

@@ -18,6 +18,7 @@ from jobs.runtime.settings import load_settings
 from jobs.runtime.tracking import Tracking
 from tests.e2e.conftest import QUICK, start, submit
 from transforms.synthetic.tables import DRIVER_TABLES
+from transforms.tables import TABLES
 
 GENERATE = ("generate", "--world", "drivers", "--size", "1000")
 
@@ -71,6 +72,37 @@ def test_kill_and_run_again(spark: SparkSession, tmp_path: Path) -> None:
     again = submit(*QUICK, *GENERATE, "--warehouse", str(killed))
     assert again.returncode == 0, again.stderr
     assert "generate: already current" in again.stdout
+
+
+FIRST_TABLES = (
+    *("subscriber_days", "driver_days", "subscriber_first_exposures", "driver_cohorts"),
+    *("subscriber_experiment_units", "driver_weeks", "subscriber_region_weeks", "gram", "effects"),
+)
+PIPELINE = ("pipeline", "--size", "2000")
+
+
+@pytest.mark.validation
+@pytest.mark.timeout(3600)
+def test_every_job_killed_and_run_again(spark: SparkSession, tmp_path: Path) -> None:
+    """Killed when a table's log appears and again within seconds of its first commit."""
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for name in FIRST_TABLES:
+        log = killed / "causalake" / name / "_delta_log"
+        for path in (log, log / f"{1:020d}.json"):
+            process = start(*QUICK, *PIPELINE, "--warehouse", str(killed))
+            wait_for(path, process)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    for warehouse in (killed, whole):
+        done = submit(*QUICK, *PIPELINE, "--warehouse", str(warehouse))
+        assert done.returncode == 0, done.stderr
+    assert contents(spark, killed) == contents(spark, whole)
+
+
+def contents(spark: SparkSession, warehouse: Path) -> dict[str, tuple[int, int]]:
+    """Hashes of all tables but of `runs`, which holds the times of every attempt."""
+    lakehouse = Lakehouse(session=spark, settings=load_settings(warehouse=str(warehouse)))
+    return hashes({name: lakehouse.read(name) for name in TABLES if name != "runs"})
 
 
 @pytest.mark.slow

@@ -195,17 +195,32 @@ def test_reading_what_is_not_there(tables: Lakehouse, tmp_path: Path) -> None:
         tables.read_source(Source(path=str(tmp_path / "data.xyz")))
     with pytest.raises(SpecError, match="no such table"):
         tables.read_source(Source(table="elsewhere.nothing"))
+    with pytest.raises(SpecError, match="no such"):
+        tables.read_source(Source(table="nowhere.elsewhere.nothing"))
+    with pytest.raises(SpecError, match=r"no file system is set up.*given: s3://"):
+        tables.read_source(Source(path="s3://bucket/data.parquet"))
+    (tmp_path / "data.parquet").write_bytes(b"not what its name says" * 9)
+    with pytest.raises(DataError, match="cannot be read"):
+        tables.read_source(Source(path=str(tmp_path / "data.parquet")))
+    (tmp_path / "data.csv").write_text("a\n1\n", encoding="utf-8")
+    with pytest.raises(SpecError, match=r"source\.version: only Delta has versions"):
+        tables.read_source(Source(path=str(tmp_path / "data.csv"), version=3))
 
 
 def test_reading_a_users_files(spark: SparkSession, tables: Lakehouse, tmp_path: Path) -> None:
-    (tmp_path / "data.csv").write_text("a,b\n1,.\n2,x\n", encoding="utf-8")
+    text = 'a,b\n1,.\n2,"say ""x"", he said"\n'
+    (tmp_path / "data.csv").write_text(text, encoding="utf-8")
     frame, version = tables.read_source(Source(path="data.csv", null_value="."), beside=tmp_path)
     assert version is None
-    assert [tuple(row) for row in frame.collect()] == [(1, None), (2, "x")]
+    assert [tuple(row) for row in frame.collect()] == [(1, None), (2, 'say "x", he said')]
     tables.write(visits(spark, 2), "visits", run_key="k1")
-    frame, version = tables.read_source(Source(table="causalake.visits"))
-    assert version == tables.version("visits")
-    assert frame.count() == 2
+    for name in ("visits", "causalake.visits"):
+        source = Source(table=name)
+        frame, version = tables.read_source(source)
+        assert version == tables.version("visits")
+        assert frame.count() == 2
+        assert tables.source_identity(source, version) == "k1"
+    assert tables.source_identity(Source(table="other.visits"), version) == f"version {version}"
     frame, version = tables.read_source(Source(path=tables.path("visits")))
     assert (frame.count(), version) == (2, tables.version("visits"))
 

@@ -190,6 +190,7 @@ UNIONS: list[tuple[type[Spec], dict[str, Any], str]] = [
     (DidSpec, changed(DID, outcome=["y", 3]), "options.outcome.1"),
     (AbSpec, AB | {"source": {"table": "t", "where": {"v": None}}}, "source.where.v"),
     (AbSpec, AB | {"source": {"table": "t", "where": {"v": [None]}}}, "source.where.v.0"),
+    (AbSpec, AB | {"source": {"table": "t", "where": {"v": []}}}, "source.where.v"),
 ]
 
 
