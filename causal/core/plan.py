@@ -1,23 +1,28 @@
 """Runs a method's plan against an engine."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from typing import TypeVar
 
 import pandas as pd
 
 from causal.core.errors import SpecError
 from causal.core.frames import Engine, FrameRequest, columns_of, numeric_columns_of
-from causal.core.registry import Plan
-from causal.core.result import Result
 
 OnRequest = Callable[[int, FrameRequest], None]
+Answer = TypeVar("Answer")
 
 
-def run(plan: Plan, engine: Engine, *, on_request: OnRequest | None = None) -> Result:
+def run(
+    plan: Generator[FrameRequest, pd.DataFrame, Answer],
+    engine: Engine,
+    *,
+    on_request: OnRequest | None = None,
+) -> Answer:
     """Answer the plan's requests one after the other and return its result.
 
     Args:
-        plan: What a method's `estimate` returned.
+        plan: What a method's `estimate` returned, or any other generator of requests.
         engine: Where the data are.
         on_request: Called with the number of the pass (from 1) and the request, before each pass.
 
@@ -31,8 +36,8 @@ def run(plan: Plan, engine: Engine, *, on_request: OnRequest | None = None) -> R
         try:
             request = plan.send(frame) if frame is not None else next(plan)
         except StopIteration as stop:
-            result: Result = stop.value
-            return result
+            answer: Answer = stop.value
+            return answer
         number += 1
         check_columns(request, engine.columns)
         if on_request is not None:

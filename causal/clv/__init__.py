@@ -1,0 +1,1 @@
+"""Customer lifetime value: probability models of repeat purchases and of their value."""
