@@ -138,7 +138,7 @@ def _histories(cells: Cells) -> tuple[_Index, Array, _Flags]:
 def _survivals(gamma: float, delta: float, n: Array, t: Array) -> Array:
     """Sum over k = 1..t of B(gamma, delta + n + k) / B(gamma, delta).
 
-    The closed form has a removable pole at gamma = 1; next to it, it is interpolated from both sides.
+    The closed form has a removable pole at gamma = 1; next to it, values are interpolated.
     """
 
     def formula(g: float) -> Array:

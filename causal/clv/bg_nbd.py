@@ -124,7 +124,7 @@ def _expected(parameters: Array, x: Array, age: Array, t: Array) -> Array:
 
     Euler's transformation turns the paper's 2F1(r + x, b + x; a + b + x - 1; z) into one whose
     numerator parameters do not grow with x, so nothing overflows for heavy buyers. The formula has
-    removable poles at a = 1 and, for x = 0, a + b = 1; next to them it is interpolated from both sides.
+    removable poles at a = 1 and, for x = 0, a + b = 1; next to them values are interpolated.
     """
     r, alpha, a, b = (float(value) for value in parameters)
     z = t / (alpha + age + t)

@@ -1,0 +1,1 @@
+"""Who benefits: effects that differ between units, and how well scores rank them."""

@@ -1,0 +1,145 @@
+"""Uplift by decile of the score, and whether scores are calibrated."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from causal.core.errors import DataError, InferenceError
+from causal.core.gram import Array
+from causal.core.inference import critical_value
+from causal.uplift.score_histogram import Arm, ScoreHistogram
+
+_MIN_UNITS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """A line through observed uplift by group against mean score; right scores give 0 and 1.
+
+    Attributes:
+        intercept: Intercept of the weighted least-squares line.
+        intercept_std_error: Its standard error.
+        slope: Slope of the line.
+        slope_std_error: Its standard error.
+        statistic: Chi-square of observed less predicted over the groups.
+        df: Its degrees of freedom: groups.
+        pvalue: P-value of scores being right in every group.
+        mean_error: Mean absolute difference of observed and predicted, weighted by units; noise
+            alone makes it positive.
+    """
+
+    intercept: float
+    intercept_std_error: float
+    slope: float
+    slope_std_error: float
+    statistic: float
+    df: int
+    pvalue: float
+    mean_error: float
+
+
+def uplift_by_group(
+    histogram: ScoreHistogram, *, n_groups: int = 10, confidence_level: float = 0.95
+) -> pd.DataFrame:
+    """Observed uplift in groups of equal size, highest scores first.
+
+    Groups hold as many units as those of numpy's `array_split` (and scikit-uplift's
+    `uplift_by_percentile`, strategy `overall`). A bin that lies across a border is divided evenly.
+    Standard errors are Welch's, with sample variances; the interval is normal.
+
+    Args:
+        histogram: The data.
+        n_groups: Number of groups; 10 gives deciles.
+        confidence_level: Nominal coverage.
+
+    Returns:
+        One row per group: `group` (1 has the highest scores), `score` (mean), `n_treated`,
+        `n_control`, `mean_treated`, `mean_control`, `uplift`, `std_error`, `ci_lower`, `ci_upper`.
+
+    Raises:
+        DataError: A group has fewer than two units of an arm.
+    """
+    n = histogram.n
+    total = float(n.sum())
+    sizes = np.full(n_groups, np.floor(total / n_groups))
+    sizes[: round(total - sizes.sum())] += 1
+    ends = np.cumsum(sizes)
+    taken = _shares(n, ends - sizes, ends)
+    treated, control = (_moments(arm, taken) for arm in (histogram.treated, histogram.control))
+    few = np.minimum(treated[0], control[0]) < _MIN_UNITS
+    if few.any():
+        raise DataError(
+            "a group of scores has fewer than two units of an arm: take fewer groups",
+            given=f"group {int(few.argmax()) + 1} of {n_groups}",
+        )
+    uplift = treated[1] - control[1]
+    std_error = np.sqrt(treated[2] / treated[0] + control[2] / control[0])
+    half = critical_value(confidence_level) * std_error
+    return pd.DataFrame(
+        {
+            "group": np.arange(1, n_groups + 1),
+            "score": taken @ (n * histogram.score) / (taken @ n),
+            "n_treated": treated[0],
+            "n_control": control[0],
+            "mean_treated": treated[1],
+            "mean_control": control[1],
+            "uplift": uplift,
+            "std_error": std_error,
+            "ci_lower": uplift - half,
+            "ci_upper": uplift + half,
+        }
+    )
+
+
+def calibration(histogram: ScoreHistogram, *, n_groups: int = 10) -> Calibration:
+    """Observed uplift against mean score over groups of equal size, weighted by precision.
+
+    Raises:
+        DataError: A group has fewer than two units of an arm.
+        InferenceError: Scores or errors do not differ between groups.
+    """
+    from scipy import stats
+
+    table = uplift_by_group(histogram, n_groups=n_groups)
+    score, uplift, std_error = (
+        table[name].to_numpy(dtype=np.float64) for name in ("score", "uplift", "std_error")
+    )
+    if not (std_error > 0).all():
+        raise InferenceError("outcomes do not vary in some group of scores")
+    weight = std_error**-2
+    centre = float(weight @ score / weight.sum())
+    spread = float(weight @ (score - centre) ** 2)
+    if not spread > 0:
+        raise InferenceError("all groups have the same mean score")
+    slope = float(weight @ ((score - centre) * uplift) / spread)
+    level = float(weight @ uplift / weight.sum())
+    statistic = float((((uplift - score) / std_error) ** 2).sum())
+    n = table["n_treated"].to_numpy() + table["n_control"].to_numpy()
+    return Calibration(
+        intercept=level - slope * centre,
+        intercept_std_error=float(np.sqrt(1 / weight.sum() + centre**2 / spread)),
+        slope=slope,
+        slope_std_error=spread**-0.5,
+        statistic=statistic,
+        df=n_groups,
+        pvalue=float(stats.chi2.sf(statistic, n_groups)),
+        mean_error=float(np.average(np.abs(uplift - score), weights=n)),
+    )
+
+
+def _shares(n: Array, start: Array, end: Array) -> Array:
+    """Share of each bin that lies between ranks, shape (g, b)."""
+    last = np.cumsum(n)
+    first = last - n
+    inside = np.minimum(last, end[:, None]) - np.maximum(first, start[:, None])
+    return np.asarray(np.divide(inside.clip(min=0.0), n, out=np.zeros_like(inside), where=n > 0))
+
+
+def _moments(arm: Arm, taken: Array) -> tuple[Array, Array, Array]:
+    """Units, mean and sample variance of an arm's outcomes by group."""
+    n, total, squares = (taken @ part.sum(axis=1) for part in (arm.n, arm.total, arm.squares))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = total / n
+        variance = (squares - n * mean**2) / (n - 1)
+    return n, mean, variance.clip(min=0.0)
