@@ -99,10 +99,22 @@ class Cells:
         )
 
 
+def rows_of(frequency: ArrayLike, recency: ArrayLike, age: ArrayLike) -> Cells:
+    """Customers one by one, in their order, for predictions that must line up with them.
+
+    Raises:
+        DataError: A history is impossible; see `check`.
+    """
+    x, last, watched = (np.asarray(part, dtype=np.float64) for part in (frequency, recency, age))
+    rows = Cells(frequency=x, recency=last, age=watched, count=np.ones(len(x)))
+    check(rows)
+    return rows
+
+
 def cells_of(
     frequency: ArrayLike, recency: ArrayLike, age: ArrayLike, count: ArrayLike | None = None
 ) -> Cells:
-    """The distinct cells of customers given as arrays.
+    """The distinct cells of customers given as arrays, sorted (not in the order of the customers).
 
     Args:
         frequency: Repeat purchases, shape (n,).

@@ -135,15 +135,15 @@ def fit(
         >>> from causal.core.plan import run
         >>> customers = pd.DataFrame(
         ...     {
-        ...         "x": [0, 0, 1, 1, 2, 3, 5] * 20,
-        ...         "t_x": [0.0, 0.0, 8.0, 2.0, 20.0, 25.0, 12.0] * 20,
-        ...         "T": [30.0, 25.0, 30.0, 28.0, 30.0, 28.0, 30.0] * 20,
+        ...         "x": [0] * 60 + [1] * 10 + [2] * 6 + [6] * 4,
+        ...         "t_x": [0.0] * 60 + [4.0, 9.0] * 5 + [7.0, 28.0] * 3 + [12.0, 29.0] * 2,
+        ...         "T": [30.0] * 80,
         ...     }
         ... )
         >>> options = ClvOptions(frequency="x", recency="t_x", age="T")
         >>> fitted = run(fit(options), PandasEngine(customers))
         >>> fitted.purchases.n, fitted.purchases.n_cells
-        (140, 7)
+        (80, 7)
     """
     request = _history_request(options, where)
     cells, holdout, missing = _histories((yield request), options)
@@ -261,6 +261,8 @@ def _spends(frame: pd.DataFrame, options: ClvOptions) -> tuple[SpendCells, Diagn
 
 def _moments(frame: pd.DataFrame) -> tuple[Array, Array]:
     """Means (c, p) and within-cell covariances (c, p, p) of a Gram frame's terms."""
+    if frame.empty:
+        raise DataError("no customer has a complete history")
     mean = np.array([np.asarray(row, dtype=np.float64) for row in frame["mean"]])
     mean = mean.reshape(len(frame), -1)
     size = mean.shape[1]
@@ -356,7 +358,8 @@ def _spend_rounding(fitted: Fit, cells: SpendCells) -> Sequence[Diagnostic]:
     return (_rounding(fitted, moved),)
 
 
-def _rounding(fitted: Fit, moved: Array) -> Diagnostic:
+def _rounding(fitted: Fit, to_finer: Array) -> Diagnostic:
+    moved = -to_finer
     worst = int(np.abs(moved).argmax())
     return _diagnostic(
         f"{fitted.model}.rounding",

@@ -9,7 +9,7 @@ from causal.clv import gamma_gamma
 from causal.clv.cells import Cells
 from causal.clv.maximum_likelihood import Estimate, Fit, propagate
 from causal.clv.models import MODELS
-from causal.core.errors import SpecError
+from causal.core.errors import DataError, SpecError
 from causal.core.gram import Array
 
 
@@ -53,14 +53,20 @@ def lifetime_value(
     Args:
         purchases: A fitted purchase model.
         spend: A fitted Gamma-Gamma model.
-        cells: The c histories to value; the counts are not used.
+        cells: The c histories to value, such as `causal.clv.cells.rows_of` gives for customers in
+            their order; the counts are not used.
         monetary_value: Mean spend per repeat purchase of each, shape (c,); not read where the
             frequency is 0.
         horizon: How far ahead, and the rate.
 
     Returns:
         Shape (c,), in units of money.
+
+    Raises:
+        DataError: There is not one value per history.
+        InferenceError: Mean spend is infinite for some of them.
     """
+    _check_aligned(cells, monetary_value)
     each = gamma_gamma.conditional_value(spend.parameters, cells.frequency, monetary_value)
     return each * discounted_purchases(purchases, cells, horizon)
 
@@ -91,6 +97,7 @@ def total_value(
 ) -> Estimate:
     """Discounted value of all customers together, counts included, with its standard error."""
     values = np.asarray(monetary_value, dtype=np.float64)
+    _check_aligned(cells, values)
 
     def total(first: Array, second: Array) -> Array:
         each = gamma_gamma.conditional_value(second, cells.frequency, values)
@@ -99,6 +106,16 @@ def total_value(
         )
 
     return propagate([purchases, spend], total, confidence_level=confidence_level)
+
+
+def _check_aligned(cells: Cells, monetary_value: ArrayLike) -> None:
+    shape = np.shape(monetary_value)
+    if shape != (cells.n_cells,):
+        raise DataError(
+            "one monetary value per history is needed",
+            given=f"shape {shape}",
+            allowed=f"({cells.n_cells},)",
+        )
 
 
 def _discounted(name: str, parameters: Array, cells: Cells, horizon: Horizon) -> Array:

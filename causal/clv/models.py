@@ -60,10 +60,10 @@ def fit_purchases(name: ModelName, cells: Cells) -> Fit:
     Example:
         >>> from causal.clv.cells import cells_of
         >>> cells = cells_of(
-        ...     frequency=[0, 0, 1, 1, 2, 3, 5],
-        ...     recency=[0, 0, 8, 2, 20, 25, 12],
-        ...     age=[30, 25, 30, 28, 30, 28, 30],
-        ...     count=[60, 55, 10, 14, 9, 6, 4],
+        ...     frequency=[0, 1, 1, 2, 2, 6, 6],
+        ...     recency=[0, 4, 9, 7, 28, 12, 29],
+        ...     age=[30, 30, 30, 30, 30, 30, 30],
+        ...     count=[60, 5, 5, 3, 3, 2, 2],
         ... )
         >>> fit = fit_purchases("bg_nbd", cells)
         >>> fit.names

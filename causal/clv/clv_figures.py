@@ -1,0 +1,108 @@
+"""Figures of a fitted purchase model: frequencies, later purchases, purchases over time."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from causal.core.gram import Array
+from causal.core.inference import critical_value
+
+_ACTUAL, _MODEL, _GRID = "#1f3b5c", "#c8102e", "#d9dde2"
+
+
+def frequency_figure(table: pd.DataFrame, *, model: str) -> Figure:
+    """Customers by number of repeat purchases, actual beside expected.
+
+    Args:
+        table: What `causal.clv.calibration.frequency_table` returns.
+        model: Name of the model, for the legend.
+    """
+    figure, axes = _canvas()
+    at = np.arange(len(table))
+    axes.bar(at - 0.2, table["actual"], width=0.38, color=_ACTUAL, label="actual")
+    axes.bar(at + 0.2, table["expected"], width=0.38, color=_MODEL, alpha=0.8, label=model)
+    axes.set_xticks(at, _labels(table["frequency"]))
+    axes.set_xlabel("repeat purchases")
+    axes.set_ylabel("customers")
+    axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.set_title("Customers by repeat purchases", loc="left")
+    axes.legend(frameon=False)
+    return figure
+
+
+def holdout_figure(table: pd.DataFrame, *, model: str, confidence_level: float = 0.95) -> Figure:
+    """Mean purchases in a later period by purchases before it, actual against expected.
+
+    Args:
+        table: What `causal.clv.calibration.holdout_table` returns.
+        model: Name of the model, for the legend.
+        confidence_level: Of the expectation's interval.
+    """
+    figure, axes = _canvas()
+    at = np.arange(len(table))
+    half = critical_value(confidence_level) * table["std_error"].to_numpy()
+    axes.plot(at, table["actual"], "-o", color=_ACTUAL, label="actual")
+    axes.errorbar(
+        at, table["expected"], yerr=half, fmt="--s", color=_MODEL, capsize=3, markersize=5,
+        label=f"{model}, {confidence_level:.0%} interval of the expectation",
+    )  # fmt: skip
+    labels = [
+        f"{name}\n({n:,.0f})"
+        for name, n in zip(_labels(table["frequency"]), table["n"], strict=True)
+    ]
+    axes.set_xticks(at, labels)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("repeat purchases before (customers)")
+    axes.set_ylabel("mean purchases in the later period")
+    axes.set_title("Purchases after the fit, by purchases before", loc="left")
+    axes.legend(frameon=False)
+    return figure
+
+
+def cumulative_figure(
+    times: Array, *, actual: Array, expected: Array, fitted_until: float, model: str
+) -> Figure:
+    """Cumulative repeat purchases over calendar time, actual against expected.
+
+    Args:
+        times: Calendar times, shape (k,).
+        actual: Repeat purchases until each, shape (k,).
+        expected: What `causal.clv.calibration.cumulative_purchases` returns for them.
+        fitted_until: End of the period that the model was fitted on.
+        model: Name of the model, for the legend.
+    """
+    figure, axes = _canvas()
+    axes.plot(times, actual, color=_ACTUAL, linewidth=2, label="actual")
+    axes.plot(times, expected, "--", color=_MODEL, linewidth=2, label=model)
+    axes.axvline(fitted_until, color="grey", linestyle=":", linewidth=1)
+    axes.annotate(
+        " forecast", (fitted_until, 0.02), xycoords=("data", "axes fraction"), color="grey"
+    )
+    axes.set_xlim(0, float(times[-1]))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("time")
+    axes.set_ylabel("cumulative repeat purchases")
+    axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.set_title("Repeat purchases over time", loc="left")
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def _canvas() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color=_GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _labels(frequency: "pd.Series[int]") -> list[str]:
+    names = [f"{value:.0f}" for value in frequency]
+    return [*names[:-1], f"{names[-1]}+"]
+
+
+def _thousands(value: float, _: int | None) -> str:
+    return f"{value:,.0f}"
