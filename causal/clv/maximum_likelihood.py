@@ -131,7 +131,7 @@ def maximise(
             jac=True,
             method="L-BFGS-B",
             bounds=[(c - _REACH, c + _REACH) for c in centre],
-            options={"maxiter": 2000, "maxfun": 4000, "ftol": 1e-14, "gtol": 1e-9},
+            options={"maxiter": 2000, "maxfun": 4000, "ftol": 1e-10, "gtol": 1e-6},
         )
         if np.isfinite(found.fun) and (best is None or found.fun < best[0]):
             best = (float(found.fun), np.asarray(found.x, dtype=np.float64), centre)
