@@ -83,7 +83,7 @@ def test_clusters_need_folds() -> None:
         clusters = 60_000 if world == 0 else n_clusters
         treated = np.repeat(rng.permutation(clusters) % 2, size)
         luck = np.repeat(rng.normal(0, 0.6, clusters), size)
-        score = rng.choice(SCORE, clusters * size)
+        score = np.repeat(rng.choice(SCORE, clusters), size)
         outcome = 0.3 * treated * score + luck + rng.normal(0, 0.5, len(score))
         fold = np.repeat(np.arange(clusters) % 150, size)
         data = histogram_of(score=score, treated=treated, outcome=outcome, fold=fold)
