@@ -35,14 +35,19 @@ class Analysis:
 
     def located(self, error: CausalError) -> CausalError:
         """The error pointing at the file, and at the key that holds the value complained of."""
-        key = error.key if error.key is not None else self._key_of(error.given)
+        key = error.key if error.key is not None else self._key_of(error)
         return self.file.located(error.located(key=key))
 
-    def _key_of(self, value: object) -> str | None:
-        name = str(value).split(" (")[0]
-        keys = [key for key, held in _leaves("", self.file.data) if str(held) == name]
-        # A metric is often called like its column; the column is what the data lack.
-        return min(keys, key=lambda key: key.endswith("name"), default=None)
+    def _key_of(self, error: CausalError) -> str | None:
+        """The key whose value was given, or that names the column a message begins with."""
+        given = error.given if isinstance(error.given, list | tuple) else [error.given]
+        for value in (*given, error.message.split(" ")[0]):
+            name = str(value).split(" (")[0]
+            keys = [key for key, held in _leaves("", self.file.data) if str(held) == name]
+            if keys:
+                # A metric is often called like its column; the column is what the data lack.
+                return min(keys, key=lambda key: key.endswith("name"))
+        return None
 
 
 @dataclass(frozen=True)
