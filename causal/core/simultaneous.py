@@ -78,7 +78,10 @@ def _correlation(covariance: Array) -> Array:
 
 
 def _symmetric_root(matrix: Array) -> Array:
-    """The positive root. Unlike a Cholesky or eigenvector factor it is continuous in the matrix, so
-    that rounding does not change the draws."""
+    """The positive root.
+
+    Unlike a Cholesky or eigenvector factor it is continuous in the matrix, so that rounding does
+    not change the draws.
+    """
     values, vectors = np.linalg.eigh(matrix)
     return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T, dtype=np.float64)

@@ -91,9 +91,7 @@ def average(effects: Effects, kind: Kind, options: StaggeredOptions) -> Average:
 def _simple(effects: Effects, options: StaggeredOptions) -> Average:
     post = _post(effects, options)
     overall = _by_share(effects.estimates, post, _cohorts(effects, post), effects.counts)
-    return Average(
-        kind="simple", labels=(), members=(), overall_members=post, estimates=overall
-    )
+    return Average(kind="simple", labels=(), members=(), overall_members=post, estimates=overall)
 
 
 def _dynamic(effects: Effects, options: StaggeredOptions) -> Average:
@@ -127,7 +125,10 @@ def _group(effects: Effects, options: StaggeredOptions) -> Average:
     overall = _by_share(parts, range(len(cohorts)), cohorts, effects.counts)
     labels = tuple(effects.cells[which[0]].start for which in members)
     return Average(
-        kind="group", labels=labels, members=members, overall_members=post,
+        kind="group",
+        labels=labels,
+        members=members,
+        overall_members=post,
         estimates=stacked([parts, overall]),
     )
 
@@ -141,9 +142,7 @@ def _calendar(effects: Effects, options: StaggeredOptions) -> Average:
         _by_share(effects.estimates, which, _cohorts(effects, which), effects.counts)
         for which in members
     ]
-    return _with_mean(
-        "calendar", tuple(periods), members, stacked(parts), over=range(len(periods))
-    )
+    return _with_mean("calendar", tuple(periods), members, stacked(parts), over=range(len(periods)))
 
 
 _KINDS = {"simple": _simple, "dynamic": _dynamic, "group": _group, "calendar": _calendar}
@@ -169,8 +168,9 @@ def _event_window(effects: Effects, options: StaggeredOptions) -> tuple[int, ...
     if balance is not None:
         low, high = max(low, balance - (last - first)), min(high, balance)
     return effects.where(
-        lambda cell: low <= cell.event_time <= high
-        and (balance is None or last - cell.start >= balance)
+        lambda cell: (
+            low <= cell.event_time <= high and (balance is None or last - cell.start >= balance)
+        )
     )
 
 

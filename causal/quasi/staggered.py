@@ -205,9 +205,7 @@ def _check_varies(sections: Sequence[Section], outcome: str) -> None:
         raise DataError(f"{outcome} does not vary over time: there is nothing to explain")
 
 
-def _inference_notes(
-    spec: StaggeredSpec, sections: Sequence[Section]
-) -> list[Diagnostic]:
+def _inference_notes(spec: StaggeredSpec, sections: Sequence[Section]) -> list[Diagnostic]:
     """How the bands were found, and what has no variance although it is no reference."""
     silent = [
         row.term
@@ -222,8 +220,9 @@ def _inference_notes(
 
 def _covariance(sections: Sequence[Section], *, outcome: str) -> dict[str, pd.DataFrame]:
     """The covariance of the event study, for whoever wants to test or bound it further."""
+    shown = next((s for s in sections if s.name == "event_study"), None)
+    if shown is None:
+        return {}
     return {
-        "covariance": staggered_readout.covariance_table(s.rows, s.found, metric=outcome)
-        for s in sections
-        if s.name == "event_study"
+        "covariance": staggered_readout.covariance_table(shown.rows, shown.found, metric=outcome)
     }

@@ -40,7 +40,9 @@ def design_diagnostics(
     if gaps is not None:
         found.append(gaps)
     if n_impossible:
-        detail = f"{n_impossible} effects have no comparison group (left): not estimated"
+        detail = (
+            f"{n_impossible} effects have no comparison group, or too small a one: not estimated"
+        )
         found.append(note("no_comparison", n_impossible, detail))
     return tuple(found)
 
@@ -59,9 +61,14 @@ def bands(critical_values: dict[str, float], options: StaggeredOptions, *, seed:
         options: The analysis.
         seed: The spec's seed.
     """
-    kind = {"gaussian": "normal draws from the covariance", "multiplier": "random signs of clusters"}
+    kind = {
+        "gaussian": "normal draws from the covariance",
+        "multiplier": "random signs of clusters",
+    }
     values = ", ".join(f"{name} {value:.3f}" for name, value in critical_values.items())
-    detail = f"critical values of the bands ({options.n_draws:,} {kind[options.bands]}, seed {seed})"
+    detail = (
+        f"critical values of the bands ({options.n_draws:,} {kind[options.bands]}, seed {seed})"
+    )
     return note("simultaneous_bands", None, f"{detail}: {values}")
 
 

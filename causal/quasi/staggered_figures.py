@@ -47,12 +47,14 @@ def cohort_figure(spec: StaggeredSpec, result: Result, *, outcome: str) -> Figur
         rows = table[table["first_treated_period"] == start]
         _prepare(axes)
         _points(axes, rows, x="period", anticipation=spec.options.anticipation)
-        axes.axvline(start, color=GREY, linestyle="--", linewidth=0.9)
+        border = start - spec.options.anticipation - 0.5
+        axes.axvline(border, color=GREY, linestyle="--", linewidth=0.9)
         n_units = rows["n_treated"].iloc[0]
         axes.set_title(f"start {level(start)}, {n_units:,} units", loc="left", fontsize=9)
     more = f" (first {len(shown)} of {len(starts)} cohorts)" if len(starts) > len(shown) else ""
     figure.suptitle(f"Effect on {outcome} by cohort and period{more}", x=0.01, ha="left")
-    figure.supxlabel(spec.options.period, fontsize=10)
+    for axes in grid[-1]:
+        axes.set_xlabel(spec.options.period)
     figure.supylabel(f"effect on {outcome}", fontsize=10)
     _legend(figure, spec, table)
     return figure
@@ -63,6 +65,7 @@ def _prepare(axes: Axes) -> None:
     axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.axhline(0.0, color="black", linewidth=0.8)
+    axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
 
 
@@ -97,11 +100,16 @@ def _legend(figure: Figure, spec: StaggeredSpec, table: pd.DataFrame) -> None:
         handles.append(
             Line2D(
                 [], [], color=GREY, marker="o", markerfacecolor="white", linestyle="",
-                label="no variance (reference)",
+                label="reference",
             )
         )  # fmt: skip
     figure.legend(
-        handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8
+        handles=handles,
+        loc="outside lower center",
+        ncols=len(handles),
+        frameon=False,
+        fontsize=8,
+        columnspacing=1.4,
     )
 
 

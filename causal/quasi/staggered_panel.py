@@ -1,4 +1,4 @@
-"""The cohorts of a staggered design: who can be estimated, who can only compare, who is left out."""
+"""The cohorts of a staggered design: who is estimated, who can only compare, who is left out."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -119,10 +119,12 @@ def design(found: Sequence[PanelGram], options: StaggeredOptions) -> Design:
     """
     periods, timing = found[0].periods, options.timing
     end = periods[-1] + options.anticipation
-    coded = [replace(p, first_treated_period=timing.first_treated(p.first_treated_period)) for p in found]
+    coded = [
+        replace(p, first_treated_period=timing.first_treated(p.first_treated_period)) for p in found
+    ]
+    event_times(periods, [part.first_treated_period for part in coded])
     late = sum(p.n + p.n_incomplete for p in coded if _start(p) > end and np.isfinite(_start(p)))
     parts = [replace(p, first_treated_period=None) if _start(p) > end else p for p in coded]
-    event_times(periods, [part.first_treated_period for part in parts])
     early = [p for p in parts if _start(p) <= periods[0] + options.anticipation]
     later = [p for p in parts if _start(p) > periods[0] + options.anticipation]
     _check_arms(early, later, options)
@@ -132,7 +134,11 @@ def design(found: Sequence[PanelGram], options: StaggeredOptions) -> Design:
     clusters = _clusters(kept, cohorts) if options.cluster_column is not None else ()
     moments = Moments(cohorts=cohorts, parts=kept if clusters else ())
     last = _last(pooled)
-    at = [c for c, cohort in enumerate(cohorts) if np.isfinite(_start(cohort)) and _start(cohort) != last]
+    at = [
+        c
+        for c, cohort in enumerate(cohorts)
+        if np.isfinite(_start(cohort)) and _start(cohort) != last
+    ]
     sizes = [len(clusters[c]) if clusters else cohorts[c].n for c in range(len(cohorts))]
     small = tuple(_start(cohorts[c]) for c in at if sizes[c] < options.min_cohort_size)
     answer = Design(
@@ -161,7 +167,7 @@ def _start(cohort: PanelGram) -> float:
 
 
 def _last(pooled: Sequence[PanelGram]) -> float | None:
-    """Start of the last cohort where nobody is never treated: nothing is left to compare it with."""
+    """Start of the last cohort where nobody is never treated: none is left to compare it with."""
     starts = [_start(cohort) for cohort in pooled if cohort.n > 0]
     return None if not starts or not np.isfinite(max(starts)) else max(starts)
 

@@ -129,8 +129,8 @@ def covariance_table(rows: Sequence[Row], found: Inference, *, metric: str) -> p
 
     Columns: metric, row, column, covariance.
     """
-    at = np.flatnonzero(found.is_known)
-    names = np.array([rows[k].term for k in at], dtype=object)
+    at = np.flatnonzero(found.is_known).tolist()
+    names = pd.Series([rows[k].term for k in at], dtype=object).to_numpy()
     return pd.DataFrame(
         {
             "metric": metric,
@@ -142,8 +142,10 @@ def covariance_table(rows: Sequence[Row], found: Inference, *, metric: str) -> p
 
 
 def cohort_means(design: Design, *, metric: str) -> pd.DataFrame:
-    """Mean outcome by cohort and period: metric, first_treated_period (NaN: never), period, n,
-    mean."""
+    """Mean outcome of each cohort by period.
+
+    Columns: metric, first_treated_period (NaN: never), period, n, mean.
+    """
     frames = [
         pd.DataFrame(
             {
