@@ -42,12 +42,12 @@ class Average:
     @property
     def overall(self) -> Estimates:
         """The overall average."""
-        return self.estimates.take([len(self.labels)])
+        return self.estimates.chosen([len(self.labels)])
 
     @property
     def parts(self) -> Estimates:
         """The averages but the overall one."""
-        return self.estimates.take(range(len(self.labels)))
+        return self.estimates.chosen(range(len(self.labels)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def infer(
     at = np.flatnonzero(is_known)
     band = pointwise
     if len(at) > 1 and options.bands == "multiplier":
-        sums = cluster_sums(estimates.take(at.tolist()), moments)
+        sums = cluster_sums(estimates.chosen(at.tolist()), moments)
         band = multiplier_critical_value(
             sums, confidence_level=confidence_level, rng=rng, n_draws=options.n_draws
         )

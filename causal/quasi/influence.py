@@ -46,7 +46,7 @@ class Estimates:
             offsets=weights @ self.offsets + added,
         )
 
-    def take(self, at: Sequence[int]) -> "Estimates":
+    def chosen(self, at: Sequence[int]) -> "Estimates":
         """Some of them."""
         rows = list(at)
         return Estimates(

@@ -11,7 +11,8 @@ from causal.core.result import Diagnostic
 from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.staggered_panel import Design, LeftOut
 
-FEW_UNITS = 5
+FEW_UNITS = 10
+"""Cohorts smaller than this have intervals that hold the truth less often than they say."""
 _MAX_SHOWN = 8
 
 
