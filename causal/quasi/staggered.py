@@ -22,7 +22,7 @@ from causal.core.frames import FrameRequest
 from causal.core.gram import Array
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
-from causal.quasi import staggered_checks, staggered_readout
+from causal.quasi import goodman_bacon, staggered_checks, staggered_readout
 from causal.quasi.group_time import comparisons, effects
 from causal.quasi.group_time_averages import Average, Effects, average
 from causal.quasi.group_time_inference import Inference, infer, pre_trend
@@ -106,6 +106,7 @@ def _of_outcome(
     overall = _overall(spec, design, base, averages)
     sections = _sections(spec, design, base, averages)
     group_time = sections[-1]
+    two_way = goodman_bacon.decompose(design.moments.cohorts)
     _check_varies([overall, *sections], outcome)
     return Readout(
         effects=_effects(spec, design, [overall, *sections], outcome=outcome),
@@ -115,6 +116,7 @@ def _of_outcome(
                 n_independent=design.moments.n_independent, alpha=1 - spec.confidence_level,
             ),
             *staggered_checks.design_diagnostics(design, options, n_impossible=n_impossible),
+            staggered_checks.two_way(two_way),
             *_inference_notes(spec, [overall, *sections]),
         ),
         params={
@@ -129,6 +131,7 @@ def _of_outcome(
             ),
             **{s.name: table(s.rows, s.found, metric=outcome) for s in sections},
             **_covariance(sections, outcome=outcome),
+            "twfe_decomposition": goodman_bacon.table(two_way, metric=outcome),
             "cohort_means": staggered_readout.cohort_means(design, metric=outcome),
         },
     )  # fmt: skip

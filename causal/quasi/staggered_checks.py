@@ -8,6 +8,7 @@ from causal.checks import panel_health
 from causal.checks.panel_health import note
 from causal.core.gram import Array
 from causal.core.result import Diagnostic
+from causal.quasi.goodman_bacon import TwoByTwo
 from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.staggered_panel import Design, LeftOut
 
@@ -46,6 +47,17 @@ def design_diagnostics(
         )
         found.append(note("no_comparison", n_impossible, detail))
     return tuple(found)
+
+
+def two_way(found: Sequence[TwoByTwo]) -> Diagnostic:
+    """What two-way fixed effects would have given on the same units."""
+    estimate = sum(item.weight * item.estimate for item in found)
+    share = sum(item.weight for item in found if item.kind == "already treated")
+    detail = (
+        f"two-way fixed effects would give {estimate:+.4g}, with a weight of {share:.0%} on "
+        "comparisons with units that are treated already"
+    )
+    return note("twfe", share, detail)
 
 
 def no_variance(names: Sequence[str]) -> Diagnostic:
