@@ -21,6 +21,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
     {
         "ab": "causal.experiments.ab",
         "did": "causal.quasi.did",
+        "staggered": "causal.quasi.staggered",
     }
 )
 

@@ -136,6 +136,27 @@ def did_example(estimator: str) -> Example:
     )  # fmt: skip
 
 
+def staggered_example(**options: Any) -> Example:
+    frame = panel(seed=4)
+    frame["start"] = 3 * frame.pop("ever")
+    return Example(
+        method="staggered",
+        options={
+            "unit": "u", "period": "t", "outcome": "minutes", "first_treated_period": "start",
+            "never_treated_value": 0, **options,
+        },
+        frame=frame,
+        outcome="minutes",
+        arm="start",
+        swapped={0: 3, 3: 0},
+        one_arm=3,
+        truth=lambda effect: (
+            0.0 if effect.term.startswith(("event_time=-", "att(3,1)", "att(3,2)", "att(3,0)"))
+            else 1.0
+        ),
+    )  # fmt: skip
+
+
 EXAMPLES: Mapping[str, Example] = {
     "ab": ab_example({}),
     "ab cuped": ab_example({"covariates": ["before"]}),
@@ -143,6 +164,10 @@ EXAMPLES: Mapping[str, Example] = {
     "did two_by_two": did_example("two_by_two"),
     "did twfe": did_example("twfe"),
     "did event_study": did_example("event_study"),
+    "staggered": staggered_example(),
+    "staggered universal": staggered_example(
+        base_period="universal", control_group="not_yet_treated", small_sample="clusters"
+    ),
 }
 
 pytestmark = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES.keys())
