@@ -21,6 +21,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
     {
         "ab": "causal.experiments.ab",
         "did": "causal.quasi.did",
+        "synthetic_control": "causal.quasi.synthetic_control",
+        "synthetic_did": "causal.quasi.synthetic_did",
     }
 )
 

@@ -1,12 +1,12 @@
 """Standard errors of synthetic difference in differences: placebo, jackknife and bootstrap.
 
-Algorithms 2 to 4 of Arkhangelsky et al. (2021). Replicates keep the ridges found on the data, as the
-authors' package does; weights are fitted anew, except in the jackknife of fixed weights.
+Algorithms 2 to 4 of Arkhangelsky et al. (2021). Replicates keep the ridges found on the data, as
+the authors' package does; weights are fitted anew, except in the jackknife of fixed weights.
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from causal.core.errors import InferenceError
 from causal.core.gram import Array
 from causal.quasi.synthetic.did_weights import Rule, Scale
 from causal.quasi.synthetic.region_panel import Indices
-from causal.quasi.synthetic.staggered_blocks import DidFit, Design, fit_all, refit_with_weights
+from causal.quasi.synthetic.staggered_blocks import Design, DidFit, fit_all, refit_with_weights
 
 Kind = Literal["placebo", "jackknife", "bootstrap"]
 
@@ -189,9 +189,8 @@ def _renormalised(weights: Array) -> Array:
 
 def _refuse_single(design: Design, kind: Kind) -> None:
     if len(design.treated) < _MIN_TREATED:
-        check: Callable[[int], str] = "{} treated region".format
         raise InferenceError(
             f"the {kind} has no meaning with a single treated region",
-            given=check(len(design.treated)),
+            given="1 treated region",
             allowed="standard_errors: placebo",
         )

@@ -156,7 +156,7 @@ def _time_weights(block: Block, rule: Rule, scale: Scale) -> Array:
     )  # fmt: skip
 
 
-def _solve(  # noqa: PLR0913 - a problem and how to solve it
+def _solve(
     columns: Array, target: Array, *, rule: Rule, noise: float, zeta: float, has_intercept: bool
 ) -> Array:
     if rule.solver == "exact":

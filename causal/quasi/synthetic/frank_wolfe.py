@@ -38,7 +38,7 @@ def frank_wolfe_weights(
     return _descend(*problem, start=kept / kept.sum(), max_steps=MAX_STEPS)
 
 
-def _descend(  # noqa: PLR0913 - one problem, a start and a limit
+def _descend(
     donors: Array,
     target: Array,
     zeta: float,

@@ -1,7 +1,7 @@
 """The panel of regions: a matrix of the outcome by region and period, and who starts when.
 
-A region panel is a Gram request by (region, period): the engine aggregates the rows, the driver gets
-one number per region and period.
+A region panel is a Gram request by (region, period): the engine aggregates the rows, the driver
+gets one number per region and period.
 """
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -79,9 +79,7 @@ def observe_starts(
     for (unit,), part in found.items():
         is_constant = part.n == 0 or (part.n_missing == 0 and part.cross[0, 0] == 0.0)
         if not is_constant:
-            raise DataError(
-                f"{column.name} must not change within {options.unit}", given=str(unit)
-            )
+            raise DataError(f"{column.name} must not change within {options.unit}", given=str(unit))
     return {
         unit: float(part.mean[0])
         for (unit,), part in found.items()
@@ -125,7 +123,9 @@ def observe_table(
     )
     cells = _known_keys(grams((yield request), request))
     _check_cells(options, cells)
-    rows = [(unit, _number(options, period), _value(options, c)) for (unit, period), c in cells.items()]
+    rows = [
+        (unit, _number(options, period), _value(options, c)) for (unit, period), c in cells.items()
+    ]
     long = pd.DataFrame(rows, columns=["unit", "period", "value"])
     low = -np.inf if options.first_period is None else options.first_period
     high = np.inf if options.last_period is None else options.last_period
@@ -195,7 +195,7 @@ def _begins(
     options: RegionOptions, table: pd.DataFrame, starts: Starts
 ) -> tuple[dict[Level, float], tuple[Level, ...]]:
     """Starts of the regions treated within the data, and regions treated all the time."""
-    units, periods = list(table.index), list(table.columns)
+    units, periods = list(table.index), [float(period) for period in table.columns]
     if options.first_treated_period is None:
         named = {_found(n, units, role="treated"): start for n, start in starts.items()}
         for unit, start in named.items():
@@ -205,7 +205,9 @@ def _begins(
     already = tuple(unit for unit, start in within.items() if start <= periods[0])
     begins = {unit: start for unit, start in within.items() if unit not in already}
     if not begins:
-        raise DataError("no region starts the treatment within the data: there is no treated region")
+        raise DataError(
+            "no region starts the treatment within the data: there is no treated region"
+        )
     for unit, start in begins.items():
         _check_start(options, unit=unit, start=start, periods=periods)
     return begins, already
@@ -244,16 +246,19 @@ def _complete(
     holes = [unit for unit in table.index if lacking[unit]]
     is_droppable = options.incomplete == "drop" and not any(unit in treated for unit in holes)
     if holes and not is_droppable:
-        cells = table.isna().stack()
+        rows, columns = np.nonzero(table.isna().to_numpy())
+        cells = [
+            (table.index[i], f"{table.columns[j]:g}") for i, j in zip(rows, columns, strict=True)
+        ]
         raise DataError(
             f"some regions lack a value in some {options.period}",
-            given=f"{int(cells.sum())} cells, such as {_examples(cells.index[cells])}",
+            given=f"{len(cells)} cells, such as {_examples(cells)}",
             allowed="a value in each period, or incomplete: drop for donors",
         )
     return table.drop(index=holes), tuple(holes)
 
 
-def _panel(  # noqa: PLR0913 - the parts of a panel
+def _panel(
     table: pd.DataFrame,
     begins: Mapping[Level, float],
     options: RegionOptions,

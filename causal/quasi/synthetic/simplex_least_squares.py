@@ -52,7 +52,7 @@ def objective(weights: Array, donors: Array, target: Array, *, ridge: float = 0.
 def is_unique(weights: Array, donors: Array, target: Array, *, has_intercept: bool) -> bool:
     """Whether no other weights without a ridge fit as well.
 
-    A donor outside the support with zero slope, or dependent donors inside it, would leave a choice.
+    A donor outside the support with zero slope, or dependent donors inside it, leave a choice.
     """
     distances = _distances(donors, target, ridge=0.0, has_intercept=has_intercept)
     scale = np.abs(distances).max()
@@ -91,7 +91,7 @@ def _cone_solution(distances: Array) -> Array:
 
 
 def _polished(distances: Array, weights: Array) -> Array:
-    """The same support solved once more with the sum as a constraint, which restores last digits."""
+    """The same support solved once more under the sum constraint, which restores last digits."""
     support = np.flatnonzero(weights > 0)
     lead = support[np.argmax(weights[support])]
     others = support[support != lead]

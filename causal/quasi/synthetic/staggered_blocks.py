@@ -145,9 +145,7 @@ class DidFit:
         return {cohort.start: cohort.fit.scale for cohort in self.cohorts}
 
 
-def fit_all(
-    design: Design, rule: Rule, *, scales: dict[int, Scale] | None = None
-) -> DidFit:
+def fit_all(design: Design, rule: Rule, *, scales: dict[int, Scale] | None = None) -> DidFit:
     """Fit each cohort beside the donors.
 
     Args:
