@@ -11,6 +11,8 @@ from causal.core.result import Diagnostic
 FEW_PLACEBOS = 10
 _POOR_HOLD_OUT = 10.0
 """Gaps held out are larger than fitted ones in any case; beyond this the fit says little."""
+_MUCH_OUTSIDE = 0.25
+"""A region at the edge of the donors' range is outside now and then by chance."""
 _MAX_SHOWN = 8
 
 
@@ -45,11 +47,12 @@ def convex_hull(n_outside: int, *, n_periods: int, is_needed: bool) -> Diagnosti
         )
     detail = (
         f"in {n_outside} of {n_periods} matched periods a treated region lies outside the donors' "
-        "range: no weights can match it; try variant demeaned or ridge_augmented, or synthetic_did"
+        "range, where no weights can match it; try variant demeaned or ridge_augmented, or synthetic_did"
     )
     return Diagnostic(
         name="convex_hull", statistic=float(n_outside), pvalue=None,
-        passed=False if is_needed else None, detail=detail,
+        passed=False if is_needed and n_outside > _MUCH_OUTSIDE * n_periods else None,
+        detail=detail,
     )  # fmt: skip
 
 

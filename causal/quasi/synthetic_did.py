@@ -1,8 +1,9 @@
 """Synthetic difference in differences: difference in differences with fitted weights.
 
 Donors are weighted so that they move in parallel with the treated regions before the start,
-periods so that the time before resembles the time after (Arkhangelsky, Athey, Hirshberg, Imbens and Wager
-2021). A lasting difference in level needs not be matched. Regions may start at different times.
+periods so that the time before resembles the time after (Arkhangelsky, Athey, Hirshberg, Imbens and
+Wager 2021). A lasting difference in level needs not be matched. Regions may start at different
+times.
 """
 
 from collections.abc import Generator, Mapping

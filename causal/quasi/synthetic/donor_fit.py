@@ -7,6 +7,7 @@ Ben-Michael, Feller and Rothstein (2021), "The augmented synthetic control metho
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -69,32 +70,33 @@ class DonorFit:
     ridge: float | None = None
     importance: tuple[float, ...] = ()
 
-    @property
+    @cached_property
     def synthetic(self) -> Array:
         """The region's path as the donors make it, shape (T,)."""
-        return np.asarray(self.weights @ self.task.values[self.task.donors] + self.intercept)
+        path = self.weights @ self.task.values[self.task.donors] + self.intercept
+        return np.asarray(path, dtype=np.float64)
 
-    @property
+    @cached_property
     def gaps(self) -> Array:
         """Observed less synthetic, shape (T,)."""
-        return self.task.values[self.task.target] - self.synthetic
+        return np.asarray(self.task.values[self.task.target] - self.synthetic)
 
     @property
     def after(self) -> Array:
         """Gaps from the start on."""
         return self.gaps[self.task.n_pre :]
 
-    @property
+    @cached_property
     def effect(self) -> float:
         """Mean gap from the start on."""
         return float(self.after.mean())
 
-    @property
+    @cached_property
     def pre_mspe(self) -> float:
         """Mean squared gap in the matched periods."""
         return float((self.gaps[self.task.matched] ** 2).mean())
 
-    @property
+    @cached_property
     def post_mspe(self) -> float:
         """Mean squared gap from the start on."""
         return float((self.after**2).mean())

@@ -66,12 +66,12 @@ class PermutationTest:
 
 def average(fits: Sequence[DonorFit]) -> Average:
     """Pool fits over their region-periods."""
-    after = np.concatenate([item.after for item in fits])
-    before = np.concatenate([item.gaps[item.task.matched] for item in fits])
+    n_after = [len(item.after) for item in fits]
+    n_before = [len(item.task.matched) for item in fits]
     return Average(
-        effect=float(after.mean()),
-        pre_mspe=float((before**2).mean()),
-        post_mspe=float((after**2).mean()),
+        effect=_mean([item.effect for item in fits], n_after),
+        pre_mspe=_mean([item.pre_mspe for item in fits], n_before),
+        post_mspe=_mean([item.post_mspe for item in fits], n_after),
     )
 
 
@@ -135,6 +135,11 @@ def permutation_test(
         ci_upper=observed.effect + half,
         rmspe_pvalue=_share(observed.rmspe_ratio, [item.rmspe_ratio for item in placebos]),
     )
+
+
+def _mean(values: Sequence[float], counts: Sequence[int]) -> float:
+    total = sum(value * count for value, count in zip(values, counts, strict=True))
+    return total / sum(counts)
 
 
 def _share(observed: float, placebos: Iterable[float]) -> float:

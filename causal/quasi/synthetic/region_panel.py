@@ -246,9 +246,10 @@ def _complete(
     holes = [unit for unit in table.index if lacking[unit]]
     is_droppable = options.incomplete == "drop" and not any(unit in treated for unit in holes)
     if holes and not is_droppable:
-        rows, columns = np.nonzero(table.isna().to_numpy())
         cells = [
-            (table.index[i], f"{table.columns[j]:g}") for i, j in zip(rows, columns, strict=True)
+            (unit, f"{period:g}")
+            for period, column in table.items()
+            for unit in table.index[column.isna()]
         ]
         raise DataError(
             f"some regions lack a value in some {options.period}",
