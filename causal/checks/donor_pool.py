@@ -9,6 +9,7 @@ from causal.core.gram import Array
 from causal.core.result import Diagnostic
 
 FEW_PLACEBOS = 10
+FEW_TREATED = 10
 _POOR_HOLD_OUT = 10.0
 """Gaps held out are larger than fitted ones in any case; beyond this the fit says little."""
 _MUCH_OUTSIDE = 0.25
@@ -47,7 +48,8 @@ def convex_hull(n_outside: int, *, n_periods: int, is_needed: bool) -> Diagnosti
         )
     detail = (
         f"in {n_outside} of {n_periods} matched periods a treated region lies outside the donors' "
-        "range, where no weights can match it; try variant demeaned or ridge_augmented, or synthetic_did"
+        "range, where no weights can match it; try variant demeaned or ridge_augmented, or "
+        "synthetic_did"
     )
     return Diagnostic(
         name="convex_hull", statistic=float(n_outside), pvalue=None,
@@ -92,6 +94,14 @@ def few_placebos(count: int) -> Diagnostic:
     """A spread estimated from few donors."""
     detail = f"the standard error is the spread of only {count} placebos: it is itself uncertain"
     return note("few_placebos", count, detail)
+
+
+def few_treated(count: int) -> Diagnostic:
+    """Resampling needs several treated regions to see how much they vary."""
+    detail = (
+        f"errors by resampling {count} treated regions tend to be too small below {FEW_TREATED}"
+    )
+    return note("few_treated", count, detail)
 
 
 def _listed(names: Sequence[object]) -> str:

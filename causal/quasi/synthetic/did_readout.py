@@ -86,7 +86,7 @@ def readout(
         diagnostics=(
             *region_notes(panel),
             *_fit_notes(spec, fitted),
-            *_replicate_notes(replicates),
+            *_replicate_notes(replicates, n_treated=len(panel.treated)),
         ),
         params=_params(spec, panel, fitted, replicates),
         tables={
@@ -149,7 +149,7 @@ def _fit_notes(spec: SyntheticDidSpec, fitted: DidFit) -> list[Diagnostic]:
     return notes
 
 
-def _replicate_notes(replicates: Replicates) -> list[Diagnostic]:
+def _replicate_notes(replicates: Replicates, *, n_treated: int) -> list[Diagnostic]:
     n = len(replicates.effects)
     how = {
         "placebo": f"{'all' if replicates.is_exhaustive else 'random'} sets of donors in place of "
@@ -160,6 +160,8 @@ def _replicate_notes(replicates: Replicates) -> list[Diagnostic]:
     notes = [panel_health.note("replicates", n, f"{replicates.kind} errors from {n}: {how}")]
     if replicates.kind == "placebo" and n < donor_pool.FEW_PLACEBOS:
         notes.append(donor_pool.few_placebos(n))
+    if replicates.kind != "placebo" and n_treated < donor_pool.FEW_TREATED:
+        notes.append(donor_pool.few_treated(n_treated))
     return notes
 
 

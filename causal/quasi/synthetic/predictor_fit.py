@@ -123,6 +123,7 @@ def best_importance(
         return np.ones(1)
     starts = [np.full(size, 1.0 / size), _by_regression(predictors, pool=pool, goal=goal)]
     found = [_descended(start, loss) for start in starts]
+    found.append(_descended(min(found, key=loss), loss))
     if search == "global":
         corners = [_normalised(np.where(np.arange(size) == k, 1.0, 1e-3)) for k in range(size)]
         ranked = sorted([*found, *corners], key=loss)[:_N_REFINED]
