@@ -123,7 +123,7 @@ def ridge_fit(task: Task) -> DonorFit:
 
     The correction may make weights negative: it extrapolates where the region lies outside the
     donors' hull. The penalty is the largest whose cross-validated error (each matched period left
-    out in turn) lies within one standard error of the smallest, as in the R package `augsynth`.
+    out in turn) lies within one standard error of the smallest.
     """
     penalty = _chosen_ridge(task)
     return DonorFit(
