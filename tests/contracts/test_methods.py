@@ -36,7 +36,8 @@ class Example:
         frame: The rows.
         outcome: Column of the outcome.
         arm: Column that tells treated from untreated.
-        swapped: The values of `arm` with treated and untreated exchanged.
+        swapped: The values of `arm` with treated and untreated exchanged; empty where a method
+            treats them differently.
         one_arm: The value of `arm` to which all rows are set when one arm is missing.
         truth: What an effect on the absolute scale estimates.
     """
@@ -157,6 +158,40 @@ def staggered_example(**options: Any) -> Example:
     )  # fmt: skip
 
 
+def regions(*, seed: int = 3, n_treated: int = 1) -> pd.DataFrame:
+    """26 regions or so that share two factors; effect 4 from period 16 on in the first ones."""
+    rng = np.random.default_rng(seed)
+    n, n_periods = 25 + n_treated, 24
+    loads = rng.uniform(0.5, 1.5, (n, 2))
+    loads[:n_treated] = 1.0
+    factors = rng.normal(size=(2, n_periods)).cumsum(axis=1)
+    minutes = 60 + loads @ factors + 0.4 * rng.normal(size=(n, n_periods))
+    minutes[:n_treated, 16:] += 4.0
+    region, week = np.repeat(np.arange(n), n_periods), np.tile(np.arange(n_periods), n)
+    return pd.DataFrame(
+        {
+            "region": region, "week": week, "minutes": minutes.ravel(),
+            "start": np.where(region < n_treated, 16.0, np.nan),
+        }
+    )  # fmt: skip
+
+
+def region_example(method: str, *, n_treated: int = 1, **options: Any) -> Example:
+    return Example(
+        method=method,
+        options={
+            "unit": "region", "period": "week", "outcome": "minutes",
+            "first_treated_period": "start", **options,
+        },
+        frame=regions(n_treated=n_treated),
+        outcome="minutes",
+        arm="start",
+        swapped={},
+        one_arm=16.0,
+        truth=lambda effect: 4.0 * (8 * n_treated if effect.term == "cumulative" else 1),
+    )  # fmt: skip
+
+
 EXAMPLES: Mapping[str, Example] = {
     "ab": ab_example({}),
     "ab cuped": ab_example({"covariates": ["before"]}),
@@ -167,6 +202,16 @@ EXAMPLES: Mapping[str, Example] = {
     "staggered": staggered_example(),
     "staggered universal": staggered_example(
         base_period="universal", control_group="not_yet_treated", small_sample="clusters"
+    ),
+    "synthetic_control": region_example("synthetic_control"),
+    "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),
+    "synthetic_control of several": region_example("synthetic_control", n_treated=3),
+    "synthetic_did": region_example("synthetic_did"),
+    "synthetic_did jackknife": region_example(
+        "synthetic_did", n_treated=3, standard_errors="jackknife"
+    ),
+    "synthetic_did frank_wolfe": region_example(
+        "synthetic_did", n_treated=3, solver="frank_wolfe", standard_errors="jackknife"
     ),
 }
 
@@ -223,6 +268,8 @@ def test_the_effect_scales_with_the_outcome(example: Example) -> None:
 
 
 def test_exchanged_arms_flip_the_sign(example: Example) -> None:
+    if not example.swapped:
+        pytest.skip("treated regions and donors are not exchangeable: donors are weighted")
     swapped = example.frame.assign(**{example.arm: example.frame[example.arm].map(example.swapped)})
     found, base = example.absolute(swapped), example.absolute()
 
