@@ -298,7 +298,7 @@ def _optional(name: str | None) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
-def _parts(item: object) -> tuple[object, ...]:
+def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
     match item:
         case Product(parts) | Linear(parts, _):
             return parts
@@ -319,7 +319,7 @@ def _parts(item: object) -> tuple[object, ...]:
             return ()
 
 
-def label(term: Term) -> str:
+def label(term: Term) -> str:  # noqa: PLR0911 - one per kind
     """A short text for messages and progress lines."""
     match term:
         case Column(name):

@@ -88,7 +88,9 @@ def evaluate(frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None
     return known[term]
 
 
-def _evaluate(frame: pd.DataFrame, term: Term, known: dict[Term, Array]) -> Array:
+def _evaluate(  # noqa: PLR0911 - one per kind of term
+    frame: pd.DataFrame, term: Term, known: dict[Term, Array]
+) -> Array:
     match term:
         case Column(name):
             return np.asarray(frame[name].astype("float64"), dtype=np.float64)
