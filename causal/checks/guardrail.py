@@ -51,9 +51,9 @@ def check(
 
 
 def _upper_tail(statistic: float, df: float | None) -> float:
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.norm.sf(statistic) if df is None else stats.t.sf(statistic, df))
+    return float(special.ndtr(-statistic) if df is None else special.stdtr(df, -statistic))
 
 
 def _detail(
