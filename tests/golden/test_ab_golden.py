@@ -213,8 +213,10 @@ def test_cl1_petersen_two_arms_with_crossed_clusters() -> None:
 def test_fifteen_endpoints_of_benjamini_and_hochberg() -> None:
     """The example of Benjamini and Hochberg (1995), section 3: 3 rejections become 4."""
     pvalues = np.array(
-        [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459]
-        + [0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0000]
+        [
+            *(0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459),
+            *(0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0000),
+        ]
     )
     rejected = {
         name: int((adjusted_pvalues(pvalues, correction=name) <= 0.05).sum())

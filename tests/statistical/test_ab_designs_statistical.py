@@ -241,9 +241,9 @@ def test_the_cluster_jackknife_holds_its_size_with_few_unequal_clusters(n_experi
         arm = (rng.permutation(len(sizes)) % 2)[cluster]
         y = 5 + rng.normal(size=len(sizes))[cluster] + rng.normal(size=len(cluster))
         arms, found = clustered(y, arm, [cluster])
-        for name in rejected:
+        for name, seen in rejected.items():
             (pair,) = comparisons(Y, arms, found[name])
-            rejected[name].append(raw_readout(pair, HOW).effects[0].pvalue < ALPHA)
+            seen.append(raw_readout(pair, HOW).effects[0].pvalue < ALPHA)
     cr1, cr3 = (float(np.mean(rejected[name])) for name in ("cr1", "cr3"))
     assert cr1 > 0.09, "the case is one where CR1 rejects far too often"
     assert cr3 < 0.6 * cr1
@@ -264,9 +264,9 @@ def test_two_way_clustered_intervals_cover_crossed_designs(n_experiments: int) -
         )
         y = 3 + treated + rng.normal(size=len(row))
         arms, found = clustered(y, arm, [row, column, row * n_columns + column])
-        for name in covered:
+        for name, seen in covered.items():
             (pair,) = comparisons(Y, arms, found[name])
-            covered[name].append(covers(raw_readout(pair, HOW), 0.0))
+            seen.append(covers(raw_readout(pair, HOW), 0.0))
     one_way, two_way = (float(np.mean(covered[name])) for name in ("cr1", "two_way"))
     assert one_way < 0.9
     assert 0.925 < two_way < 0.975

@@ -146,7 +146,7 @@ def test_null_clusters_are_refused(users: pd.DataFrame, cluster: Any, correction
     if correction == "cr3" and cluster != "home":
         return
     frame = users.assign(home=users["home"].astype(float).mask(users["user"] == 5))
-    with pytest.raises(DataError, match="home.* is null; given: 1 rows"):
+    with pytest.raises(DataError, match=r"home.* is null; given: 1 rows"):
         analyse(frame, REVENUE, cluster=cluster, cluster_correction=correction)
 
 
