@@ -14,6 +14,8 @@ from causal.checks import guardrail
 from causal.core.frames import Column
 from causal.core.gram import Gram
 from causal.core.multiplicity import Correction, adjusted_pvalues, interval_levels
+from causal.experiments.ab_checks import comparison_checks
+from causal.experiments.ab_health import agreement
 from causal.experiments.arms import Arms, Clustering, _jackknife, _two_way
 from causal.experiments.comparison import (
     Comparison,
@@ -24,8 +26,6 @@ from causal.experiments.comparison import (
     comparisons,
     raw_readout,
 )
-from causal.experiments.ab_checks import comparison_checks
-from causal.experiments.ab_health import agreement
 from causal.experiments.metrics import Metric
 from causal.experiments.segments import Slice, heterogeneity, interactions
 from causal.experiments.strata import stratified
