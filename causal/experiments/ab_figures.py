@@ -15,6 +15,8 @@ from causal.core.result import Effect, Result, Scale
 _INK, _GOOD, _RAW = "#1f3b5c", "#2a7f9e", "#b0b7bf"
 _CORRECTIONS = get_args(Correction)
 _ROW_HEIGHT = 0.42
+_MAX_SEGMENTS, _MAX_PANELS = 40, 24
+"""What one figure by segment can show; the effects are all in the table."""
 _COLUMNS = 3
 
 
@@ -171,7 +173,7 @@ def segment_effects(
     groups = [
         (key, [e for e in slices if (e.metric, e.term.partition(" | ")[0]) == key]) for key in keys
     ]
-    groups = [(key, group) for key, group in groups if group]
+    groups = [(key, group[:_MAX_SEGMENTS]) for key, group in groups if group][:_MAX_PANELS]
     panels = [[whole[key], *group] for key, group in groups]
     figure, grid = _column_of_panels(panels)
     for axes, (key, _), panel in zip(grid, groups, panels, strict=True):

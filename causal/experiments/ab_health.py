@@ -31,6 +31,8 @@ class ShareTest:
 
 
 AGREEMENT_ALPHA = 0.001
+MIN_EXPECTED = 5.0
+"""Units that the smallest arm of a segment must be due for the chi-square law to hold."""
 MISSING_ALPHA = 0.001
 
 
@@ -77,7 +79,8 @@ def segment_ratio(
     """Do the arms hold their shares in every segment? The worst p-value times their number.
 
     Args:
-        counts: Rows by variant and segment; rows without a segment are not tested.
+        counts: Rows by variant and segment; rows without a segment are not tested, nor segments
+            in which an arm is due fewer than `MIN_EXPECTED` units.
         column: Column of the segments.
         shares: Share of each arm that is compared.
         covariances: Of clustered counts, by segment; `None`: independent units.
@@ -87,6 +90,8 @@ def segment_ratio(
     checks = {}
     for segment in segments:
         found = {level: counts.get((level, segment), 0) for level in shares}
+        if sum(found.values()) * min(shares.values()) < MIN_EXPECTED:
+            continue
         checks[segment] = (
             srm.check(found, shares=tuple(shares.values()), alpha=plan.alpha)
             if covariances is None
@@ -183,13 +188,19 @@ def layers(
     """Were two experiments assigned independently of each other? Pearson's test of their counts."""
     from scipy import stats
 
+    name = f"independent_assignment.{column}"
     others = sorted({key for _, key in counts if key is not None}, key=str)
-    table = [[counts.get((level, other), 0) for other in others] for level in arms.levels]
-    test = stats.chi2_contingency(np.array(table), correction=False)
+    table = np.array(
+        [[counts.get((level, other), 0) for other in others] for level in arms.levels]
+    )
+    if not (table.sum(axis=1) > 0).all():
+        detail = f"an arm has no unit with a value of {column}: independence is not tested"
+        return Diagnostic(name=name, statistic=None, pvalue=None, passed=None, detail=detail)
+    test = stats.chi2_contingency(table, correction=False)
     passed = bool(test.pvalue >= alpha)
     verdict = "independent of" if passed else "not independent of"
     return Diagnostic(
-        name=f"independent_assignment.{column}",
+        name=name,
         statistic=float(test.statistic),
         pvalue=float(test.pvalue),
         passed=passed,
