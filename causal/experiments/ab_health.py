@@ -190,9 +190,7 @@ def layers(
 
     name = f"independent_assignment.{column}"
     others = sorted({key for _, key in counts if key is not None}, key=str)
-    table = np.array(
-        [[counts.get((level, other), 0) for other in others] for level in arms.levels]
-    )
+    table = np.array([[counts.get((level, other), 0) for other in others] for level in arms.levels])
     if not (table.sum(axis=1) > 0).all():
         detail = f"an arm has no unit with a value of {column}: independence is not tested"
         return Diagnostic(name=name, statistic=None, pvalue=None, passed=None, detail=detail)
