@@ -82,6 +82,7 @@ def experiment(*, seed: int = 1, n: int = 900) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "id": np.arange(n), "household": household, "variant": variant, "before": before,
+            "tier": np.array(["basic", "gold", "plus"])[np.arange(n) % 3],
             "minutes": 20 + 2 * before + 1.5 * (variant == "treatment") + noise,
         }
     )  # fmt: skip
@@ -196,6 +197,13 @@ EXAMPLES: Mapping[str, Example] = {
     "ab": ab_example({}),
     "ab cuped": ab_example({"covariates": ["before"]}),
     "ab clustered": ab_example({"covariates": ["before"]}, cluster="household"),
+    "ab two-way": ab_example({}, cluster=["household", "tier"]),
+    "ab jackknife": ab_example({}, cluster="household", cluster_correction="cr3"),
+    "ab strata": ab_example({"covariates": ["before"]}, strata=["tier"]),
+    "ab segments": ab_example(
+        {"role": "primary"}, segments=["tier"], multiplicity={"correction": "benjamini_hochberg"}
+    ),
+    "ab fieller": ab_example({}, relative_interval="fieller"),
     "did two_by_two": did_example("two_by_two"),
     "did twfe": did_example("twfe"),
     "did event_study": did_example("event_study"),
