@@ -112,9 +112,7 @@ class Lift:
         if math.isinf(inverse):
             return math.inf
         second_moment = inverse + self.control.inverse_mean**2
-        return math.sqrt(
-            self.treatment.variance * second_moment + self.treatment.mean**2 * inverse
-        )
+        return math.sqrt(self.treatment.variance * second_moment + self.treatment.mean**2 * inverse)
 
     def pdf(self, x: Array) -> Array:
         """Density, by quadrature for each value."""
@@ -136,7 +134,10 @@ class Lift:
 
     def quantile(self, p: float) -> float:
         """The value with probability `p` below it."""
-        return math.expm1(_LogRatio(self).quantile(p))
+        arms = (self.treatment, self.control)
+        start = math.log(self.treatment.mean / self.control.mean)
+        step = math.sqrt(sum(arm.variance / arm.mean**2 for arm in arms))
+        return math.expm1(solve_quantile(_LogRatio(self), p, start=start, step=step))
 
     def losses(self) -> tuple[float, float]:
         """Expected losses of the treatment and of the control, as shares of the control level.
@@ -176,29 +177,11 @@ class _LogRatio:
 
     lift: Lift
 
-    @property
-    def mean(self) -> float:
-        return math.log(self.lift.treatment.mean / self.lift.control.mean)
-
-    @property
-    def sd(self) -> float:
-        parts = (self.lift.treatment, self.lift.control)
-        return math.sqrt(sum(part.variance / part.mean**2 for part in parts))
-
-    def pdf(self, x: Array) -> Array:
-        return self.lift.pdf(np.expm1(x)) * np.exp(x)
-
     def cdf(self, x: float) -> float:
         return self.lift.cdf(math.expm1(x))
 
     def sf(self, x: float) -> float:
         return self.lift.sf(math.expm1(x))
-
-    def quantile(self, p: float) -> float:
-        return solve_quantile(self, p, start=self.mean, step=self.sd)
-
-    def losses(self) -> tuple[float, float]:
-        return self.lift.losses()
 
 
 def bulk_nodes(arm: Arm, breaks: Sequence[float]) -> tuple[Array, Array]:

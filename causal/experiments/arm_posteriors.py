@@ -318,4 +318,6 @@ def _log_ratio(x: Array, reference: float) -> Array:
     is_small = x < reference / 2
     with np.errstate(divide="ignore"):
         far = np.log(np.where(is_small, x, reference) / reference)
-    return np.where(is_small, far, np.log1p((np.where(is_small, reference, x) - reference) / reference))
+    return np.where(
+        is_small, far, np.log1p((np.where(is_small, reference, x) - reference) / reference)
+    )

@@ -47,7 +47,17 @@ _CLOSE = 1e-8
 """Relative error up to which an interval of highest density counts as found."""
 
 
-class Posterior(Protocol):
+class Distribution(Protocol):
+    """What quantiles are found from."""
+
+    def cdf(self, x: float) -> float:
+        """Probability of at most `x`."""
+
+    def sf(self, x: float) -> float:
+        """Probability of more than `x`, accurate where it is small."""
+
+
+class Posterior(Distribution, Protocol):
     """The distribution of an effect after the data."""
 
     @property
@@ -60,12 +70,6 @@ class Posterior(Protocol):
 
     def pdf(self, x: Array) -> Array:
         """Density, shape of `x`."""
-
-    def cdf(self, x: float) -> float:
-        """Probability of at most `x`."""
-
-    def sf(self, x: float) -> float:
-        """Probability of more than `x`, accurate where it is small."""
 
     def quantile(self, p: float) -> float:
         """The value with probability `p` below it, 0 < p < 1."""
@@ -112,7 +116,8 @@ class NormalPosterior:
 
     def losses(self) -> tuple[float, float]:
         """Expected losses of the treatment and of the control."""
-        return _normal_loss(-self.mean, self.sd), _normal_loss(self.mean, self.sd)
+        both = _normal_loss(np.array([-self.mean, self.mean]), np.full(2, self.sd))
+        return float(both[0]), float(both[1])
 
 
 @dataclass(frozen=True)
@@ -222,9 +227,8 @@ class NormalMixture:
 
     def losses(self) -> tuple[float, float]:
         """Expected losses of the treatment and of the control."""
-        parts = list(zip(self.weights, self.means, self.sds, strict=True))
-        treatment = sum(weight * _normal_loss(-mean, sd) for weight, mean, sd in parts)
-        control = sum(weight * _normal_loss(mean, sd) for weight, mean, sd in parts)
+        treatment = self.weights @ _normal_loss(-self.means, self.sds)
+        control = self.weights @ _normal_loss(self.means, self.sds)
         return float(treatment), float(control)
 
 
@@ -275,9 +279,7 @@ def effect_posterior(effect: Effect, *, prior: NormalPrior = FLAT) -> Posterior:
     """
     if effect.df is None:
         return normal_posterior(effect.estimate, std_error=effect.std_error, prior=prior)
-    return student_posterior(
-        effect.estimate, std_error=effect.std_error, df=effect.df, prior=prior
-    )
+    return student_posterior(effect.estimate, std_error=effect.std_error, df=effect.df, prior=prior)
 
 
 def student_posterior(
@@ -507,11 +509,11 @@ def _shortest_by_bisection(posterior: Posterior, *, level: float) -> tuple[float
     return posterior.quantile(below), posterior.quantile(below + level)
 
 
-def solve_quantile(posterior: Posterior, p: float, *, start: float, step: float) -> float:
+def solve_quantile(found: Distribution, p: float, *, start: float, step: float) -> float:
     """Quantile by bracketing and Brent's method, on the tail in which the probability is small.
 
     Args:
-        posterior: The posterior.
+        found: The distribution.
         p: Probability below the quantile.
         start: A value inside the support.
         step: About one standard deviation; the first step of the search for a bracket.
@@ -522,7 +524,7 @@ def solve_quantile(posterior: Posterior, p: float, *, start: float, step: float)
         raise SpecError("a quantile needs a probability between 0 and 1", given=p)
 
     def excess(x: float) -> float:
-        return posterior.cdf(x) - p if p <= 0.5 else (1 - p) - posterior.sf(x)  # noqa: PLR2004
+        return found.cdf(x) - p if p <= 0.5 else (1 - p) - found.sf(x)  # noqa: PLR2004
 
     lower = upper = start
     width = step
@@ -536,13 +538,13 @@ def solve_quantile(posterior: Posterior, p: float, *, start: float, step: float)
     return float(optimize.brentq(excess, lower, upper, xtol=step * 1e-11, rtol=1e-14))
 
 
-def _normal_loss(mean: float, sd: float) -> float:
+def _normal_loss(mean: Array, sd: Array) -> Array:
     """E[max(x, 0)] of a normal x."""
     from scipy import special
 
     z = mean / sd
-    density = math.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-    return max(float(sd * (density + z * special.ndtr(z))), 0.0)
+    density = np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+    return np.asarray(np.maximum(sd * (density + z * special.ndtr(z)), 0.0))
 
 
 def _check(estimate: float, std_error: float) -> None:
@@ -553,9 +555,7 @@ def _check(estimate: float, std_error: float) -> None:
         )
 
 
-def _check_questions(
-    confidence_level: float, worse_than: float, rope: tuple[float, float]
-) -> None:
+def _check_questions(confidence_level: float, worse_than: float, rope: tuple[float, float]) -> None:
     if not 0 < confidence_level < 1:
         raise SpecError(
             "the level of an interval is a share",
