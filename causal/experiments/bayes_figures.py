@@ -58,7 +58,9 @@ def posterior_figure(
     return figure
 
 
-def _shade(axes: Axes, x: Array, density: Array, *, where: list[bool], colour: str, label: str) -> None:
+def _shade(
+    axes: Axes, x: Array, density: Array, *, where: list[bool], colour: str, label: str
+) -> None:
     axes.fill_between(
         x, 0.0, density, where=where, color=colour, alpha=0.45, label=label, linewidth=0
     )

@@ -62,7 +62,9 @@ def test_every_bayesian_target_is_tested(targets: pd.DataFrame) -> None:
 def test_by1_hillstrom_conversion(validation_data: Path, targets: pd.DataFrame) -> None:
     rows = pd.read_csv(validation_data / "hillstrom.csv")
     counts = rows.groupby("segment")["conversion"].agg(["sum", "count"])
-    treatment = beta_posterior(*counts.loc["Womens E-Mail", ["sum"]], n=counts.loc["Womens E-Mail", "count"])
+    treatment = beta_posterior(
+        *counts.loc["Womens E-Mail", ["sum"]], n=counts.loc["Womens E-Mail", "count"]
+    )
     control = beta_posterior(*counts.loc["No E-Mail", ["sum"]], n=counts.loc["No E-Mail", "count"])
     assert (treatment, control) == (Beta(190.0, 21199.0), Beta(123.0, 21185.0))
     case = ("BY1 Hillstrom W conversion", "P(T>C), Beta(1,1)")

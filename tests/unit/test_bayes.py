@@ -53,9 +53,7 @@ def test_a_posterior_agrees_with_its_density(posterior: Posterior) -> None:
 
     low, high = -12.0, 12.0
     heavy = isinstance(posterior, StudentPosterior)
-    assert posterior.cdf(0.1) == pytest.approx(
-        integral(density, -np.inf, 0.1), abs=1e-9
-    )
+    assert posterior.cdf(0.1) == pytest.approx(integral(density, -np.inf, 0.1), abs=1e-9)
     assert posterior.cdf(0.1) + posterior.sf(0.1) == pytest.approx(1.0, abs=1e-14)
     if not heavy:
         mean = integral(lambda x: x * density(x), low, high)

@@ -79,13 +79,13 @@ def test_few_degrees_of_freedom() -> None:
     assert spread.prob_positive == pytest.approx(readout.prob_positive, abs=1e-7)
 
 
-@pytest.mark.parametrize(("std_error", "margin_std_error"), [(0.2, 0.05), (0.001, 0.08), (0.3, 0.2)])
+@pytest.mark.parametrize(
+    ("std_error", "margin_std_error"), [(0.2, 0.05), (0.001, 0.08), (0.3, 0.2)]
+)
 def test_uncertain_margin_and_cost_are_integrated_out(
     std_error: float, margin_std_error: float
 ) -> None:
-    readout = found(
-        lift(0.9, std_error), margin_std_error=margin_std_error, cost_std_error=0.02
-    )
+    readout = found(lift(0.9, std_error), margin_std_error=margin_std_error, cost_std_error=0.02)
     scale = 1.2e6
 
     def profit_is_positive(margin: float) -> float:
@@ -130,7 +130,7 @@ def test_nothing_spent_has_no_return_on_cost() -> None:
     assert readout.break_even_effect == 0.0
 
 
-def test_a_sure_profit_is_split_evenly_between_scenarios_of_loss() -> None:
+def test_a_sure_profit_makes_the_rollout_free_of_loss() -> None:
     profit = found(lift(5.0, 0.01)).profit_per_year
     assert profit.loss_treatment == pytest.approx(0, abs=1e-9)
     assert profit.loss_control == pytest.approx(profit.mean)
@@ -139,7 +139,7 @@ def test_a_sure_profit_is_split_evenly_between_scenarios_of_loss() -> None:
 def test_what_has_no_meaning_is_refused() -> None:
     with pytest.raises(SpecError, match="the absolute scale"):
         found(lift(scale="relative"))
-    with pytest.raises(InferenceError, match="the cost may be negative|it may be negative"):
+    with pytest.raises(InferenceError, match="it may be negative"):
         found(cost_std_error=0.2)
     for changes, message in (
         ({"cost_per_treated_unit": 0.0, "cost_std_error": 0.1}, "needs cost_per_treated_unit"),
