@@ -156,10 +156,8 @@ class Lift:
 
     def _loss_by_probabilities(self) -> float:
         """Integral of P(lift <= x) from -1 to 0."""
-        nodes, complements, weights = unit_nodes()
-        kept = weights > np.finfo(np.float64).eps
-        values = [self.cdf(-float(x)) for x in complements[kept]]
-        return float(weights[kept] @ np.array(values)) if nodes.size else 0.0
+        nodes, _, weights = unit_nodes(_SHORT_REACH)
+        return float(weights @ np.array([self.cdf(-float(x)) for x in nodes]))
 
     def _density(self, x: float) -> float:
         if x <= -1:
