@@ -176,11 +176,15 @@ def test_millions_of_units_agree_with_the_normal_limit(n: float) -> None:
     z = difference.mean / difference.sd
     assert difference.sf(0.0) == pytest.approx(stats.norm.cdf(z), abs=2 / math.sqrt(n))
     assert probability_greater(treatment, control) == difference.sf(0.0)
-    summary = compare(treatment, control).absolute
+    assert difference.cdf(0.0) + difference.sf(0.0) == pytest.approx(1, abs=1e-9)
+
+
+def test_intervals_of_a_million_units_agree_with_the_normal_limit() -> None:
+    difference = Difference(beta_posterior(100_000, n=10**6), beta_posterior(100_400, n=10**6))
+    summary = summarise(difference)
     half = stats.norm.ppf(0.975) * difference.sd
     assert summary.ci_upper == pytest.approx(difference.mean + half, abs=0.01 * difference.sd)
     assert summary.hdi_lower == pytest.approx(difference.mean - half, abs=0.01 * difference.sd)
-    assert difference.cdf(0.0) + difference.sf(0.0) == pytest.approx(1, abs=1e-9)
 
 
 def test_arms_of_very_different_size_and_level() -> None:
