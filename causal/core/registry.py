@@ -21,6 +21,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
     {
         "ab": "causal.experiments.ab",
         "did": "causal.quasi.did",
+        "iv": "causal.quasi.iv",
+        "ols": "causal.quasi.ols",
     }
 )
 
