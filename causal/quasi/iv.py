@@ -1,4 +1,4 @@
-"""Instrumental variables: two-stage least squares, LIML and Fuller, with what tells whether to trust.
+"""Instrumental variables: two-stage least squares, LIML and Fuller, and whether to trust them.
 
 One pass of cross-products gives coefficients, one pass of summed scores (three for two-way
 clusters) everything that is robust: errors, first-stage F, Anderson-Rubin set, Wu-Hausman, Hansen.
@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from causal.core.frames import Column, Condition, FrameRequest
+from causal.core.frames import Column, Condition, FrameRequest, Term
 from causal.core.registry import Plan
 from causal.core.result import Result
-from causal.quasi import iv_readout
-from causal.quasi.compliers import complier_means, products
-from causal.quasi.first_stage import stage_of
-from causal.quasi.iv_errors import observe_errors
-from causal.quasi.iv_model import Model
-from causal.quasi.iv_options import IvOptions, IvSpec, variable_name, variable_term
-from causal.quasi.linear_equation import Equation, k_class, least_squares, liml_kappa
-from causal.quasi.regression_data import RegressionData, check_units, observe
+from causal.instruments import readout
+from causal.instruments.compliers import complier_means, products
+from causal.instruments.errors import observe_errors
+from causal.instruments.first_stage import stage_of
+from causal.instruments.model import Model
+from causal.instruments.options import IvOptions, IvSpec, variable_name, variable_term
+from causal.regression.data import RegressionData, check_units, observe
+from causal.regression.equation import Equation, k_class, least_squares, liml_kappa
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,13 +43,13 @@ def estimate(spec: IvSpec) -> Plan:
     for outcome in options.outcomes:
         model = yield from fit(options, outcome=outcome, where=where)
         errors = yield from observe_errors(options, model)
-        readout = iv_readout.read(spec, model, errors)
-        readouts.append(readout if len(options.outcomes) == 1 else readout.named(outcome))
+        found = readout.read(spec, model, errors)
+        readouts.append(found if len(options.outcomes) == 1 else found.named(outcome))
     return Result(
-        effects=tuple(effect for readout in readouts for effect in readout.effects),
-        diagnostics=tuple(item for readout in readouts for item in readout.diagnostics),
-        params={name: value for readout in readouts for name, value in readout.params.items()},
-        tables=iv_readout.joined(readouts),
+        effects=tuple(effect for part in readouts for effect in part.effects),
+        diagnostics=tuple(item for part in readouts for item in part.diagnostics),
+        params={name: value for part in readouts for name, value in part.params.items()},
+        tables=readout.joined(readouts),
     )
 
 
@@ -60,7 +60,7 @@ def figures(spec: IvSpec, result: Result) -> Mapping[str, "Figure"]:
         spec: The analysis.
         result: What `estimate` returned.
     """
-    from causal.quasi.iv_figures import anderson_rubin_figure, estimate_figure
+    from causal.instruments.figures import anderson_rubin_figure, estimate_figure
 
     found: dict[str, Figure] = {}
     for outcome in spec.options.outcomes:
@@ -97,7 +97,7 @@ def fit(
             (*treatments, *instruments), (*options.treatments, *options.excluded), strict=True
         )
     }
-    instruments, lost = iv_readout.identified(
+    instruments, lost = readout.identified(
         options, data, treatments=treatments, instruments=instruments, names=names
     )
     stage = stage_of(
@@ -107,7 +107,7 @@ def fit(
     main = _main(options, data, outcome=y, treatments=treatments, instruments=instruments)
     is_late = is_single and data.is_binary(treatments[0]) and data.is_binary(instruments[0])
     if options.characteristics and not is_late:
-        raise iv_readout.not_binary(options)
+        raise readout.not_binary(options)
     return Model(
         metric=outcome,
         main=main,
@@ -138,8 +138,8 @@ def _main(
     data: RegressionData,
     *,
     outcome: Column,
-    treatments: tuple[Column, ...],
-    instruments: tuple[Column, ...],
+    treatments: tuple[Term, ...],
+    instruments: tuple[Term, ...],
 ) -> Equation:
     controls, kappa = data.controls, 1.0
     if options.estimator != "2sls":

@@ -18,7 +18,10 @@ from causal.core.gram import gram
 from causal.core.inference import effect
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
-from causal.quasi.leverage import (
+from causal.quasi.ols_options import INTERCEPT, OlsOptions, OlsSpec
+from causal.regression.data import RegressionData, check_units, observe
+from causal.regression.equation import Equation, least_squares
+from causal.regression.leverage import (
     bound_request,
     cluster_moments,
     corrected_scores,
@@ -26,11 +29,8 @@ from causal.quasi.leverage import (
     leave_out_covariance,
     leverage,
 )
-from causal.quasi.linear_equation import Equation, least_squares
-from causal.quasi.ols_options import INTERCEPT, OlsOptions, OlsSpec
-from causal.quasi.regression_data import RegressionData, check_units, observe
-from causal.quasi.regression_notes import coefficient_table, covariance_table, data_notes
-from causal.quasi.sandwich_errors import Errors, middle, reference_df, row_factor
+from causal.regression.notes import coefficient_table, covariance_table, data_notes
+from causal.regression.sandwich import Errors, middle, reference_df, row_factor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,7 +96,8 @@ def estimate(spec: OlsSpec) -> Plan:
     yield from check_units(options, where)
     fits = []
     for outcome in options.outcomes:
-        fits.append((yield from regress(options, outcome=outcome, where=where)))
+        fit = yield from regress(options, outcome=outcome, where=where)
+        fits.append(fit)
     is_one = len(fits) == 1
     tests = [test for fit in fits for test in joint_tests(options, fit)]
     diagnostics = [item for fit in fits for item in _diagnostics(options, fit, is_one=is_one)]
@@ -137,7 +138,7 @@ def figures(spec: OlsSpec, result: Result) -> Mapping[str, "Figure"]:
         spec: The analysis.
         result: What `estimate` returned.
     """
-    from causal.quasi.regression_figures import coefficient_figure
+    from causal.regression.figures import coefficient_figure
 
     return {
         f"coefficients_{outcome}": coefficient_figure(
@@ -260,9 +261,7 @@ def _effects(spec: OlsSpec, regression: Regression) -> list[Effect]:
     return found
 
 
-def _diagnostics(
-    options: OlsOptions, regression: Regression, *, is_one: bool
-) -> list[Diagnostic]:
+def _diagnostics(options: OlsOptions, regression: Regression, *, is_one: bool) -> list[Diagnostic]:
     suffix = "" if is_one else f":{regression.metric}"
     found = data_notes(options, regression.data, regression.errors, k=len(regression.names))
     for test in joint_tests(options, regression):

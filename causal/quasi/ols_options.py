@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from causal.core.spec import Spec
-from causal.quasi.design_columns import ColumnName, check_design
-from causal.quasi.regression_options import RegressionOptions
+from causal.regression.columns import ColumnName, check_design
+from causal.regression.options import RegressionOptions
 
 INTERCEPT = "intercept"
 
@@ -35,9 +35,7 @@ class OlsOptions(RegressionOptions):
     def _columns_go_together(self) -> "OlsOptions":
         check_design(self.numeric, self.categorical, self.interactions)
         used = {*self.numeric, *self.categorical}
-        clash = [
-            str(name) for name in (*self.outcomes, self.absorb, self.weight) if name in used
-        ]
+        clash = [str(name) for name in (*self.outcomes, self.absorb, self.weight) if name in used]
         if clash:
             raise ValueError(f"column used in two roles: {', '.join(clash)}")
         if not (used or self.intercept):

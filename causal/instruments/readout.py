@@ -6,23 +6,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from causal.checks import instruments as checks
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import Term
-from causal.core.inference import effect, two_sided_pvalue
+from causal.core.inference import effect
 from causal.core.result import Diagnostic, Effect, Estimand
-from causal.quasi.anderson_rubin import AndersonRubin, Interval, confidence_set, curve
-from causal.quasi.compliers import complier_table, shares
-from causal.quasi.first_stage import coefficient_covariance, strength, wald_f
-from causal.quasi.instrument_tests import Test, cragg_donald, sargan, underidentification
-from causal.quasi.iv_errors import IvErrors
-from causal.quasi.iv_model import Model
-from causal.quasi.iv_options import IvOptions, IvSpec
-from causal.quasi.linear_equation import redundant_names
+from causal.instruments import notes as checks
+from causal.instruments.anderson_rubin import AndersonRubin, Interval, confidence_set, curve
+from causal.instruments.compliers import complier_table, shares
+from causal.instruments.errors import IvErrors
+from causal.instruments.first_stage import coefficient_covariance, strength, wald_f
+from causal.instruments.model import Model
+from causal.instruments.options import IvOptions, IvSpec
+from causal.instruments.specification_tests import (
+    Statistic,
+    cragg_donald,
+    sargan,
+    underidentification,
+)
 from causal.quasi.readout import Readout, joined
-from causal.quasi.regression_data import RegressionData
-from causal.quasi.regression_notes import coefficient_table, covariance_table, data_notes
-from causal.quasi.sandwich_errors import Errors
+from causal.regression.data import RegressionData
+from causal.regression.equation import redundant_names
+from causal.regression.notes import coefficient_table, covariance_table, data_notes
+from causal.regression.sandwich import Errors
 
 __all__ = ["identified", "joined", "not_binary", "read"]
 
@@ -95,8 +100,10 @@ def read(spec: IvSpec, model: Model, errors: IvErrors) -> Readout:
     tables |= more
     if model.compliers:
         tables["compliers"] = complier_table(
-            model.compliers, errors.compliers,
-            metric=model.metric, confidence_level=spec.confidence_level,
+            model.compliers,
+            errors.compliers,
+            metric=model.metric,
+            confidence_level=spec.confidence_level,
         )
     diagnostics = [
         *data_notes(options, model.data, errors.coefficients, k=len(names)),
@@ -143,9 +150,7 @@ def _effects(
     return found
 
 
-def _stage_effects(
-    spec: IvSpec, model: Model, errors: IvErrors, *, column: int
-) -> list[Effect]:
+def _stage_effects(spec: IvSpec, model: Model, errors: IvErrors, *, column: int) -> list[Effect]:
     """The coefficients of the instruments in the reduced form (0) or a first stage (1, ...)."""
     estimates = model.stage.coefficients(column)
     block = Errors(
@@ -246,9 +251,7 @@ def _strength(options: IvOptions, model: Model, errors: IvErrors) -> list[Diagno
             found.append(checks.no_effective_f())
     else:
         found.append(checks.cragg_donald(cragg_donald(stage, df_resid=errors.first_divisor)))
-    found.append(
-        checks.underidentification(_triple(underidentification(stage, n=model.main.n)))
-    )
+    found.append(checks.underidentification(_triple(underidentification(stage, n=model.main.n))))
     return found
 
 
@@ -299,9 +302,7 @@ def _anderson_rubin(
     }  # fmt: skip
 
 
-def _range(
-    intervals: Sequence[Interval], *, centre: float, scale: float
-) -> tuple[float, float]:
+def _range(intervals: Sequence[Interval], *, centre: float, scale: float) -> tuple[float, float]:
     """What the curve covers: the estimate's surroundings, zero, and the set's ends."""
     ends = [end for interval in intervals for end in interval if np.isfinite(end)]
     points = [centre - _MARGIN * scale, centre + _MARGIN * scale, 0.0, *ends]
@@ -383,5 +384,5 @@ def _params(options: IvOptions, model: Model) -> dict[str, Any]:
     return found
 
 
-def _triple(test: Test) -> tuple[float, float, float]:
+def _triple(test: Statistic) -> tuple[float, float, float]:
     return test.statistic, test.pvalue, test.df[0]

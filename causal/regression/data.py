@@ -16,11 +16,11 @@ from causal.core.frames import (
     Term,
 )
 from causal.core.gram import Gram, gram, grams, pooled
-from causal.quasi.design_columns import DesignColumn, dummies, expand, known, observe_levels
-from causal.quasi.linear_equation import Moments, redundant_names
-from causal.quasi.regression_options import RegressionOptions
-from causal.quasi.sandwich_errors import Rows
 from causal.quasi.within_fit import summed
+from causal.regression.columns import DesignColumn, dummies, expand, known, observe_levels
+from causal.regression.equation import Moments, redundant_names
+from causal.regression.options import RegressionOptions
+from causal.regression.sandwich import Rows
 
 MAX_EFFECTS = 200
 """Absorbed effects that may become columns where scores are summed within absorbed groups."""
@@ -130,9 +130,7 @@ def observe(
     columns = expand(numeric, options.categorical, options.interactions, levels=levels)
     effects = _effects(options, levels[str(options.absorb)]) if is_explicit else ()
     swept = None if is_explicit else options.absorb
-    every = tuple(
-        dict.fromkeys([*terms, *(column.term for column in (*effects, *columns))])
-    )
+    every = tuple(dict.fromkeys([*terms, *(column.term for column in (*effects, *columns))]))
     counted, n_weightless = None, 0
     if weight is not None or swept is not None:
         counted, n_weightless = yield from _count(every, weight=weight, swept=swept, where=where)
@@ -166,7 +164,7 @@ def _effects(options: RegressionOptions, levels: Sequence[object]) -> tuple[Desi
     if len(levels) > MAX_EFFECTS:
         raise InferenceError(
             f"these errors cannot be had with so many absorbed effects of {options.absorb}",
-            given=f"{options.kind}{' two ways' if options.is_two_way else ''}, {len(levels)} levels",
+            given=f"{options.kind} by {', '.join(options.clusters) or 'row'}, {len(levels)} levels",
             allowed=f"one column of clusters that holds whole groups of {options.absorb}, or at "
             f"most {MAX_EFFECTS} levels",
         )

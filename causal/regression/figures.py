@@ -11,9 +11,7 @@ BLUE, ORANGE, GREY = "#1f5a93", "#c8622d", "#7a7a7a"
 MAX_SHOWN = 30
 
 
-def coefficient_figure(
-    effects: Sequence[Effect], *, title: str, confidence_level: float
-) -> Figure:
+def coefficient_figure(effects: Sequence[Effect], *, title: str, confidence_level: float) -> Figure:
     """Coefficients and intervals, one line each; the intercept is left to the table.
 
     Args:

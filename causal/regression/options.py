@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from causal.quasi.design_columns import Categories, ColumnName, Interaction
-from causal.quasi.error_options import ErrorOptions
+from causal.regression.columns import Categories, ColumnName, Interaction
+from causal.regression.error_options import ErrorOptions
 
 
 class RegressionOptions(ErrorOptions):

@@ -2,14 +2,14 @@
 
 Rows. HC2 and HC3 (MacKinnon and White 1985) divide a residual by `(1 - h)^(1/2)` or `1 - h`, `h`
 being the leverage of its row, a quadratic form of the regressors. No aggregate divides row by row,
-but `(1 - h)^-a` is a power series, so that a polynomial in `h` does; its degree follows from a bound
-on the largest leverage, `max h <= (sum h^8)^(1/8)`, which is an aggregate as well. What is left out
-is below `PRECISION`; leverages too close to 1 for that are refused.
+but `(1 - h)^-a` is a power series, so that a polynomial in `h` does; its degree follows from a
+bound on the largest leverage, `max h <= (sum h^8)^(1/8)`, which is an aggregate as well. What is
+left out is below `PRECISION`; leverages too close to 1 for that are refused.
 
-Clusters. With `A` the cross-products of a cluster's regressors, `s` its score and `M` the inverse of
-the cross-products of all rows, `X'(I - X M X')^-1 e = (I - A M)^-1 s`: the k x k moments by cluster
-suffice for CR3, which is the jackknife over clusters, and for CR2 (Bell and McCaffrey 2002) with the
-inverse square root.
+Clusters. With `A` the cross-products of a cluster's regressors, `s` its score and `M` the inverse
+of the cross-products of all rows, `X'(I - X M X')^-1 e = (I - A M)^-1 s`: the k x k moments by
+cluster suffice for CR3, which is the jackknife over clusters, and for CR2 (Bell and McCaffrey 2002)
+with the inverse square root.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ import numpy as np
 from causal.core.errors import InferenceError
 from causal.core.frames import Constant, GramRequest, Linear, Product, Score, Term
 from causal.core.gram import Array, Gram
-from causal.quasi.linear_equation import Equation
-from causal.quasi.sandwich_errors import Rows
+from causal.regression.equation import Equation
+from causal.regression.sandwich import Rows
 
 PRECISION = 1e-13
 """Relative error of the series for `(1 - h)^-a`."""
@@ -71,9 +71,7 @@ def corrected_scores(
         InferenceError: Some row determines its own fitted value, or nearly so.
     """
     factor = series(h, exponent=1.0 if kind == "HC3" else 0.5, bound=bound, kind=kind)
-    return tuple(
-        Score(Product((left, factor)), fit.residual) for left in fit.lefts(positions)
-    )
+    return tuple(Score(Product((left, factor)), fit.residual) for left in fit.lefts(positions))
 
 
 def series(h: Term, *, exponent: float, bound: float, kind: str) -> Term:

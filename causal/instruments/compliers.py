@@ -15,8 +15,8 @@ import pandas as pd
 from causal.core.errors import InferenceError
 from causal.core.frames import Column, Linear, Product, Score, Term
 from causal.core.inference import critical_value
-from causal.quasi.linear_equation import Equation, Moments, k_class
-from causal.quasi.sandwich_errors import Errors
+from causal.regression.equation import Equation, Moments, k_class
+from causal.regression.sandwich import Errors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,14 +112,13 @@ def complier_means(
         characteristics: Columns.
     """
     position = len(controls) + (1 if moments.has_intercept else 0)
-    wanted = [
+    wanted: list[tuple[str, Term, float, float]] = [
         ("outcome with treatment", Product((outcome, treatment)), np.nan, 1.0),
         ("outcome without treatment", _untreated(outcome, treatment), np.nan, -1.0),
     ]
     for name in characteristics:
-        term = Column(name)
-        mean = float(moments.means([term])[0])
-        wanted.append((name, Product((term, treatment)), mean, 1.0))
+        mean = float(moments.means([Column(name)])[0])
+        wanted.append((name, Product((Column(name), treatment)), mean, 1.0))
     found = []
     for name, term, population, sign in wanted:
         try:
@@ -130,9 +129,7 @@ def complier_means(
         except InferenceError as error:
             raise InferenceError(f"compliers, {name}: {error.message}") from error
         found.append(
-            ComplierMean(
-                name=name, fit=fit, position=position, population=population, sign=sign
-            )
+            ComplierMean(name=name, fit=fit, position=position, population=population, sign=sign)
         )
     return tuple(found)
 

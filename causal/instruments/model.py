@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from causal.core.frames import Term
-from causal.quasi.compliers import ComplierMean
-from causal.quasi.first_stage import Stage
-from causal.quasi.linear_equation import Equation
-from causal.quasi.regression_data import RegressionData
+from causal.instruments.compliers import ComplierMean
+from causal.instruments.first_stage import Stage
+from causal.regression.data import RegressionData
+from causal.regression.equation import Equation
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from causal.core.errors import InferenceError
 from causal.core.frames import Score, Term
 from causal.core.gram import Array
 from causal.core.regression import redundant_columns
-from causal.quasi.first_stage import Stage, canonical_shares, solved
-from causal.quasi.linear_equation import Equation, Moments
+from causal.instruments.first_stage import Stage, canonical_shares, solved
+from causal.regression.equation import Equation, Moments
 
 
 @dataclass(frozen=True)
-class Test:
+class Statistic:
     """A test statistic.
 
     Attributes:
@@ -28,7 +28,7 @@ class Test:
     df: tuple[float, ...]
 
 
-def sargan(fit: Equation, *, n_treatments: int) -> Test:
+def sargan(fit: Equation, *, n_treatments: int) -> Statistic:
     """Sargan's (1958) test of over-identification, `n` times the R^2 of residuals on instruments.
 
     Args:
@@ -44,7 +44,7 @@ def sargan(fit: Equation, *, n_treatments: int) -> Test:
     explained = float(with_instruments @ solved(inner, with_instruments))
     df = _n_excess(fit, n_treatments)
     statistic = fit.n * explained / fit.rss
-    return Test(statistic, float(stats.chi2.sf(statistic, df)), (float(df),))
+    return Statistic(statistic, float(stats.chi2.sf(statistic, df)), (float(df),))
 
 
 def instrument_scores(fit: Equation) -> tuple[tuple[Score, ...], Array]:
@@ -55,16 +55,14 @@ def instrument_scores(fit: Equation) -> tuple[tuple[Score, ...], Array]:
     moments = fit.moments
     spread = np.sqrt(np.diag(moments.block(fit.instruments, fit.instruments)) / fit.n)
     size = len(fit.instruments)
-    lefts = [
-        moments.combined(fit.instruments, np.eye(size)[j] / spread[j]) for j in range(size)
-    ]
+    lefts = [moments.combined(fit.instruments, np.eye(size)[j] / spread[j]) for j in range(size)]
     if moments.has_intercept:
         lefts.insert(0, moments.combined((), np.zeros(0), constant=1.0))
         spread = np.concatenate([[1.0], spread])
     return tuple(Score(left, fit.residual) for left in lefts), spread
 
 
-def hansen(fit: Equation, middle: Array, spread: Array, *, n_treatments: int) -> Test:
+def hansen(fit: Equation, middle: Array, spread: Array, *, n_treatments: int) -> Statistic:
     """Hansen's (1982) J at the two-step efficient estimate.
 
     Args:
@@ -93,7 +91,7 @@ def hansen(fit: Equation, middle: Array, spread: Array, *, n_treatments: int) ->
     moment = right - left @ slopes
     statistic = float(moment @ solved(middle, moment))
     df = _n_excess(fit, n_treatments)
-    return Test(statistic, float(stats.chi2.sf(statistic, df)), (float(df),))
+    return Statistic(statistic, float(stats.chi2.sf(statistic, df)), (float(df),))
 
 
 @dataclass(frozen=True)
@@ -156,13 +154,13 @@ def augmented(
     )  # fmt: skip
 
 
-def underidentification(stage: Stage, *, n: int) -> Test:
+def underidentification(stage: Stage, *, n: int) -> Statistic:
     """Anderson's (1951) canonical correlation test that the equation is not identified."""
     from scipy import stats
 
     statistic = n * float(canonical_shares(stage)[0])
     df = stage.q - stage.m + 1
-    return Test(statistic, float(stats.chi2.sf(statistic, df)), (float(df),))
+    return Statistic(statistic, float(stats.chi2.sf(statistic, df)), (float(df),))
 
 
 def cragg_donald(stage: Stage, *, df_resid: float) -> float:

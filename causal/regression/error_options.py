@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from causal.core.spec import Part
-from causal.quasi.design_columns import ColumnName
+from causal.regression.columns import ColumnName
 
 Kind = Literal["classical", "HC0", "HC1", "HC2", "HC3", "CR0", "CR1", "CR2", "CR3"]
 SmallSample = Literal["stata", "min", "n-k", "none", "jackknife"]
@@ -34,9 +34,9 @@ class ErrorOptions(Part):
     """
 
     covariance: Kind | Literal["cluster"] | None = None
-    cluster: (
-        ColumnName | Annotated[list[ColumnName], Field(min_length=1, max_length=2)] | None
-    ) = None
+    cluster: ColumnName | Annotated[list[ColumnName], Field(min_length=1, max_length=2)] | None = (
+        None
+    )
     small_sample: SmallSample | None = None
     reference: Literal["t", "normal"] = "t"
 

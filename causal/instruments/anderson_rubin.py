@@ -2,20 +2,21 @@
 
 The test asks whether the instruments explain `y - X b`; its size is right however weak they are
 (Anderson and Rubin 1949). With one treatment the effects that are not rejected are where a matrix
-polynomial of second degree in `b` is positive definite, so that the ends of the set are eigenvalues:
-nothing is searched, and sets that are unbounded, disjoint or empty come out as they are.
+polynomial of second degree in `b` is positive definite, so that the ends of the set are
+eigenvalues: nothing is searched, and sets that are unbounded, disjoint or empty come out as they are.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import linalg, optimize
 
 from causal.core.errors import InferenceError
 from causal.core.gram import Array
-from causal.quasi.first_stage import Stage, solved, stage_block
+from causal.instruments.first_stage import Stage, solved, stage_block
 
 Interval = tuple[float, float]
 _IMAGINARY = 1e-6
@@ -94,7 +95,7 @@ def confidence_set(
     )
     points = [-math.inf, *ends, math.inf]
     kept: list[Interval] = []
-    for low, high in zip(points, points[1:], strict=False):
+    for low, high in pairwise(points):
         if low == high or excess(_inside(low, high)) > 0:
             continue
         if kept and kept[-1][1] == low:

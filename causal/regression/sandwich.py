@@ -16,7 +16,7 @@ from causal.core.errors import DataError, InferenceError
 from causal.core.frames import Condition, FrameRequest, Linear, MeatRequest, Score, Term
 from causal.core.gram import Array, meat
 from causal.core.inference import wald
-from causal.quasi.error_options import ErrorOptions
+from causal.regression.error_options import ErrorOptions
 
 MIN_CLUSTERS = 2
 EIGEN_FLOOR = -1e-10
@@ -130,8 +130,8 @@ def middle(
     for size in range(min(1, len(errors.clusters)), len(errors.clusters) + 1):
         for columns in combinations(errors.clusters, size):
             frame = yield MeatRequest(
-                scores=(rows.marked(scores[0]), *scores[1:]), cluster=columns, weight=rows.weight, absorb=rows.absorb,
-                where=rows.where,
+                scores=(rows.marked(scores[0]), *scores[1:]),
+                cluster=columns, weight=rows.weight, absorb=rows.absorb, where=rows.where,
             )  # fmt: skip
             _check_rows(frame, columns, rows)
             matrix, count = meat(frame)

@@ -6,8 +6,8 @@ from pydantic import Field, model_validator
 
 from causal.core.frames import Column, Indicator, Level, Term
 from causal.core.spec import Part, Spec
-from causal.quasi.design_columns import ColumnName, check_design
-from causal.quasi.regression_options import RegressionOptions
+from causal.regression.columns import ColumnName, check_design
+from causal.regression.options import RegressionOptions
 
 Reported = Literal["treatment", "covariates", "first_stage", "reduced_form"]
 
@@ -50,8 +50,10 @@ class IvOptions(RegressionOptions):
     estimator: Literal["2sls", "liml", "fuller"] = "2sls"
     fuller: float = Field(default=1.0, gt=0)
     characteristics: list[ColumnName] = Field(default_factory=list)
-    report: Annotated[list[Reported], Field(min_length=1)] = Field(
-        default_factory=lambda: ["treatment", "first_stage", "reduced_form"]
+    report: Annotated[tuple[Reported, ...], Field(min_length=1)] = (
+        "treatment",
+        "first_stage",
+        "reduced_form",
     )
 
     @property

@@ -16,7 +16,7 @@ from causal.core.errors import InferenceError
 from causal.core.frames import Score, Term
 from causal.core.gram import Array
 from causal.core.regression import inverse
-from causal.quasi.linear_equation import Moments
+from causal.regression.equation import Moments
 
 WEAKEST = 1e-10
 """Share of the treatments' variation (in the worst direction) below which nothing is identified."""
@@ -64,7 +64,7 @@ class Stage:
 
     def classical(self, *, divisor: float) -> Array:
         """Covariance of (Z'v_y, Z'v_x) under independent errors of equal variance."""
-        return np.kron(self.residual / divisor, self.cross)
+        return np.asarray(np.kron(self.residual / divisor, self.cross), dtype=np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +128,7 @@ def stage_scores(
     every = (*stage.instruments, *controls)
     on_controls = moments.regression(stage.instruments, controls)
     lefts = [
-        moments.combined(
-            every, np.concatenate([np.eye(stage.q)[j], -on_controls[:, j]])
-        )
+        moments.combined(every, np.concatenate([np.eye(stage.q)[j], -on_controls[:, j]]))
         for j in range(stage.q)
     ]
     explained = (outcome, *stage.treatments)

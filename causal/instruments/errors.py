@@ -9,17 +9,17 @@ import pandas as pd
 from causal.core.errors import InferenceError
 from causal.core.frames import FrameRequest
 from causal.core.gram import Array
-from causal.quasi.first_stage import stage_scores
-from causal.quasi.instrument_tests import (
+from causal.instruments.first_stage import stage_scores
+from causal.instruments.model import Model
+from causal.instruments.options import IvOptions
+from causal.instruments.specification_tests import (
     Augmented,
-    Test,
+    Statistic,
     augmented,
     hansen,
     instrument_scores,
 )
-from causal.quasi.iv_model import Model
-from causal.quasi.iv_options import IvOptions
-from causal.quasi.sandwich_errors import Errors, middle, reference_df, row_factor
+from causal.regression.sandwich import Errors, middle, reference_df, row_factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class IvErrors:
     augmented: Augmented | None
     exogeneity: Errors | None
     compliers: tuple[Errors, ...]
-    hansen: Test | None
+    hansen: Statistic | None
 
 
 def observe_errors(
@@ -81,9 +81,7 @@ def observe_errors(
 
     influence = model.main.influence[shown] * spread
     total = influence @ found.matrix[slices[0], slices[0]] @ influence.T
-    stage = errors(
-        found.matrix[slices[1], slices[1]], k=model.stage.k, df_resid=first_divisor
-    )
+    stage = errors(found.matrix[slices[1], slices[1]], k=model.stage.k, df_resid=first_divisor)
     compliers = found.matrix[slices[3], slices[3]]
     first_step = slices[4] if parts[4] else slices[0]
     return IvErrors(
@@ -158,7 +156,7 @@ def _augmented(model: Model) -> Augmented | None:
     return found if found.df_resid > 0 else None
 
 
-def _hansen(model: Model, plain: Array, spread: Array) -> Test | None:
+def _hansen(model: Model, plain: Array, spread: Array) -> Statistic | None:
     if model.q == model.m:
         return None
     try:

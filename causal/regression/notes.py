@@ -8,9 +8,9 @@ from causal.checks.panel_health import cluster_count, dropped_columns, missing_r
 from causal.core.gram import Array
 from causal.core.inference import critical_value, two_sided_pvalue
 from causal.core.result import Diagnostic
-from causal.quasi.regression_data import RegressionData
-from causal.quasi.regression_options import RegressionOptions
-from causal.quasi.sandwich_errors import Errors, is_positive
+from causal.regression.data import RegressionData
+from causal.regression.options import RegressionOptions
+from causal.regression.sandwich import Errors, is_positive
 
 
 def coefficient_table(
@@ -21,7 +21,7 @@ def coefficient_table(
     metric: str,
     confidence_level: float,
 ) -> pd.DataFrame:
-    """All coefficients: metric, term, estimate, std_error, statistic, pvalue, ci_lower, ci_upper."""
+    """All coefficients with errors, tests and intervals, one row each."""
     half = critical_value(confidence_level, df=errors.df) * errors.std_errors
     statistics = coefficients / errors.std_errors
     return pd.DataFrame(

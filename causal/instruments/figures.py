@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from causal.core.result import Result
-from causal.quasi.iv_options import IvSpec, variable_name
+from causal.instruments.options import IvSpec, variable_name
 
 BLUE, ORANGE, GREY = "#1f5a93", "#c8622d", "#7a7a7a"
 _NAMES = {"2sls": "two-stage least squares", "liml": "LIML", "fuller": "Fuller"}
@@ -61,7 +61,8 @@ def anderson_rubin_figure(spec: IvSpec, result: Result, *, outcome: str) -> Figu
     axes.axhline(alpha, color=GREY, linestyle="--", linewidth=0.9)
     axes.axvline(main["estimate"], color=ORANGE, linewidth=1.2)
     axes.annotate(
-        _NAMES[spec.options.estimator], xy=(main["estimate"], 1.0), xycoords=("data", "axes fraction"),
+        _NAMES[spec.options.estimator],
+        xy=(main["estimate"], 1.0), xycoords=("data", "axes fraction"),
         xytext=(4, -10), textcoords="offset points", color=ORANGE, fontsize=8,
     )  # fmt: skip
     axes.annotate(

@@ -292,7 +292,7 @@ def _checked(fit: Equation) -> Equation:
         )
     if fit.rss <= EXACT * fit.tss:
         raise InferenceError(
-            f"the regressors explain {label(fit.outcome)} exactly: there are no errors to learn from"
+            f"the regressors explain {label(fit.outcome)} exactly: no errors to learn from"
         )
     return fit
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from causal.checks.panel_health import note
 from causal.core.result import Diagnostic
-from causal.quasi.anderson_rubin import Interval, in_words
-from causal.quasi.first_stage import Strength
+from causal.instruments.anderson_rubin import Interval, in_words
+from causal.instruments.first_stage import Strength
 
 TOLERATED = 0.10
 """Share of the worst-case bias beyond which instruments count as weak."""
@@ -148,9 +148,7 @@ def dropped_instruments(names: Sequence[str]) -> Diagnostic:
     return note("dropped_instruments", len(names), f"redundant: {', '.join(names)}")
 
 
-def complier_share(
-    share: float, *, always: float, never: float, is_reversed: bool
-) -> Diagnostic:
+def complier_share(share: float, *, always: float, never: float, is_reversed: bool) -> Diagnostic:
     """How many units the instrument moves."""
     way = " (it lowers the treatment)" if is_reversed else ""
     return note(
