@@ -3,7 +3,8 @@
 The test asks whether the instruments explain `y - X b`; its size is right however weak they are
 (Anderson and Rubin 1949). With one treatment the effects that are not rejected are where a matrix
 polynomial of second degree in `b` is positive definite, so that the ends of the set are
-eigenvalues: nothing is searched, and sets that are unbounded, disjoint or empty come out as they are.
+eigenvalues: nothing is searched, and sets that are unbounded, disjoint or empty come out as they
+are.
 """
 
 import math

@@ -69,7 +69,7 @@ def anderson_rubin_figure(spec: IvSpec, result: Result, *, outcome: str) -> Figu
         f"{alpha:.0%}", xy=(1.0, alpha), xycoords=("axes fraction", "data"),
         xytext=(-4, 3), textcoords="offset points", ha="right", color=GREY, fontsize=8,
     )  # fmt: skip
-    axes.set_ylim(0, 1.03 * max(float(table["pvalue"].max()), 2 * alpha))
+    axes.set_ylim(0, 1.15 * max(float(table["pvalue"].max()), 2 * alpha))
     axes.set_xlim(float(table["value"].min()), float(table["value"].max()))
     axes.set_xlabel(f"effect of {main['term']} on {outcome}")
     axes.set_ylabel("p-value of the Anderson-Rubin test")
@@ -84,7 +84,7 @@ def _draw_set(
     parts = _of(result.tables["anderson_rubin_set"], outcome)
     ends = parts[["lower", "upper"]].to_numpy(dtype=np.float64)
     finite = ends[np.isfinite(ends)]
-    low, high = min([limits[0], *finite]), max([limits[1], *finite])
+    low, high = min([limits[0], 0.0, *finite]), max([limits[1], 0.0, *finite])
     room = 0.06 * (high - low)
     low, high = low - room, high + room
     for lower, upper in ends:

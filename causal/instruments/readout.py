@@ -27,7 +27,7 @@ from causal.quasi.readout import Readout, joined
 from causal.regression.data import RegressionData
 from causal.regression.equation import redundant_names
 from causal.regression.notes import coefficient_table, covariance_table, data_notes
-from causal.regression.sandwich import Errors
+from causal.regression.sandwich import Errors, check_variances
 
 __all__ = ["identified", "joined", "not_binary", "read"]
 
@@ -85,6 +85,7 @@ def read(spec: IvSpec, model: Model, errors: IvErrors) -> Readout:
     has_intercept = options.absorb is None
     names = model.coefficient_names(has_intercept=has_intercept)
     estimates = model.main.coefficients[model.positions(has_intercept=has_intercept)]
+    check_variances(errors.coefficients, names, options=options)
     tables = {
         "coefficients": coefficient_table(
             names, estimates, errors.coefficients,

@@ -30,7 +30,7 @@ from causal.regression.leverage import (
     leverage,
 )
 from causal.regression.notes import coefficient_table, covariance_table, data_notes
-from causal.regression.sandwich import Errors, middle, reference_df, row_factor
+from causal.regression.sandwich import Errors, check_variances, middle, reference_df, row_factor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -171,6 +171,7 @@ def regress(
     if not shown:
         raise InferenceError("no regressor is left", given=data.dropped)
     errors = yield from _errors(options, fit, shown, data=data)
+    check_variances(errors, names, options=options)
     return Regression(
         metric=outcome, fit=fit, names=tuple(names), groups=tuple(groups),
         positions=tuple(shown), errors=errors, data=data,

@@ -172,6 +172,23 @@ def reference_df(errors: ErrorOptions, *, n_clusters: int | None, df_resid: floa
     return df_resid if n_clusters is None else float(n_clusters - 1)
 
 
+def check_variances(errors: Errors, names: Sequence[str], *, options: ErrorOptions) -> None:
+    """Two-way clustering can give negative variances, which are no errors at all.
+
+    Raises:
+        InferenceError: It does here.
+    """
+    if not options.is_two_way:
+        return
+    negative = [name for name, v in zip(names, np.diag(errors.covariance), strict=True) if v <= 0]
+    if negative:
+        raise InferenceError(
+            "the two-way clustered variance is negative: too few clusters for two ways",
+            given=negative,
+            allowed="one column of clusters, that with the fewer clusters",
+        )
+
+
 def is_positive(covariance: Array) -> bool:
     """Whether a covariance has no negative variance in any direction, beyond rounding."""
     variances = np.diag(covariance)
