@@ -1,4 +1,4 @@
-"""The method `iv` against published figures: Card (1995) and Wooldridge's examples 15.1 and 15.5."""
+"""The method `iv` against published figures: Card (1995), Wooldridge's examples 15.1 and 15.5."""
 
 import pandas as pd
 import pytest

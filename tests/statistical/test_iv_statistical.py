@@ -51,9 +51,9 @@ def coverage(strength: float, n_worlds: int) -> tuple[float, float]:
             report=["treatment"],
         )  # fmt: skip
         effect = found.effects[0]
-        in_interval += effect.ci_lower <= TRUTH <= effect.ci_upper
+        in_interval += (effect.ci_lower - TRUTH) * (effect.ci_upper - TRUTH) <= 0
         parts = found.tables["anderson_rubin_set"]
-        in_set += bool(((parts["lower"] <= TRUTH) & (TRUTH <= parts["upper"])).any())
+        in_set += bool(((parts["lower"] <= TRUTH) & (parts["upper"] >= TRUTH)).any())
     return in_interval / n_worlds, in_set / n_worlds
 
 

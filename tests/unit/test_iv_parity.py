@@ -29,7 +29,8 @@ def rows(seed: int, n: int, *, gaps: float = 0.0) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
             "firm": firm, "year": year, "x": rng.normal(5, 1, n), "v": rng.normal(size=n),
-            "z1": rng.normal(2, 1, n), "z2": rng.uniform(size=n) + 0.2 * firm, "z3": rng.normal(size=n),
+            "z1": rng.normal(2, 1, n), "z2": rng.uniform(size=n) + 0.2 * firm,
+            "z3": rng.normal(size=n),
             "w": rng.uniform(0.3, 3.0, n),
         }
     )  # fmt: skip
@@ -252,16 +253,16 @@ def test_the_anderson_rubin_test_is_a_regression_on_rows(
 
 def test_the_effective_f_is_that_of_its_definition() -> None:
     frame = rows(5, 150)
-    X = sm.add_constant(frame[["x", "v"]]).to_numpy()
-    sweep = np.eye(len(X)) - X @ np.linalg.pinv(X)
-    Z = sweep @ frame[["z1", "z2"]].to_numpy()
-    values, vectors = np.linalg.eigh(Z.T @ Z)
-    Z = Z @ vectors @ np.diag(values**-0.5)
+    x = sm.add_constant(frame[["x", "v"]]).to_numpy()
+    sweep = np.eye(len(x)) - x @ np.linalg.pinv(x)
+    z = sweep @ frame[["z1", "z2"]].to_numpy()
+    values, vectors = np.linalg.eigh(z.T @ z)
+    z = z @ vectors @ np.diag(values**-0.5)
     d = sweep @ frame["d1"].to_numpy()
-    v = d - Z @ (Z.T @ d)
+    v = d - z @ (z.T @ d)
     n, k = len(frame), 5
-    w = n / (n - k) * (Z * v[:, None]).T @ (Z * v[:, None])
-    expected = float((Z.T @ d) @ (Z.T @ d) / np.trace(w))
+    w = n / (n - k) * (z * v[:, None]).T @ (z * v[:, None])
+    expected = float((z.T @ d) @ (z.T @ d) / np.trace(w))
     found = check(analyse(frame, **ONE), "effective_f")
 
     assert found.statistic == pytest.approx(expected, rel=1e-9)
@@ -315,10 +316,11 @@ def test_compliers_are_two_stage_least_squares_of_products(options: dict) -> Non
         characteristics=["age"], **options,
     )  # fmt: skip
     found = result.tables["compliers"].set_index("quantity")
-    settings_ = {
-        "cov_type": "clustered" if "cluster" in options else "robust", "debiased": True,
-        **({"clusters": frame["group"]} if "cluster" in options else {}),
-    } if options != {"covariance": "classical"} else {"cov_type": "unadjusted", "debiased": True}  # fmt: skip
+    settings_: dict[str, object] = {"cov_type": "robust", "debiased": True}
+    if "cluster" in options:
+        settings_ |= {"cov_type": "clustered", "clusters": frame["group"]}
+    if "covariance" in options:
+        settings_ |= {"cov_type": "unadjusted"}
     constant = pd.DataFrame({"const": np.ones(len(frame))})
     for name, outcome, treated in (
         ("outcome with treatment", frame["y"] * frame["used"], frame["used"]),

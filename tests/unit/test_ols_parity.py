@@ -34,7 +34,8 @@ def rows(seed: int, n: int, level: float = 0.0, *, gaps: float = 0.0) -> pd.Data
     frame = pd.DataFrame(
         {
             "firm": firm, "year": year, "region": firm // 3, "g": np.array(list("abc"))[firm % 3],
-            "x": level + rng.normal(size=n), "z": rng.uniform(size=n) + 0.3 * rng.normal(size=12)[firm],
+            "x": level + rng.normal(size=n),
+            "z": rng.uniform(size=n) + 0.3 * rng.normal(size=12)[firm],
             "w": rng.uniform(0.3, 3.0, n),
         }
     )  # fmt: skip
@@ -197,13 +198,13 @@ def test_leaving_clusters_out_is_refitting(seed: int, n: int, weighted: bool) ->
 
 def blocks(frame: pd.DataFrame, *, power: float) -> np.ndarray:
     """CR2 (power -1/2) and CR3 (-1) from the hat matrix of all rows."""
-    X = np.column_stack([np.ones(len(frame)), frame["x"], frame["z"]])
-    bread = np.linalg.inv(X.T @ X)
-    residual = frame["y"].to_numpy() - X @ bread @ X.T @ frame["y"].to_numpy()
+    x = np.column_stack([np.ones(len(frame)), frame["x"], frame["z"]])
+    bread = np.linalg.inv(x.T @ x)
+    residual = frame["y"].to_numpy() - x @ bread @ x.T @ frame["y"].to_numpy()
     scores = []
     for at in frame.groupby("firm").indices.values():
-        values, vectors = np.linalg.eigh(np.eye(len(at)) - X[at] @ bread @ X[at].T)
-        scores.append(X[at].T @ vectors @ np.diag(values**power) @ vectors.T @ residual[at])
+        values, vectors = np.linalg.eigh(np.eye(len(at)) - x[at] @ bread @ x[at].T)
+        scores.append(x[at].T @ vectors @ np.diag(values**power) @ vectors.T @ residual[at])
     stacked = np.array(scores)
     return np.sqrt(np.diag(bread @ stacked.T @ stacked @ bread))
 
