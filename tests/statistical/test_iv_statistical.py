@@ -59,7 +59,7 @@ def coverage(strength: float, n_worlds: int) -> tuple[float, float]:
 
 @pytest.mark.parametrize(
     "n_worlds",
-    [pytest.param(150, id="quick"), pytest.param(3000, id="long", marks=pytest.mark.validation)],
+    [pytest.param(100, id="quick"), pytest.param(3000, id="long", marks=pytest.mark.validation)],
 )
 def test_strong_instruments(n_worlds: int) -> None:
     interval, ar_set = coverage(0.7, n_worlds)
@@ -71,7 +71,7 @@ def test_strong_instruments(n_worlds: int) -> None:
 
 @pytest.mark.parametrize(
     "n_worlds",
-    [pytest.param(150, id="quick"), pytest.param(3000, id="long", marks=pytest.mark.validation)],
+    [pytest.param(100, id="quick"), pytest.param(3000, id="long", marks=pytest.mark.validation)],
 )
 def test_weak_instruments_break_the_interval_and_not_the_set(n_worlds: int) -> None:
     interval, ar_set = coverage(0.04, n_worlds)
@@ -83,7 +83,7 @@ def test_weak_instruments_break_the_interval_and_not_the_set(n_worlds: int) -> N
 
 @pytest.mark.parametrize(
     "n_worlds",
-    [pytest.param(200, id="quick"), pytest.param(4000, id="long", marks=pytest.mark.validation)],
+    [pytest.param(120, id="quick"), pytest.param(4000, id="long", marks=pytest.mark.validation)],
 )
 def test_clustered_and_corrected_errors_of_ols(n_worlds: int) -> None:
     rng = np.random.default_rng(7)
