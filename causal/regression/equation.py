@@ -253,6 +253,7 @@ def liml_kappa(
         instruments: Excluded instruments.
     """
     inner = [outcome, *endogenous]
+    _check_outcome(moments, outcome, float(moments.block([outcome], [outcome])[0, 0]))
     without = moments.net(inner, exogenous)
     within = moments.net(inner, [*instruments, *exogenous])
     scale = 1.0 / np.sqrt(np.diag(within))
