@@ -106,13 +106,17 @@ def _evaluate(  # noqa: PLR0911 - one per kind of term
             return values_ if low is None and high is None else np.clip(values_, low, high)
         case Product(factors):
             values = [evaluate(frame, factor, known=known) for factor in factors]
-            return np.asarray(np.prod(values, axis=0), dtype=np.float64)
+            return _infinite_kept(np.prod(values, axis=0), values)
         case Linear(terms, coefficients):
-            parts = [
-                c * evaluate(frame, part, known=known)
-                for part, c in zip(terms, coefficients, strict=True)
-            ]
-            return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
+            values = [evaluate(frame, part, known=known) for part in terms]
+            parts = [c * value for value, c in zip(values, coefficients, strict=True)]
+            return _infinite_kept(np.sum(parts, axis=0), values)
+
+
+def _infinite_kept(result: Array, values: Sequence[Array]) -> Array:
+    """Zero times infinity is no missing value: it stays infinite, to be refused by name."""
+    made = np.isnan(result) & ~np.isnan(np.array(values)).any(axis=0)
+    return np.where(made, np.inf, result)
 
 
 def _event_time(frame: pd.DataFrame, term: EventTime) -> Array:

@@ -193,7 +193,54 @@ def region_example(method: str, *, n_treated: int = 1, **options: Any) -> Exampl
     )  # fmt: skip
 
 
+def trial(*, seed: int = 3, n: int = 800) -> pd.DataFrame:
+    """An encouragement that half of the units follow; uptake and outcome share a hidden cause."""
+    rng = np.random.default_rng(seed)
+    invited, hidden, before = rng.integers(0, 2, n), rng.normal(size=n), rng.gamma(2.0, 2.0, n)
+    used = np.where(hidden + rng.normal(size=n) > 0.8 - 1.6 * invited, 1, 0)
+    return pd.DataFrame(
+        {
+            "id": np.arange(n), "place": np.arange(n) // 8, "invited": invited, "used": used,
+            "before": before, "kind": np.array(["a", "b", "c"])[np.arange(n) % 3],
+            "minutes": 20 + 1.5 * used + 2 * before + hidden + rng.normal(size=n),
+        }
+    )  # fmt: skip
+
+
+def regression_example(method: str, arm: str, **options: Any) -> Example:
+    return Example(
+        method=method,
+        options={"unit": "id", "outcome": "minutes", **options},
+        frame=trial(),
+        outcome="minutes",
+        arm=arm,
+        swapped={0: 1, 1: 0},
+        one_arm=1,
+        truth=lambda _: 1.5,
+    )
+
+
+def iv_example(**options: Any) -> Example:
+    design = {"treatment": "used", "instruments": ["invited"], "report": ["treatment"]}
+    return regression_example("iv", "used", **{**design, **options})
+
+
+def ols_example(**options: Any) -> Example:
+    """The invitation as a regressor: its effect is that on the uptake times 1.5."""
+    base = regression_example("ols", "invited", **{"report": ["invited"], **options})
+    share = base.frame.groupby("invited")["used"].mean()
+    return dataclasses.replace(base, truth=lambda _: 1.5 * float(share[1] - share[0]))
+
+
 EXAMPLES: Mapping[str, Example] = {
+    "iv": iv_example(),
+    "iv liml clustered": iv_example(
+        covariates=["before"], cluster="place", estimator="liml", characteristics=["before"]
+    ),
+    "iv absorbed": iv_example(absorb="place", cluster="place", covariates=["before"]),
+    "ols": ols_example(numeric=["invited", "before"], categorical={"kind": None}),
+    "ols clustered": ols_example(numeric=["invited"], cluster="place", covariance="CR3"),
+    "ols absorbed": ols_example(numeric=["invited", "before"], absorb="kind", covariance="HC3"),
     "ab": ab_example({}),
     "ab cuped": ab_example({"covariates": ["before"]}),
     "ab clustered": ab_example({"covariates": ["before"]}, cluster="household"),
