@@ -1,4 +1,4 @@
-"""Probabilities that a sequence of z statistics leaves a region: the engine of group sequential tests.
+"""Probabilities that a sequence of z statistics leaves a region at a given look.
 
 With information fractions t and drift d (the mean of z at fraction 1), the scores x = z sqrt(t) are
 a Brownian motion with drift d looked at in t (Scharfstein, Tsiatis and Robins 1997). The
@@ -18,7 +18,8 @@ Interval = tuple[float, float]
 _REACH = 9.0
 _PANEL = 1.5
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(8)
-_MAX_CELLS = 4_000_000
+_MAX_CELLS = 1_000_000
+_NARROW = 0.3
 _SQRT_2PI = float(np.sqrt(2 * np.pi))
 
 
@@ -88,8 +89,7 @@ def advance(
     root = np.sqrt(fraction)
     reach = (drift * fraction - _REACH * root, drift * fraction + _REACH * root)
     parts = [
-        _panels(max(low * root, reach[0]), min(high * root, reach[1]), width)
-        for low, high in go_on
+        _panels(max(low * root, reach[0]), min(high * root, reach[1]), width) for low, high in go_on
     ]
     scores = np.concatenate([points for points, _ in parts])
     weights = np.concatenate([weight for _, weight in parts])
@@ -98,13 +98,30 @@ def advance(
 
 
 def _density(running: Running, scores: Array, spread: float) -> Array:
-    """Density of the next score at given points, in blocks so that memory stays bounded."""
+    """Density of the next score at given points, in blocks so that memory stays bounded.
+
+    Only scores within reach of a point count for it; when looks are close together that is a
+    narrow band of them.
+    """
+    size = len(running.scores)
+    first = np.searchsorted(running.scores, scores - _REACH * spread)
+    end = np.searchsorted(running.scores, scores + _REACH * spread)
+    band = np.arange(max(1, int((end - first).max(initial=0))))
+    if len(band) > _NARROW * size:
+        first, band = np.zeros_like(first), np.arange(size)
+    padded = np.concatenate([running.scores, np.full(len(band), np.inf)])
+    masses = np.concatenate([running.masses, np.zeros(len(band))])
     out = np.empty(len(scores))
-    block = max(1, _MAX_CELLS // max(1, len(running.scores)))
-    for first in range(0, len(scores), block):
-        at = slice(first, first + block)
-        away = (scores[at, None] - running.scores[None, :]) / spread
-        out[at] = np.exp(-0.5 * away * away) @ running.masses
+    block = max(1, _MAX_CELLS // max(1, len(band)))
+    for low in range(0, len(scores), block):
+        rows = slice(low, low + block)
+        if len(band) == size:
+            away = (scores[rows, None] - running.scores[None, :]) / spread
+            out[rows] = np.exp(-0.5 * away * away) @ running.masses
+        else:
+            at = first[rows, None] + band
+            away = (scores[rows, None] - padded[at]) / spread
+            out[rows] = (np.exp(-0.5 * away * away) * masses[at]).sum(axis=1)
     return out / (_SQRT_2PI * spread)
 
 

@@ -135,7 +135,9 @@ def classic_boundaries(
     """
     at = checked_fractions(fractions)
     at = at / at[-1]
-    constant = _classic_constant(tuple(at.tolist()), delta, alpha, is_two_sided)
+    constant = _classic_constant(
+        tuple(at.tolist()), delta=delta, alpha=alpha, is_two_sided=is_two_sided
+    )
     return Boundaries(
         fractions=at,
         efficacy=constant * at ** (delta - 0.5),
@@ -340,7 +342,7 @@ def _idle_critical(
 
 @lru_cache(maxsize=512)
 def _classic_constant(
-    fractions: tuple[float, ...], delta: float, alpha: float, is_two_sided: bool
+    fractions: tuple[float, ...], *, delta: float, alpha: float, is_two_sided: bool
 ) -> float:
     from scipy import optimize, special
 
