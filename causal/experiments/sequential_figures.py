@@ -7,7 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from causal.core.gram import Array
+from causal.experiments.group_sequential import boundaries, planned_error
 from causal.experiments.sequential_options import ALWAYS_VALID, SequentialOptions
+from causal.experiments.spending import Spending, spent
 
 if TYPE_CHECKING:
     from causal.experiments.sequential import SequentialResult
@@ -18,14 +20,22 @@ _IDLE_TINT = "#f6ead7"
 _HEADROOM = 1.6
 _MIN_TOP = 3.2
 _MAX_LABELS = 12
+_APART = 0.01
+"""Planned looks nearer than this share of information to one that was made count as made."""
 
 _METHODS = {
-    "spending": "error spending",
+    "spending": "error spending ({family})",
     "obrien_fleming": "O'Brien-Fleming",
     "pocock": "Pocock",
     "wang_tsiatis": "Wang-Tsiatis",
     "confidence_sequence": "confidence sequence",
     "msprt": "mixture SPRT",
+}
+_FAMILIES = {
+    "obrien_fleming": "O'Brien-Fleming type",
+    "pocock": "Pocock type",
+    "hwang_shih_decani": "Hwang-Shih-DeCani",
+    "power": "power family",
 }
 _DECISIONS = {
     "continue": "goes on",
@@ -64,18 +74,20 @@ def _boundaries(axes: Axes, result: "SequentialResult") -> None:
     _region(axes, at, np.maximum(lower, -2 * top), edge=-2 * top, colour=_EFFECT, tint=_TINT)
     _futility(axes, at, result, edge=2 * top)
     axes.axhline(0.0, color=_GREY, linewidth=0.8)
-    axes.plot(at, z, "o-", color=_INK, linewidth=1.6, markersize=5, zorder=3)
+    _still_to_come(axes, result)
+    ran = len(at) if result.stopped_at is None else result.stopped_at
+    axes.plot(at[ran - 1 :], z[ran - 1 :], "o-", color="#8795a5", linewidth=1.2, markersize=4)
+    axes.plot(at[:ran], z[:ran], "o-", color=_INK, linewidth=1.6, markersize=5, zorder=3)
     bottom = -top if np.isfinite(lower).any() or z.min() < 0 else -0.35 * top
     ceiling = top if np.isfinite(upper).any() or z.max() > 0 else 0.35 * top
     axes.set_ylim(bottom, ceiling)
-    axes.set_xlim(*_limits(at))
+    axes.set_xlim(0.0, 1.06 * max(float(at[-1]), 0.0 if _is_open(result.options) else 1.0))
     _mark_stop(axes, at, z, result)
     axes.set_xlabel(label, fontsize=9)
     axes.set_ylabel("z statistic", fontsize=9)
     options = result.options
     axes.set_title(
-        f"{_METHODS[options.method]}, {options.alternative.replace('_', '-')}, "
-        f"alpha {options.alpha:g}",
+        f"{_method(options)}, {options.alternative.replace('_', '-')}, alpha {options.alpha:g}",
         loc="left",
         fontsize=10,
     )
@@ -86,7 +98,7 @@ def _region(axes: Axes, at: Array, bound: Array, *, edge: float, colour: str, ti
     if not (np.abs(bound) < abs(edge)).any():
         return
     axes.fill_between(at, bound, edge, color=tint, linewidth=0)
-    axes.plot(at, bound, "_-", color=colour, linewidth=1.4, markersize=9)
+    axes.plot(at, bound, ".-", color=colour, linewidth=1.4, markersize=6)
 
 
 def _futility(axes: Axes, at: Array, result: "SequentialResult", *, edge: float) -> None:
@@ -97,12 +109,12 @@ def _futility(axes: Axes, at: Array, result: "SequentialResult", *, edge: float)
     if options.is_two_sided:
         half = np.array([value or 0.0 for value in given])
         axes.fill_between(at, -half, half, color=_IDLE_TINT, linewidth=0)
-        axes.plot(at, half, "_--", at, -half, "_--", color=_IDLE, linewidth=1.2, markersize=9)
+        axes.plot(at, half, ".--", at, -half, ".--", color=_IDLE, linewidth=1.2, markersize=5)
         return
     side = 1.0 if options.alternative == "increase" else -1.0
     bound = np.array([-side * edge if value is None else value for value in given])
     axes.fill_between(at, bound, -side * edge, color=_IDLE_TINT, linewidth=0)
-    axes.plot(at, bound, "_--", color=_IDLE, linewidth=1.2, markersize=9)
+    axes.plot(at, bound, ".--", color=_IDLE, linewidth=1.2, markersize=5)
 
 
 def _mark_stop(axes: Axes, at: Array, z: Array, result: "SequentialResult") -> None:
@@ -189,6 +201,45 @@ def _positions(result: "SequentialResult") -> tuple[Array, str]:
     return information, "information"
 
 
-def _limits(at: Array) -> tuple[float, float]:
-    margin = 0.06 * float(at[-1])
-    return max(0.0, float(at[0]) - 2 * margin), max(float(at[-1]) + margin, 0.0)
+def _method(options: SequentialOptions) -> str:
+    family = (options.spending or Spending()).family
+    return _METHODS[options.method].format(family=_FAMILIES[family])
+
+
+def _is_open(options: SequentialOptions) -> bool:
+    """Whether nothing is planned that the axis should show."""
+    return options.method == "msprt"
+
+
+def _still_to_come(axes: Axes, result: "SequentialResult") -> None:
+    """The boundary at the planned looks that are left, while the test runs."""
+    options = result.options
+    if result.decision != "continue" or options.method in ALWAYS_VALID:
+        return
+    at, efficacy = _efficacy_ahead(result)
+    sides = [efficacy, -efficacy] if options.is_two_sided else [efficacy]
+    if options.alternative == "decrease":
+        sides = [-efficacy]
+    for side in sides:
+        axes.plot(at, side, ".:", color=_EFFECT, linewidth=1.2, markersize=6)
+
+
+def _efficacy_ahead(result: "SequentialResult") -> tuple[Array, Array]:
+    """From the last look on: fractions, and critical values if the plan is kept from now on."""
+    options = result.options
+    done = [float(look.fraction) for look in result.looks if look.fraction is not None]
+    plan = options.planned_fractions or (1.0,)
+    if isinstance(options.rule, Spending):
+        left = [at for at in plan if at > done[-1] * (1 + _APART)]
+        at = np.array([*done, *left])
+        error = spent(at, total=options.side_alpha, spending=options.rule)
+    else:
+        left = [
+            max(at, done[-1] * (1 + _APART * row)) for row, at in enumerate(plan[len(done) :], 1)
+        ]
+        at = np.array([*done, *left])
+        error = planned_error(
+            options.rule, plan, alpha=options.side_alpha, is_two_sided=options.is_two_sided
+        )
+    limits = boundaries(at, error, is_two_sided=options.is_two_sided)
+    return at[len(done) - 1 :], limits.efficacy[len(done) - 1 :]
