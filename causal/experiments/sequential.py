@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 Decision = Literal["continue", "stop_efficacy", "stop_futility", "stop_end", "after_stop"]
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True, kw_only=True)
 class LookReadout:
@@ -259,8 +261,11 @@ def _fractions(seen: LookArrays, options: SequentialOptions) -> Array:
     else:
         last = cast(tuple[float, ...], planned)[n_looks - 1]
         scale = float(seen.information[-1]) / last
+    fractions = seen.information / scale
+    # One over a squared standard error hits the planned maximum only up to rounding.
+    fractions = np.where(np.abs(fractions - 1.0) < _ROUNDING, 1.0, fractions)
     try:
-        return checked_fractions(seen.information / scale)
+        return checked_fractions(fractions)
     except DataError as error:
         raise DataError(
             error.message,
