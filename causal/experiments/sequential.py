@@ -275,10 +275,9 @@ def _fractions(seen: LookArrays, options: SequentialOptions) -> Array:
 
 
 def _is_over(fractions: Array, seen: LookArrays, options: SequentialOptions) -> bool:
-    if seen.is_final:
-        return True
     if options.method != "spending":
-        return len(fractions) == len(cast(tuple[float, ...], options.planned_fractions))
+        n_planned = len(cast(tuple[float, ...], options.planned_fractions))
+        return seen.is_final or len(fractions) == n_planned
     reached = np.flatnonzero(fractions >= 1.0)
     if len(reached) and reached[0] < len(fractions) - 1:
         raise DataError(
@@ -286,7 +285,7 @@ def _is_over(fractions: Array, seen: LookArrays, options: SequentialOptions) -> 
             given=f"look {reached[0] + 1} has information fraction {fractions[reached[0]]:.4g}",
             allowed="looks up to the first one at fraction 1",
         )
-    return bool(len(reached))
+    return seen.is_final or bool(len(reached))
 
 
 def _error(

@@ -56,9 +56,7 @@ def test_the_page_of_the_method_runs() -> None:
     assert found.failed == 0
 
 
-@pytest.mark.parametrize(
-    "fractions", [PLAN, (0.1, 0.1003, 0.5, 1.0), tuple(np.arange(1, 21) / 20)]
-)
+@pytest.mark.parametrize("fractions", [PLAN, (0.1, 0.1003, 0.5, 1.0), tuple(np.arange(1, 21) / 20)])
 def test_integration_has_converged(
     fractions: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
