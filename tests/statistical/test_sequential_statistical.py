@@ -284,9 +284,9 @@ def evaluated(name: str, *, effect: float, n: int, seed: int) -> tuple[float, fl
 @pytest.mark.parametrize("name", list(OPTIONS))
 def test_evaluated_experiments(name: str) -> None:
     """End to end, few experiments: level, coverage, and intervals that agree with the decision."""
-    rate, coverage, agreement = evaluated(name, effect=0.0, n=20, seed=12)
-    assert rate <= ALPHA + band(ALPHA, 20)
-    assert coverage >= 1 - ALPHA - band(ALPHA, 20)
+    rate, coverage, agreement = evaluated(name, effect=0.0, n=8, seed=12)
+    assert rate <= ALPHA + band(ALPHA, 8)
+    assert coverage >= 1 - ALPHA - band(ALPHA, 8)
     assert agreement == 1.0
 
 
