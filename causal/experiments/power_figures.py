@@ -1,6 +1,7 @@
 """Figures of a plan: power by sample size, detectable effect by weeks, adjusted against raw."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,53 +14,37 @@ _INK, _GOOD, _RAW = "#1f3b5c", "#2a7f9e", "#b0b7bf"
 _COLUMNS = 2
 
 
-def figures(result: Result, *, power: float, units: int | None) -> Mapping[str, Figure]:
-    """All figures of a plan, by file name without ending.
-
-    Args:
-        result: The plan.
-        power: The power that is wanted.
-        units: Units that will be there, if that was said.
-    """
-    out = {}
+def figures(result: Result) -> Mapping[str, Figure]:
+    """All figures of a plan, by file name without ending."""
+    plan, out = result.tables["plan"], {}
     if "power_by_size" in result.tables:
-        out["power_by_size"] = power_by_size(
-            result.tables["power_by_size"], power=power, units=units
-        )
+        out["power_by_size"] = power_by_size(result.tables["power_by_size"], plan=plan)
     if "mde_by_duration" in result.tables:
         table = result.tables["mde_by_duration"]
         if table["detectable"].notna().any():
-            out["mde_by_weeks"] = mde_by_weeks(table, plan=result.tables["plan"])
+            out["mde_by_weeks"] = mde_by_weeks(table, plan=plan)
     return out
 
 
-def power_by_size(table: pd.DataFrame, *, power: float, units: int | None) -> Figure:
+def power_by_size(table: pd.DataFrame, *, plan: pd.DataFrame) -> Figure:
     """Power of the planned effect against units in all arms, a panel per metric."""
+    power, units = float(plan["power"].iloc[0]), plan["units"].iloc[0]
     figure, panels = _panels(table)
     for axes, (name, rows) in panels:
-        for estimator, line, label, colour in _lines(rows):
+        lines = _lines(rows)
+        for line, label, colour in lines:
             axes.plot(line["n_total"], line["power"], color=colour, label=label, linewidth=2)
-            needed = _crossing(line, power)
-            if needed is not None:
-                axes.plot([needed], [power], "o", color=_INK, markersize=5, zorder=3)
-                axes.annotate(
-                    EngFormatter(places=1, sep="")(needed),
-                    (needed, power),
-                    xytext=(-7, 5) if estimator == "cuped" else (7, -11),
-                    textcoords="offset points",
-                    ha="right" if estimator == "cuped" else "left",
-                    fontsize=8,
-                    color=_INK,
-                )
+            _mark(axes, _planned(plan, line), is_left=colour == _GOOD and len(lines) > 1)
         axes.axhline(power, color="#555555", linewidth=0.8, linestyle=":")
-        if units is not None:
-            axes.axvline(units, color="#555555", linewidth=0.8, linestyle="--")
+        if pd.notna(units):
+            axes.axvline(float(units), color="#555555", linewidth=0.8, linestyle="--")
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_title(name, loc="left", fontsize=10)
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        if len(lines) > 1:
+            axes.legend(frameon=False, fontsize=8, loc="lower right")
         _tidy(axes)
     figure.supxlabel("units in all arms", fontsize=9)
     figure.supylabel("power", fontsize=9)
@@ -70,7 +55,7 @@ def mde_by_weeks(table: pd.DataFrame, *, plan: pd.DataFrame) -> Figure:
     """Smallest effect (or margin) that weeks of enrolment can show, a panel per metric."""
     figure, panels = _panels(table)
     for axes, (name, rows) in panels:
-        for _, line, label, colour in _lines(rows):
+        for line, label, colour in _lines(rows):
             axes.plot(
                 line["weeks"],
                 line["detectable"].astype(float).abs(),
@@ -80,7 +65,7 @@ def mde_by_weeks(table: pd.DataFrame, *, plan: pd.DataFrame) -> Figure:
                 linewidth=2,
                 markersize=3,
             )
-        wanted = _wanted(plan, str(rows["metric"].iloc[0]))
+        wanted = _wanted(_planned(plan, rows))
         if wanted is not None:
             axes.axhline(wanted, color="#555555", linewidth=0.8, linestyle=":", label="planned")
         axes.set_ylim(bottom=0)
@@ -117,37 +102,40 @@ def _panels(
     return figure, list(zip(grid, named, strict=False))
 
 
-def _lines(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, str, str]]:
-    """Estimator, its points, its label and colour; raw is grey beside an adjusted one."""
+def _lines(rows: pd.DataFrame) -> list[tuple[pd.DataFrame, str, str]]:
+    """Points, label and colour of each estimator; raw is grey beside an adjusted one."""
     estimators = list(dict.fromkeys(rows["estimator"]))
-    has_both = len(estimators) > 1
     out = []
     for estimator in reversed(estimators):
-        is_best = estimator == estimators[0]
         label = "with covariates" if estimator == "cuped" else "without covariates"
-        out.append(
-            (
-                estimator,
-                rows[rows["estimator"] == estimator],
-                label if has_both else estimator.replace("_", "-"),
-                _GOOD if is_best else _RAW,
-            )
-        )
+        colour = _GOOD if estimator == estimators[0] else _RAW
+        out.append((rows[rows["estimator"] == estimator], label, colour))
     return out
 
 
-def _crossing(line: pd.DataFrame, power: float) -> float | None:
-    """Units at which a curve reaches the wanted power, between its points."""
-    sizes, powers = line["n_total"].to_list(), line["power"].to_list()
-    for at in range(1, len(sizes)):
-        if powers[at - 1] < power <= powers[at]:
-            share = (power - powers[at - 1]) / (powers[at] - powers[at - 1])
-            return float(sizes[at - 1] + share * (sizes[at] - sizes[at - 1]))
-    return None
+def _planned(plan: pd.DataFrame, rows: pd.DataFrame) -> "pd.Series[Any]":
+    """The row of the plan that a curve belongs to."""
+    first = rows.iloc[0]
+    names = ["metric", "treatment", "estimator"]
+    return plan[(plan[names] == first[names]).all(axis=1)].iloc[0]
 
 
-def _wanted(plan: pd.DataFrame, metric: str) -> float | None:
-    row = plan[plan["metric"] == metric].iloc[0]
+def _mark(axes: Axes, row: "pd.Series[Any]", *, is_left: bool) -> None:
+    """The planned sample size on its curve."""
+    at = (float(row["n_total"]), float(row["power"]))
+    axes.plot(*at, "o", color=_INK, markersize=5, zorder=3)
+    axes.annotate(
+        EngFormatter(places=1, sep="")(at[0]),
+        at,
+        xytext=(-7, 5) if is_left else (7, -11),
+        textcoords="offset points",
+        ha="right" if is_left else "left",
+        fontsize=8,
+        color=_INK,
+    )
+
+
+def _wanted(row: "pd.Series[Any]") -> float | None:
     for name in ("mde", "margin"):
         if pd.notna(row[name]):
             return float(row[name])

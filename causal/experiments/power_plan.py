@@ -37,6 +37,15 @@ if TYPE_CHECKING:
 
 SPEC = PowerSpec
 
+_COUNTS = (
+    "n_control",
+    "n_treated",
+    "n_total",
+    "n_clusters",
+    "enrolment_days",
+    "total_days",
+    "units",
+)
 _SIZES = 33
 _SIZE_SPAN = 8.0
 
@@ -88,11 +97,11 @@ def estimate(spec: PowerSpec) -> Plan:
     return _result(spec, _all_questions(options, history), arrivals, checks)
 
 
-def figures(spec: PowerSpec, result: Result) -> Mapping[str, "Figure"]:
+def figures(result: Result) -> Mapping[str, "Figure"]:
     """Power by sample size, and detectable effect by weeks."""
     from causal.experiments import power_figures
 
-    return power_figures.figures(result, power=spec.options.power, units=spec.options.units)
+    return power_figures.figures(result)
 
 
 def _all_questions(options: PowerOptions, history: History) -> list[Question]:
@@ -124,7 +133,7 @@ def _result(
     options = spec.options
     calendar = None if options.arrivals is None else _calendar(options.arrivals)
     rows = [_row(question, options, arrivals, calendar) for question in asked]
-    tables = {"plan": pd.DataFrame(rows)}
+    tables = {"plan": pd.DataFrame(rows).astype(dict.fromkeys(_COUNTS, "Int64"))}
     by_size = [row for question in asked for row in _power_rows(question, options.units)]
     if by_size:
         tables["power_by_size"] = pd.DataFrame(by_size)
@@ -155,11 +164,9 @@ def _row(
     per_cluster = question.outcome.units_per_cluster
     metric, units = question.metric, options.units
     return {
-        "metric": metric.name,
+        **_head(question),
         "role": metric.role,
         "term": f"{question.treatment} - {options.control}",
-        "estimator": question.estimator,
-        "question": "non_inferiority" if metric.is_non_inferiority else "difference",
         "scale": question.test.scale,
         "level": question.outcome.level,
         "std": question.std,
