@@ -18,6 +18,7 @@ from typing import Literal
 from causal.core.errors import SpecError
 from causal.core.result import Scale
 from causal.experiments.comparison import Variance
+from causal.experiments.lift_edges import edge_errors
 from causal.experiments.power_outcome import (
     ArmMoments,
     Outcome,
@@ -90,15 +91,25 @@ class Sampling:
 
     Attributes:
         distance: Expected estimate less its value under the null.
-        std_error: Standard error of the estimate.
-        test_std_error: The standard error that the test divides by, as it is on average.
+        std_error: Standard error of that difference.
+        upper: The standard error that the test divides by where it starts to reject upwards.
+        lower: The same downwards.
         df: Degrees of freedom; `None`: normal.
     """
 
     distance: float
     std_error: float
-    test_std_error: float
+    upper: float
+    lower: float
     df: float | None
+
+
+def critical_value(test: PlannedTest, df: float | None) -> float:
+    """How many standard errors from the null the test rejects."""
+    from scipy import stats
+
+    tail = test.alpha / 2 if test.alternative == "two_sided" else test.alpha
+    return float(stats.norm.isf(tail) if df is None else stats.t.isf(tail, df))
 
 
 def lift_of(outcome: Outcome, effect: float, scale: Scale) -> float:
@@ -161,21 +172,50 @@ def overlap(outcome: Outcome, test: PlannedTest, *, effect: float) -> float:
 
 
 def _suite(outcome: Outcome, test: PlannedTest, effect: float, n_control: float) -> Sampling:
-    n_treated = test.ratio * n_control
     lift = lift_of(outcome, effect, test.scale)
     moments = arm_moments(outcome, lift)
+    sizes = (n_control, test.ratio * n_control)
+    tested = moments
+    if test.variance == "pooled" and outcome.units_per_cluster is None:
+        shared = _pooled(moments, (sizes[0] - 1.0, sizes[1] - 1.0))
+        tested = (shared, shared)
+    df = _df(outcome, test, _parts(outcome, test, lift, moments, sizes), sizes)
+    distance = effect - test.null
+    if test.scale == "absolute":
+        own = math.sqrt(sum(_parts(outcome, test, lift, moments, sizes)))
+        divisor = math.sqrt(sum(_parts(outcome, test, lift, tested, sizes)))
+        return Sampling(distance, own, divisor, divisor, df)
+    own = math.sqrt(sum(_parts(outcome, test, test.null, moments, sizes)))
+    upper, lower = edge_errors(
+        lambda at: sum(_parts(outcome, test, at, tested, sizes)),
+        null=test.null,
+        critical=critical_value(test, df),
+    )
+    return Sampling(distance, own, upper, lower, df)
+
+
+def _parts(
+    outcome: Outcome,
+    test: PlannedTest,
+    lift: float,
+    moments: tuple[ArmMoments, ArmMoments],
+    sizes: tuple[float, float],
+) -> tuple[float, float]:
+    """What control and treatment add to the variance of the effect."""
     a, b = _variances(outcome, test, lift, moments)
-    parts = (a / n_control, b / n_treated)
-    own = math.sqrt(sum(parts))
-    tested, df = own, _welch_df(parts, (n_control - 1.0, n_treated - 1.0))
+    return a / sizes[0], b / sizes[1]
+
+
+def _df(
+    outcome: Outcome, test: PlannedTest, parts: tuple[float, float], sizes: tuple[float, float]
+) -> float | None:
+    if test.distribution == "normal":
+        return None
     if outcome.units_per_cluster is not None:
-        df = (n_control + n_treated) / outcome.units_per_cluster - 1.0
-    elif test.variance == "pooled":
-        df = n_control + n_treated - 2.0
-        shared = _pooled(moments, (n_control - 1.0, n_treated - 1.0))
-        a, b = _variances(outcome, test, lift, (shared, shared))
-        tested = math.sqrt(a / n_control + b / n_treated)
-    return Sampling(effect - test.null, own, tested, df if test.distribution == "t" else None)
+        return sum(sizes) / outcome.units_per_cluster - 1.0
+    if test.variance == "pooled":
+        return sum(sizes) - 2.0
+    return _welch_df(parts, (sizes[0] - 1.0, sizes[1] - 1.0))
 
 
 def _variances(
@@ -211,7 +251,7 @@ def _ttest(outcome: Outcome, test: PlannedTest, effect: float, n_control: float)
     """Pooled t test with one standard deviation in both arms."""
     found = _ztest(outcome, test, effect, n_control)
     df = n_control * (1.0 + test.ratio) - 2.0
-    return Sampling(found.distance, found.std_error, found.test_std_error, df)
+    return Sampling(found.distance, found.std_error, found.upper, found.lower, df)
 
 
 def _ztest(outcome: Outcome, test: PlannedTest, effect: float, n_control: float) -> Sampling:
@@ -223,7 +263,7 @@ def _ztest(outcome: Outcome, test: PlannedTest, effect: float, n_control: float)
         unit = outcome.level if test.scale == "relative" else 1.0
         distance, variance = (effect - test.null) * unit, outcome.residual
     std_error = math.sqrt(variance * (1.0 + 1.0 / test.ratio) / n_control)
-    return Sampling(distance, std_error, std_error, None)
+    return Sampling(distance, std_error, std_error, std_error, None)
 
 
 def _proptest(outcome: Outcome, test: PlannedTest, effect: float, n_control: float) -> Sampling:
@@ -233,9 +273,8 @@ def _proptest(outcome: Outcome, test: PlannedTest, effect: float, n_control: flo
     middle = (control + treated) / 2.0
     own = control * (1.0 - control) + treated * (1.0 - treated)
     tested = 2.0 * middle * (1.0 - middle)
-    return Sampling(
-        treated - control, math.sqrt(own / n_control), math.sqrt(tested / n_control), None
-    )
+    own, tested = math.sqrt(own / n_control), math.sqrt(tested / n_control)
+    return Sampling(treated - control, own, tested, tested, None)
 
 
 def _arcsine(share: float) -> float:

@@ -14,7 +14,13 @@ from collections.abc import Callable
 
 from causal.core.errors import InferenceError, SpecError
 from causal.experiments.metrics import Direction
-from causal.experiments.planned_test import PlannedTest, Sampling, check_fits, sampling
+from causal.experiments.planned_test import (
+    PlannedTest,
+    Sampling,
+    check_fits,
+    critical_value,
+    sampling,
+)
 from causal.experiments.power_outcome import Outcome
 
 MAX_UNITS = 1e13
@@ -54,18 +60,13 @@ def rejection(statistic: Sampling, test: PlannedTest) -> float:
     Raises:
         InferenceError: The tail has no value (noncentrality beyond what can be computed).
     """
-    shift = statistic.distance / statistic.std_error
-    stretch = statistic.test_std_error / statistic.std_error
-    tails = 2 if test.alternative == "two_sided" else 1
-    cut = stretch * _critical(test.alpha / tails, statistic.df)
-    if test.alternative == "larger":
-        found = _upper(cut, shift, statistic.df)
-    elif test.alternative == "smaller":
-        found = _upper(cut, -shift, statistic.df)
-    elif test.definition.startswith("power."):
-        found = _upper(cut, abs(shift), statistic.df)
-    else:
-        found = _upper(cut, shift, statistic.df) + _upper(cut, -shift, statistic.df)
+    shift, df = statistic.distance / statistic.std_error, statistic.df
+    critical = critical_value(test, df)
+    up = _upper(critical * statistic.upper / statistic.std_error, shift, df)
+    down = _upper(critical * statistic.lower / statistic.std_error, -shift, df)
+    found = {"larger": up, "smaller": down, "two_sided": up + down}[test.alternative]
+    if test.alternative == "two_sided" and test.definition.startswith("power."):
+        found = up if shift >= 0 else down
     if not math.isfinite(found):
         raise InferenceError("the power cannot be computed", given=f"noncentrality {shift:g}")
     return min(found, 1.0)
@@ -186,15 +187,11 @@ def smallest_size(outcome: Outcome, test: PlannedTest) -> float:
     return per_arm * max(1.0, 1.0 / test.ratio) * test.inflation
 
 
-def _critical(tail: float, df: float | None) -> float:
-    from scipy import stats
-
-    return float(stats.norm.isf(tail) if df is None else stats.t.isf(tail, df))
-
-
 def _upper(cut: float, shift: float, df: float | None) -> float:
     from scipy import stats
 
+    if math.isinf(cut):
+        return 0.0
     return float(stats.norm.sf(cut - shift) if df is None else stats.nct.sf(cut, df, shift))
 
 

@@ -45,9 +45,9 @@ def test_power_prop_test_examples() -> None:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), SIDES)
-@pytest.mark.parametrize("d", [0.05, 0.3, 1.2])
+@pytest.mark.parametrize("d", [0.05, 0.3, 0.5])
 @pytest.mark.parametrize("ratio", [1.0, 0.25, 3.0])
-@pytest.mark.parametrize("n", [6.0, 40.5, 300.0])
+@pytest.mark.parametrize("n", [6.0, 40.5, 100.0])
 def test_ttest_ind_power(ours: Alternative, theirs: str, d: float, ratio: float, n: float) -> None:
     outcome = mean_outcome(mean=3.0, std=2.5)
     test = PlannedTest(definition="TTestIndPower", alternative=ours, alpha=0.03, ratio=ratio)
@@ -133,4 +133,4 @@ def test_the_noncentral_tail_is_the_integral_that_defines_it(df: float, shift: f
     )
     test = PlannedTest(alternative="larger", alpha=0.025)
 
-    assert rejection(Sampling(shift, 1.0, 1.0, df), test) == pytest.approx(integral, abs=1e-9)
+    assert rejection(Sampling(shift, 1.0, 1.0, 1.0, df), test) == pytest.approx(integral, abs=1e-9)

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import strategies as st
 from causal.core.errors import CausalError, InferenceError, SpecError
 from causal.core.frames import Column
 from causal.core.gram import Gram
+from causal.core.result import Scale
+from causal.experiments.comparison import Variance
 from causal.experiments.levels import (
     Quotient,
     covariate_thetas,
@@ -20,11 +24,14 @@ from causal.experiments.levels import (
     pooled_spread,
     welch_spread,
 )
-from causal.experiments.planned_test import PlannedTest, sampling
+from causal.experiments.lift_edges import edge_errors
+from causal.experiments.planned_test import Alternative, PlannedTest, sampling
 from causal.experiments.power import mde, power, sample_size, smallest_margin, smallest_size
 from causal.experiments.power_outcome import (
     Outcome,
+    arm_moments,
     design_effect,
+    estimate_variances,
     mean_outcome,
     proportion_outcome,
     ratio_outcome,
@@ -61,10 +68,10 @@ every_outcome = pytest.mark.parametrize("name", OUTCOMES)
 @pytest.mark.parametrize("alternative", ["two_sided", "larger", "smaller"])
 @pytest.mark.parametrize("ratio", [1.0, 0.4])
 def test_size_power_and_effect_lead_back(
-    name: str, scale: str, alternative: str, ratio: float
+    name: str, scale: Scale, alternative: Alternative, ratio: float
 ) -> None:
     outcome = OUTCOMES[name]
-    test = PlannedTest(scale=scale, alternative=alternative, ratio=ratio, alpha=0.04)  # type: ignore[arg-type]
+    test = PlannedTest(scale=scale, alternative=alternative, ratio=ratio, alpha=0.04)
     effect = 0.06 * (outcome.level if scale == "absolute" else 1.0)
     effect = -effect if alternative == "smaller" else effect
     n = sample_size(outcome, test, effect=effect, power=0.85)
@@ -73,48 +80,39 @@ def test_size_power_and_effect_lead_back(
     assert mde(outcome, test, n_control=n, power=0.85) == pytest.approx(effect, rel=1e-7)
 
 
-@settings(max_examples=40)
-@given(
-    level=st.floats(0.5, 50),
-    spread=st.floats(0.05, 4),
-    effect=st.floats(0.005, 0.4),
-    target=st.floats(0.55, 0.99),
-    alpha=st.floats(0.001, 0.2),
-    ratio=st.floats(0.1, 10),
-    inflation=st.floats(1, 1.5),
-    r_squared=st.floats(0, 0.95),
-    is_relative=st.booleans(),
-    is_down=st.booleans(),
+DESIGNS = st.fixed_dictionaries(
+    {
+        "level": st.floats(0.5, 50),
+        "spread": st.floats(0.05, 4),
+        "effect": st.floats(0.005, 0.4),
+        "power": st.floats(0.55, 0.99),
+        "alpha": st.floats(0.001, 0.2),
+        "ratio": st.floats(0.1, 10),
+        "inflation": st.floats(1, 1.5),
+        "r_squared": st.floats(0, 0.95),
+        "scale": st.sampled_from(["absolute", "relative"]),
+        "direction": st.sampled_from(["increase", "decrease"]),
+    }
 )
-def test_round_trips(
-    level: float,
-    spread: float,
-    effect: float,
-    target: float,
-    alpha: float,
-    ratio: float,
-    inflation: float,
-    r_squared: float,
-    is_relative: bool,
-    is_down: bool,
-) -> None:
-    outcome = mean_outcome(mean=level, std=level * spread).adjusted(r_squared)
+
+
+@settings(max_examples=40)
+@given(design=DESIGNS)
+def test_round_trips(design: dict[str, Any]) -> None:
+    level, scale, target = design["level"], design["scale"], design["power"]
+    outcome = mean_outcome(mean=level, std=level * design["spread"]).adjusted(design["r_squared"])
     test = PlannedTest(
-        alpha=alpha,
-        ratio=ratio,
-        inflation=inflation,
-        scale="relative" if is_relative else "absolute",
+        alpha=design["alpha"], ratio=design["ratio"], inflation=design["inflation"], scale=scale
     )
-    signed = effect * (1.0 if is_relative else level) * (-1 if is_down else 1)
-    n = sample_size(outcome, test, effect=signed, power=target)
+    sign = -1.0 if design["direction"] == "decrease" else 1.0
+    effect = sign * design["effect"] * (1.0 if scale == "relative" else level)
+    n = sample_size(outcome, test, effect=effect, power=target)
     assume(n > smallest_size(outcome, test) * 1.0001)
 
-    assert power(outcome, test, effect=signed, n_control=n) == pytest.approx(target, abs=1e-8)
-    found = mde(
-        outcome, test, n_control=n, power=target, direction="decrease" if is_down else "increase"
-    )
-    assert found == pytest.approx(signed, rel=1e-6)
-    assert power(outcome, test, effect=signed, n_control=2 * n) > target
+    assert power(outcome, test, effect=effect, n_control=n) == pytest.approx(target, abs=1e-8)
+    found = mde(outcome, test, n_control=n, power=target, direction=design["direction"])
+    assert found == pytest.approx(effect, rel=1e-6)
+    assert power(outcome, test, effect=effect, n_control=2 * n) > target
 
 
 @settings(max_examples=40)
@@ -122,18 +120,18 @@ def test_round_trips(
     share=st.floats(0.02, 0.9),
     margin=st.floats(0.002, 0.05),
     target=st.floats(0.55, 0.99),
-    is_decrease=st.booleans(),
-    is_relative=st.booleans(),
+    side=st.sampled_from([-1.0, 1.0]),
+    scale=st.sampled_from(["absolute", "relative"]),
 )
 def test_margins_lead_back(
-    share: float, margin: float, target: float, is_decrease: bool, is_relative: bool
+    share: float, margin: float, target: float, side: float, scale: Scale
 ) -> None:
     outcome = proportion_outcome(share=share)
     test = PlannedTest(
         alpha=0.025,
-        alternative="smaller" if is_decrease else "larger",
-        null=margin if is_decrease else -margin,
-        scale="relative" if is_relative else "absolute",
+        alternative="smaller" if side > 0 else "larger",
+        null=side * margin,
+        scale=scale,
     )
     n = sample_size(outcome, test, effect=0.0, power=target)
     assume(n > 3)
@@ -147,7 +145,9 @@ def test_margins_lead_back(
 @pytest.mark.parametrize("ratio", [1.0, 0.5, 4.0])
 @pytest.mark.parametrize("delta", [0.0, 0.1, -0.3])
 @pytest.mark.parametrize("variance", ["welch", "pooled"])
-def test_the_errors_are_those_of_the_analysis(ratio: float, delta: float, variance: str) -> None:
+def test_the_errors_are_those_of_the_analysis(
+    ratio: float, delta: float, variance: Variance
+) -> None:
     """A ratio with a ratio covariate and a mean one, on both scales, as `ab` computes them."""
     base = [1.2, 6.0, 1.1, 5.5, 3.0]
     root = np.random.default_rng(5).normal(size=(5, 5)) + 2 * np.eye(5)
@@ -177,14 +177,40 @@ def test_the_errors_are_those_of_the_analysis(ratio: float, delta: float, varian
             covariance=float(theta @ second[1:, 0]),
             predicted=float(theta @ second[1:, 1:] @ theta),
         )
-        for scale, read in (("absolute", difference), ("relative", lift)):
+        reads: list[tuple[Scale, Any]] = [("absolute", difference), ("relative", lift)]
+        for scale, read in reads:
             expected = read(levels, spread(levels, control, treated))
-            test = PlannedTest(scale=scale, ratio=ratio, variance=variance)  # type: ignore[arg-type]
+            test = PlannedTest(scale=scale, ratio=ratio, variance=variance)
             found = sampling(outcome, test, effect=expected.value, n_control=N)
-            assert found.std_error == pytest.approx(expected.std_error, rel=1e-9)
-            assert found.test_std_error == pytest.approx(expected.std_error, rel=1e-9)
+            a, b = estimate_variances(
+                arm_moments(outcome, delta),
+                level=outcome.level,
+                lift=delta,
+                scale=scale,
+                control_share=test.control_share,
+            )
+            assert math.sqrt(a / N + b / n_treated) == pytest.approx(expected.std_error, rel=1e-9)
             if scale == "absolute":
+                assert found.upper == pytest.approx(expected.std_error, rel=1e-9)
                 assert found.df == pytest.approx(expected.df, rel=1e-9)
+
+
+@pytest.mark.parametrize("null", [0.0, -0.2, 0.1])
+@pytest.mark.parametrize("critical", [1.6, 1.96, 3.0])
+def test_at_its_edges_a_lift_is_just_rejected(null: float, critical: float) -> None:
+    """The lift that is the critical value times its own error away from the null, both sides."""
+    outcome = mean_outcome(mean=2.0, std=3.0).adjusted(0.4)
+
+    def variance(lift: float) -> float:
+        a, b = estimate_variances(
+            arm_moments(outcome, 0.0), level=2.0, lift=lift, scale="relative", control_share=0.4
+        )
+        return a / 100 + b / 150
+
+    upper, lower = edge_errors(variance, null=null, critical=critical)
+    assert upper == pytest.approx(math.sqrt(variance(null + critical * upper)), rel=1e-9)
+    assert lower == pytest.approx(math.sqrt(variance(null - critical * lower)), rel=1e-9)
+    assert edge_errors(variance, null=null, critical=10.0) == (math.inf, math.inf)
 
 
 def test_covariates_save_what_they_explain() -> None:
@@ -233,7 +259,7 @@ def test_more_units_more_power_less_effect() -> None:
 
 def test_without_an_effect_the_power_is_alpha() -> None:
     for distribution in ("t", "normal"):
-        test = PlannedTest(alpha=0.03, distribution=distribution)  # type: ignore[arg-type]
+        test = PlannedTest(alpha=0.03, distribution=distribution)
         assert power(OUTCOMES["mean"], test, effect=0.0, n_control=50) == pytest.approx(0.03)
 
 
@@ -257,7 +283,7 @@ def test_without_an_effect_the_power_is_alpha() -> None:
         (lambda: PlannedTest(definition="power.t.test", ratio=2), "equal arms"),
     ],
 )
-def test_what_cannot_be_is_refused(make, says) -> None:  # type: ignore[no-untyped-def]
+def test_what_cannot_be_is_refused(make: Callable[[], object], says: str) -> None:
     with pytest.raises(SpecError, match=says):
         make()
 
@@ -308,4 +334,4 @@ def test_an_effect_that_no_sample_of_this_size_finds_is_no_number() -> None:
 
 def test_an_outcome_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        OUTCOMES["mean"].level = 1.0  # type: ignore[misc]
+        OUTCOMES["mean"].level = 1.0
