@@ -138,6 +138,9 @@ def test_two_way_errors_are_those_of_linearmodels(seed: int, n: int) -> None:
 @worlds
 def test_an_absorbed_effect_is_that_of_pyfixest(seed: int, n: int) -> None:
     frame = rows(seed, n, gaps=0.03)
+    is_complete = frame[["y", "d1"]].notna().all(axis=1)
+    # pyfixest drops groups of one row from an instrumental regression, whatever it is told.
+    frame = frame[is_complete.groupby(frame["firm"]).transform("sum") != 1]
     formula = "y ~ x + v | firm | d1 ~ z1"
     just = ONE | {"instruments": ["z1"], "absorb": "firm"}
     for vcov, more in (
@@ -164,9 +167,10 @@ def test_absorbing_is_writing_dummies(seed: int, n: int) -> None:
             if "cluster" in more and name == "hansen_j":
                 continue
             if any(item.name == name for item in within.diagnostics):
-                assert check(within, name).statistic == pytest.approx(
-                    check(explicit, name).statistic, rel=1e-7
-                )
+                expected = check(explicit, name).statistic
+                found = check(within, name).statistic
+                assert (found is None) == (expected is None)
+                assert found is None or found == pytest.approx(expected, rel=1e-7)
         np.testing.assert_allclose(
             table(within)["estimate"], table(explicit).loc[table(within).index, "estimate"],
             rtol=RELATIVE,
