@@ -87,7 +87,7 @@ arch: $(STAMP) ## Which package may import which
 .PHONY: ui bench notebooks zip wheel clean help
 ui: $(STAMP) ## MLflow on the results, http://127.0.0.1:5000
 	@echo "open http://127.0.0.1:$(PORT)/#/experiments?workflowType=machine_learning"
-	MLFLOW_DISABLE_TELEMETRY=true $(VENV)/bin/mlflow ui --host 127.0.0.1 --port $(PORT) \
+	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(VENV)/bin/mlflow ui --host 127.0.0.1 --port $(PORT) \
 	  --backend-store-uri "sqlite:///$(abspath $(WAREHOUSE))/mlflow/mlflow.db"
 bench: bench-setup ## Side by side with peers on the same data; results in bench/results
 	$(PY) -m bench

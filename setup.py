@@ -66,6 +66,7 @@ setup(
         "jobs.conf.spark",
         "jobs.conf.worlds",
         "jobs.conf.analyses",
+        "jobs.conf.plans",
     ],
     # The configuration stays at the top of the checkout and travels inside the wheel.
     package_dir={"jobs.conf": "conf"},
@@ -74,6 +75,7 @@ setup(
         "jobs.conf.spark": ["*.conf", "*.properties"],
         "jobs.conf.worlds": ["*.yaml"],
         "jobs.conf.analyses": ["*.yaml"],
+        "jobs.conf.plans": ["*.yaml"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

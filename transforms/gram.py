@@ -129,7 +129,7 @@ class SparkEngine:
             F.min("w_min").alias("w_min"),
             F.count_if(F.col("n_used") > 0).alias("n_units"),
             *[F.sum(f"s{i}").alias(f"s{i}") for i in range(size)],
-            *[F.sum(_covariation(i, j)).alias(f"c{i}_{j}") for i, j in packed_indices(size)],
+            *[F.expr(f"sum({_covariation(i, j)}) AS c{i}_{j}") for i, j in packed_indices(size)],
         )
         return _gram_frame(self._collect(sums, request.by), request, shift)
 
@@ -178,12 +178,15 @@ class SparkEngine:
             *[F.min(name).alias(name) for name in outer],
             any_changing(outer).alias("n_split"),
             *_side_sums(len(sides)),
-            *[_side_product(i, j).alias(f"c{i}_{j}") for i, j in dict.fromkeys(pairs)],
+            *[_side_product(i, j) for i, j in dict.fromkeys(pairs)],
         )
         counts = ("n_all", "n_used", "n_split")
         scores = units.select(
             *[f"k_{name}" for name in request.cluster], *counts,
-            *[_covariation(i, j).alias(f"p{number}") for number, (i, j) in enumerate(pairs)],
+            *[
+                F.expr(f"{_covariation(i, j)} AS p{number}")
+                for number, (i, j) in enumerate(pairs)
+            ],
         )  # fmt: skip
         scores = scores.withColumnsRenamed({f"p{i}": f"s{i}" for i in range(len(pairs))})
         if outer:
@@ -325,23 +328,24 @@ def _row_sums() -> list[SparkColumn]:
     ]
 
 
+# The many sums are SQL text over the names above: each is one call to the JVM in place of ten.
+
+
 def _side_sums(size: int) -> list[SparkColumn]:
-    return [F.sum(F.col("w") * F.col(f"t{i}")).alias(f"s{i}") for i in range(size)]
+    return [F.expr(f"sum(w * t{i}) AS s{i}") for i in range(size)]
 
 
 def _side_product(i: int, j: int) -> SparkColumn:
-    return F.sum(F.col("w") * F.col(f"t{i}") * F.col(f"t{j}"))
+    return F.expr(f"sum(w * t{i} * t{j}) AS c{i}_{j}")
 
 
 def _moments(size: int) -> list[SparkColumn]:
-    products = [_side_product(i, j).alias(f"c{i}_{j}") for i, j in packed_indices(size)]
-    return _side_sums(size) + products
+    return _side_sums(size) + [_side_product(i, j) for i, j in packed_indices(size)]
 
 
-def _covariation(i: int, j: int) -> SparkColumn:
+def _covariation(i: int, j: int) -> str:
     """Sum of products less what the group's own means explain."""
-    explained = F.col(f"s{i}") * F.col(f"s{j}") / F.col("w")
-    return F.when(F.col("w") > 0, F.col(f"c{i}_{j}") - explained).otherwise(F.lit(0.0))
+    return f"if(w > 0, c{i}_{j} - s{i} * s{j} / w, 0D)"
 
 
 def _summed(
@@ -358,10 +362,7 @@ def _outer(scores: DataFrame, size: int, *, extra: tuple[SparkColumn, ...] = ())
         F.sum("n_used").alias("n_used"),
         F.count_if(F.col("n_used") > 0).alias("n_clusters"),
         *extra,
-        *[
-            F.sum(F.col(f"s{i}") * F.col(f"s{j}")).alias(f"c{i}_{j}")
-            for i, j in packed_indices(size)
-        ],
+        *[F.expr(f"sum(s{i} * s{j}) AS c{i}_{j}") for i, j in packed_indices(size)],
     )
 
 

@@ -111,10 +111,7 @@ def _cohort_sums(paths: DataFrame, keys: Sequence[str], size: int) -> DataFrame:
         F.count_if("is_complete").alias("n"),
         F.count_if(~F.col("is_complete") & (F.col("n_used") > 0)).alias("n_incomplete"),
         *[F.sum(f"s{i}").alias(f"s{i}") for i in range(size)],
-        *[
-            F.sum(F.col(f"s{i}") * F.col(f"s{j}")).alias(f"c{i}_{j}")
-            for i, j in packed_indices(size)
-        ],
+        *[F.expr(f"sum(s{i} * s{j}) AS c{i}_{j}") for i, j in packed_indices(size)],
     )
 
 

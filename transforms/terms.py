@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Clipped,
     Column,
     ColumnKind,
     Condition,
@@ -68,7 +69,7 @@ def compiled(
 
 
 def _compiled_atom(
-    term: Column | Constant | Indicator | EventTime, columns: Mapping[str, str]
+    term: Column | Constant | Indicator | EventTime | Clipped, columns: Mapping[str, str]
 ) -> SparkColumn:
     match term:
         case Column(name):
@@ -79,6 +80,8 @@ def _compiled_atom(
             return (quoted(column) == _literal(level, columns[column])).cast("double")
         case EventTime():
             return _event_time(term)
+        case Clipped(inner, low, high):
+            return _clipped(compiled(inner, columns), low=low, high=high)
 
 
 def atoms(terms: Iterable[Term]) -> tuple[Term, ...]:
@@ -151,6 +154,17 @@ def any_changing(names: Sequence[str]) -> SparkColumn:
         for name in names
     ]
     return F.when(reduce(or_, flags, rows < 0), 1).otherwise(0).cast("long")
+
+
+def _clipped(value: SparkColumn, *, low: float | None, high: float | None) -> SparkColumn:
+    """Null and NaN stay what they are: for Spark NaN is larger than any bound."""
+    out = value
+    if low is not None:
+        out = F.when(value < F.lit(float(low)), F.lit(float(low))).otherwise(out)
+    if high is not None:
+        is_above = (value > F.lit(float(high))) & ~F.isnan(value)
+        out = F.when(is_above, F.lit(float(high))).otherwise(out)
+    return out
 
 
 def _event_time(term: EventTime) -> SparkColumn:

@@ -11,7 +11,13 @@ from causal.core.result import Diagnostic, Effect
 Direction = Literal["increase", "decrease"]
 
 
-def check(effect: Effect, *, direction: Direction, margin: float | None) -> Diagnostic:
+def check(
+    effect: Effect,
+    *,
+    direction: Direction,
+    margin: float | None,
+    statistic: float | None = None,
+) -> Diagnostic:
     """Non-inferiority of one effect.
 
     Passed is True when the whole interval lies on the good side of the margin, False when harm is
@@ -22,12 +28,15 @@ def check(effect: Effect, *, direction: Direction, margin: float | None) -> Diag
         effect: The effect, on the margin's scale.
         direction: The change that is good.
         margin: How much worse it may get; a positive number, or `None`.
+        statistic: Test statistic of "worse than the margin" that the effect's interval inverts,
+            where it is not the distance in standard errors of the effect.
     """
     sign = 1.0 if direction == "increase" else -1.0
     gain = sign * effect.estimate
     worst, best = sorted((sign * effect.ci_lower, sign * effect.ci_upper))
     allowed = margin if margin is not None else 0.0
-    statistic = (gain + allowed) / effect.std_error
+    if statistic is None:
+        statistic = (gain + allowed) / effect.std_error
     pvalue = _upper_tail(statistic, effect.df)
     is_harmful = best < 0
     is_within = margin is not None and worst > -margin
@@ -42,9 +51,9 @@ def check(effect: Effect, *, direction: Direction, margin: float | None) -> Diag
 
 
 def _upper_tail(statistic: float, df: float | None) -> float:
-    from scipy import stats
+    from scipy import special
 
-    return float(stats.norm.sf(statistic) if df is None else stats.t.sf(statistic, df))
+    return float(special.ndtr(-statistic) if df is None else special.stdtr(df, -statistic))
 
 
 def _detail(

@@ -72,7 +72,19 @@ class Linear:
     coefficients: tuple[float, ...]
 
 
-Term = Column | Constant | Indicator | EventTime | Product | Linear
+@dataclass(frozen=True)
+class Clipped:
+    """A term whose values below `low` are set to `low`, those above `high` to `high`.
+
+    `None` leaves a side open; missing where the term is.
+    """
+
+    term: "Term"
+    low: float | None = None
+    high: float | None = None
+
+
+Term = Column | Constant | Indicator | EventTime | Product | Linear | Clipped
 
 
 @dataclass(frozen=True)
@@ -238,6 +250,8 @@ def required_columns(term: Term) -> frozenset[str]:
             return frozenset({period})
         case Product(parts) | Linear(parts, _):
             return frozenset().union(*(required_columns(part) for part in parts))
+        case Clipped(inner, _, _):
+            return required_columns(inner)
         case _:
             return columns_of(term)
 
@@ -284,10 +298,12 @@ def _optional(name: str | None) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
-def _parts(item: object) -> tuple[object, ...]:
+def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
     match item:
         case Product(parts) | Linear(parts, _):
             return parts
+        case Clipped(inner, _, _):
+            return (inner,)
         case Score(left, right):
             return (left, right)
         case (
@@ -303,7 +319,7 @@ def _parts(item: object) -> tuple[object, ...]:
             return ()
 
 
-def label(term: Term) -> str:
+def label(term: Term) -> str:  # noqa: PLR0911 - one per kind
     """A short text for messages and progress lines."""
     match term:
         case Column(name):
@@ -318,6 +334,9 @@ def label(term: Term) -> str:
             return "*".join(label(factor) for factor in factors)
         case Linear(terms, _):
             return f"({' + '.join(label(part) for part in terms)})"
+        case Clipped(inner, low, high):
+            ends = f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
+            return f"{label(inner)} within {ends}"
 
 
 def describe(request: FrameRequest) -> str:
@@ -342,7 +361,7 @@ def _by(keys: tuple[str, ...]) -> str:
 _TYPES: Mapping[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (
-        Column, Constant, Indicator, EventTime, Product, Linear, Condition, Score,
+        Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Condition, Score,
         GramRequest, MeatRequest, PanelGramRequest, KeyRequest,
     )
 }  # fmt: skip

@@ -14,6 +14,7 @@ from pandas.api import types
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Clipped,
     Column,
     ColumnKind,
     Condition,
@@ -87,7 +88,9 @@ def evaluate(frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None
     return known[term]
 
 
-def _evaluate(frame: pd.DataFrame, term: Term, known: dict[Term, Array]) -> Array:
+def _evaluate(  # noqa: PLR0911 - one per kind of term
+    frame: pd.DataFrame, term: Term, known: dict[Term, Array]
+) -> Array:
     match term:
         case Column(name):
             return np.asarray(frame[name].astype("float64"), dtype=np.float64)
@@ -98,15 +101,22 @@ def _evaluate(frame: pd.DataFrame, term: Term, known: dict[Term, Array]) -> Arra
             return np.where(column_.isna(), np.nan, _among(column_, (level,)).astype(np.float64))
         case EventTime():
             return _event_time(frame, term)
+        case Clipped(inner, low, high):
+            values_ = evaluate(frame, inner, known=known)
+            return values_ if low is None and high is None else np.clip(values_, low, high)
         case Product(factors):
             values = [evaluate(frame, factor, known=known) for factor in factors]
-            return np.asarray(np.prod(values, axis=0), dtype=np.float64)
+            return _infinite_kept(np.prod(values, axis=0), values)
         case Linear(terms, coefficients):
-            parts = [
-                c * evaluate(frame, part, known=known)
-                for part, c in zip(terms, coefficients, strict=True)
-            ]
-            return np.asarray(np.sum(parts, axis=0), dtype=np.float64)
+            values = [evaluate(frame, part, known=known) for part in terms]
+            parts = [c * value for value, c in zip(values, coefficients, strict=True)]
+            return _infinite_kept(np.sum(parts, axis=0), values)
+
+
+def _infinite_kept(result: Array, values: Sequence[Array]) -> Array:
+    """Zero times infinity is no missing value: it stays infinite, to be refused by name."""
+    made = np.isnan(result) & ~np.isnan(np.array(values)).any(axis=0)
+    return np.where(made, np.inf, result)
 
 
 def _event_time(frame: pd.DataFrame, term: EventTime) -> Array:

@@ -21,6 +21,11 @@ MODULES: Mapping[str, str] = MappingProxyType(
     {
         "ab": "causal.experiments.ab",
         "did": "causal.quasi.did",
+        "staggered": "causal.quasi.staggered",
+        "synthetic_control": "causal.quasi.synthetic_control",
+        "synthetic_did": "causal.quasi.synthetic_did",
+        "iv": "causal.quasi.iv",
+        "ols": "causal.quasi.ols",
     }
 )
 

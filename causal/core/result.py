@@ -26,12 +26,13 @@ class Effect:
         scale: `absolute` in the metric's unit, `relative` as a share of the control level.
         estimate: The estimate.
         std_error: Its standard error.
-        statistic: `estimate / std_error`.
+        statistic: `estimate / std_error`; of a lift with a Fieller interval the difference's.
         df: Degrees of freedom of the t reference distribution; `None`: standard normal.
         ci_lower: Lower end of the two-sided interval.
         ci_upper: Upper end of the two-sided interval.
         confidence_level: Nominal coverage of the interval, such as 0.95.
-        pvalue: Two-sided p-value of a zero effect.
+        pvalue: Two-sided p-value of a zero effect; adjusted for its family in the rows whose
+            estimator ends with the name of a correction, such as `welch_holm`.
         n_treated: Units (or rows where the design has no units) behind the treated side.
         n_control: Units behind the comparison side.
         n_clusters: Clusters behind the standard error; `None` when it is not clustered.

@@ -7,27 +7,28 @@ adjusted effect of a comparison uses its two arms only, so that it does not chan
 arm joins the experiment.
 """
 
-from collections.abc import Generator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from pydantic import Field, model_validator
 
 from causal.checks import srm
 from causal.core.errors import CausalError
-from causal.core.frames import FrameRequest, Level
+from causal.core.frames import FrameRequest
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
-from causal.core.spec import Part, Spec
+from causal.experiments import ab_health, strata
 from causal.experiments.ab_checks import (
     check_outcome,
     comparison_checks,
     few_clusters,
     row_counts,
 )
+from causal.experiments.ab_options import AbOptions, AbSpec
+from causal.experiments.ab_slices import Slices, ask_slices
 from causal.experiments.arms import (
     Arms,
-    ClusterCorrection,
     Clustering,
     Design,
     ask_clustering,
@@ -36,111 +37,20 @@ from causal.experiments.arms import (
     ask_units,
 )
 from causal.experiments.comparison import (
+    Comparison,
     Inference,
-    Variance,
+    Readout,
     adjusted_readout,
     arm_rows,
     comparisons,
     raw_readout,
     thetas,
 )
-from causal.experiments.levels import Theta
-from causal.experiments.metrics import ColumnName, Metric, columns_of
+from causal.experiments.families import corrected, families_of, uncorrected
+from causal.experiments.metrics import Metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-class AbOptions(Part):
-    """Options of the method `ab`.
-
-    Attributes:
-        unit: Column of the unit; it must identify a row.
-        variant: Column of the arm.
-        control: The arm that the others are compared with.
-        treatments: The arms to compare; all others if left out.
-        cluster: Column of the clusters that were randomised, such as a household.
-        metrics: The outcomes.
-        variance: `welch`: each arm its own; `pooled`: one for all (not with `cluster`).
-        cluster_correction: `cr1`: `G/(G-1) * (N-1)/(N-k)` with k arms; `none`: 1.
-        theta: CUPED coefficients from the covariance over both arms together (`total`, as Deng et
-            al. 2013 and tea-tasting) or around each arm's mean (`within`, as the regression on
-            treatment and covariates). They differ by a term that randomisation makes small.
-        relative_interval: How the interval of a lift is made.
-        expected_shares: Planned share of each variant, as shares or weights. Without it the arms
-            are compared with equal shares for information (`assumed_sample_ratio`); stated, a
-            mismatch stops the decision.
-        srm_alpha: The sample-ratio check fails below this p-value.
-    """
-
-    unit: ColumnName
-    variant: ColumnName
-    control: Level
-    treatments: tuple[Level, ...] | None = Field(default=None, min_length=1)
-    cluster: ColumnName | None = None
-    metrics: tuple[Metric, ...] = Field(min_length=1)
-    variance: Variance = "welch"
-    cluster_correction: ClusterCorrection = "cr1"
-    theta: Theta = "total"
-    relative_interval: Literal["delta"] = "delta"
-    expected_shares: dict[Level, float] | None = None
-    srm_alpha: float = Field(default=0.0005, gt=0, lt=1)
-
-    @model_validator(mode="after")
-    def _roles_differ(self) -> "AbOptions":
-        roles = [self.unit, self.variant, *([] if self.cluster is None else [self.cluster])]
-        if len(set(roles)) < len(roles):
-            raise ValueError("unit, variant and cluster must be different columns")
-        for metric in self.metrics:
-            shared = columns_of(metric).intersection(roles)
-            if shared:
-                raise ValueError(
-                    f"metric {metric.name}: {min(shared)} is the unit, variant or cluster"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> "AbOptions":
-        names = [metric.name for metric in self.metrics]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise ValueError(f"two metrics are called {repeated[0]}")
-        treatments = self.treatments or ()
-        if len(set(treatments)) < len(treatments):
-            raise ValueError("a treatment is listed twice")
-        if self.control in treatments:
-            raise ValueError(f"control {self.control} is listed as a treatment")
-        return self
-
-    @model_validator(mode="after")
-    def _shares_fit_arms(self) -> "AbOptions":
-        if self.expected_shares is None:
-            return self
-        bad = [level for level, share in self.expected_shares.items() if not share > 0]
-        if bad:
-            raise ValueError(f"the expected share of {bad[0]} must be positive")
-        arms = (self.control, *(self.treatments or ()))
-        named = {str(level) for level in self.expected_shares}
-        without = [level for level in arms if str(level) not in named]
-        if without:
-            raise ValueError(f"variant {without[0]} has no expected share")
-        return self
-
-    @model_validator(mode="after")
-    def _variance_fits_cluster(self) -> "AbOptions":
-        if self.cluster is not None and "variance" in self.model_fields_set:
-            raise ValueError("variance applies to independent units; with cluster leave it out")
-        if self.cluster is None and "cluster_correction" in self.model_fields_set:
-            raise ValueError("cluster_correction needs cluster")
-        return self
-
-
-class AbSpec(Spec):
-    """An analysis by the method `ab`."""
-
-    method: Literal["ab"]
-    options: AbOptions
-
 
 SPEC = AbSpec
 
@@ -188,21 +98,31 @@ def estimate(spec: AbSpec) -> Plan:
         control=options.control,
         treatments=options.treatments,
         where=spec.source.conditions,
+        strata=options.strata or (),
     )
     yield from ask_units(design)
     arms = yield from ask_moments(design, options.metrics)
-    checks = [(yield from _sample_ratio(options, design, arms)), *row_counts(options.metrics, arms)]
+    checks = [
+        (yield from _sample_ratio(options, design, arms)),
+        *row_counts(options.metrics, arms),
+        *ab_health.missingness(options.metrics, arms),
+    ]
     clusterings: Mapping[str, Clustering] = {}
     if options.cluster is not None:
         clusterings = yield from ask_clustering(
             design,
             options.metrics,
             arms,
-            cluster=options.cluster,
+            cluster=options.clusters,
             correction=options.cluster_correction,
         )
         checks += few_clusters(clusterings)
-    return _result(spec, arms, clusterings, checks)
+    for position, metric in enumerate(options.metrics):
+        with located(f"options.metrics.{position}"):
+            check_outcome(metric, arms)
+    how = _inference(spec)
+    slices = yield from ask_slices(design, arms, options, how)
+    return _result(spec, arms, clusterings, checks, slices)
 
 
 def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
@@ -213,59 +133,126 @@ def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
     return ab_figures.figures(result, metrics=metrics)
 
 
+def _inference(spec: AbSpec) -> Inference:
+    options = spec.options
+    sizes = options.population_sizes or {}
+    return Inference(
+        confidence_level=spec.confidence_level,
+        variance=options.variance,
+        theta=options.theta,
+        relative_interval=options.relative_interval,
+        population={str(level): size for level, size in sizes.items()},
+    )
+
+
 def _result(
     spec: AbSpec,
     arms: Arms,
     clusterings: Mapping[str, Clustering],
     checks: Sequence[Diagnostic],
+    slices: Slices,
 ) -> Result:
+    how = _inference(spec)
     effects: list[Effect] = []
     diagnostics = [*checks]
     params: dict[str, float | int] = {f"n.{level}": n for level, n in arms.counts.items()}
     tables: list[pd.DataFrame] = []
+    best: list[Readout] = []
     for position, metric in enumerate(spec.options.metrics):
-        try:
-            part = _metric_result(metric, arms, clusterings.get(metric.name), spec)
-        except CausalError as error:
-            raise error.located(key=f"options.metrics.{position}") from error
+        with located(f"options.metrics.{position}"):
+            part, readouts = _metric_result(metric, arms, clusterings.get(metric.name), spec)
         effects += part.effects
         diagnostics += part.diagnostics
         params |= part.params
         tables.append(part.tables["arms"])
+        best += readouts
+    families, notes = _families(spec.options, best, slices, how)
+    if spec.options.strata is not None:
+        diagnostics.append(
+            strata.composition(arms, spec.options.metrics[0], strata=spec.options.strata)
+        )
     return Result(
-        effects=tuple(effects),
-        diagnostics=tuple(diagnostics),
+        effects=(*effects, *slices.effects, *families),
+        diagnostics=(*diagnostics, *slices.diagnostics, *notes),
         params=params,
         tables={"arms": pd.concat(tables, ignore_index=True)},
     )
 
 
+def _families(
+    options: AbOptions, best: Sequence[Readout], slices: Slices, how: Inference
+) -> tuple[list[Effect], list[Diagnostic]]:
+    """Corrected effects of every family: all units first, then each column of segments."""
+    if options.multiplicity is None:
+        return [], []
+    correction = options.multiplicity.correction
+    families = families_of(options.metrics, options.multiplicity)
+    effects: list[Effect] = []
+    notes = [uncorrected(options.metrics, families)]
+    for suffix, readouts in (("", best), *((f".{k}", v) for k, v in slices.readouts.items())):
+        for family, names in families.items():
+            members = [item for item in readouts if item.comparison.metric.name in names]
+            if not members:
+                continue
+            rows, note = corrected(members, how, family=f"{family}{suffix}", correction=correction)
+            effects += rows
+            notes.append(note)
+    return effects, notes
+
+
 def _metric_result(
     metric: Metric, arms: Arms, clustering: Clustering | None, spec: AbSpec
-) -> Result:
-    check_outcome(metric, arms)
-    how = Inference(
-        confidence_level=spec.confidence_level,
-        variance=spec.options.variance,
-        theta=spec.options.theta,
-    )
+) -> tuple[Result, list[Readout]]:
+    """Effects, checks and levels of one metric, and the best readout of each treatment."""
+    how = _inference(spec)
     effects: list[Effect] = []
     diagnostics: list[Diagnostic] = []
     params: dict[str, float] = {}
     rows: list[dict[str, object]] = []
-    for comparison in comparisons(metric, arms, clustering):
+    chosen: list[Readout] = []
+    plain = comparisons(metric, arms, clustering)
+    weighed = _weighed(metric, arms, spec.options) or plain
+    for comparison, stratum in zip(plain, weighed, strict=True):
         raw = raw_readout(comparison, how)
-        adjusted = adjusted_readout(comparison, how) if metric.covariates else None
-        effects += [*(adjusted.effects if adjusted else ()), *raw.effects]
-        diagnostics += comparison_checks(comparison, raw, adjusted)
+        within = raw_readout(stratum, how) if stratum is not comparison else raw
+        best = adjusted_readout(stratum, how) if metric.covariates else within
+        found = [best, *([within] if within is not best else [])]
+        found += [raw] if raw is not within else []
+        effects += [effect for readout in found for effect in readout.effects]
+        adjusted = best if best is not raw else None
+        diagnostics += comparison_checks(comparison, raw, adjusted, how)
+        agreement = ab_health.agreement(stratum, within, best)
+        diagnostics += [agreement] if agreement is not None else []
+        if metric.role != "guardrail":
+            diagnostics.append(ab_health.power_reached(best, power=spec.options.power))
         rows += arm_rows(comparison, raw, adjusted)
-        params |= thetas(comparison, adjusted or raw)
-    return Result(
+        params |= thetas(comparison, best)
+        chosen.append(best)
+    result = Result(
         effects=tuple(effects),
         diagnostics=tuple(diagnostics),
         params=params,
         tables={"arms": pd.DataFrame(rows)},
     )
+    return result, chosen
+
+
+def _weighed(metric: Metric, arms: Arms, options: AbOptions) -> list[Comparison]:
+    """The comparisons with strata of equal shares in both arms, if there are strata."""
+    if options.strata is None:
+        return []
+    return strata.stratified(
+        metric, arms, stratification=options.stratification, strata=options.strata
+    )
+
+
+@contextmanager
+def located(key: str) -> Iterator[None]:
+    """Errors of the data get the key of the spec that asked for them."""
+    try:
+        yield
+    except CausalError as error:
+        raise error.located(key=key) from error
 
 
 def _sample_ratio(
@@ -276,10 +263,10 @@ def _sample_ratio(
     shares = srm.planned_shares(arms.levels, options.expected_shares)
     is_assumed = options.expected_shares is None
     alpha = options.srm_alpha
-    if options.cluster is None:
+    if not options.clusters:
         return srm.check(arms.counts, shares=shares, alpha=alpha, is_assumed=is_assumed)
     covariance = yield from ask_count_covariance(
-        design, arms, cluster=options.cluster, shares=shares
+        design, arms, cluster=options.clusters, shares=shares
     )
     return srm.check_clustered(
         arms.counts, covariance, shares=shares, alpha=alpha, is_assumed=is_assumed

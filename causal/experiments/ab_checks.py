@@ -9,8 +9,14 @@ from causal.checks import covariate_balance, guardrail
 from causal.core.errors import DataError
 from causal.core.result import Diagnostic
 from causal.experiments.arms import Arms, Clustering
-from causal.experiments.comparison import Comparison, Readout
-from causal.experiments.levels import CONTROL, TREATMENT, is_binary, is_constant
+from causal.experiments.comparison import Comparison, Inference, Readout
+from causal.experiments.levels import (
+    CONTROL,
+    TREATMENT,
+    is_binary,
+    is_constant,
+    lift_distance,
+)
 from causal.experiments.metrics import Metric
 
 BALANCE_ALPHA = 0.001
@@ -35,6 +41,8 @@ def check_outcome(metric: Metric, arms: Arms) -> None:
                 for level, gram in zip(arms.levels, moments, strict=True)
             ],
         )
+    if metric.type == "count":
+        _check_count(metric, arms)
     if metric.type != "proportion":
         return
     for level, gram in zip(arms.levels, moments, strict=True):
@@ -42,6 +50,16 @@ def check_outcome(metric: Metric, arms: Arms) -> None:
             raise DataError(
                 f"{metric.name}: a proportion needs a column of zeros and ones",
                 given=f"{metric.column} of variant {level}, mean {gram.mean[outcome.numerator]:g}",
+            )
+
+
+def _check_count(metric: Metric, arms: Arms) -> None:
+    for level, gram in zip(arms.levels, arms.moments[metric.name], strict=True):
+        mean = float(gram.mean[metric.quotients[0].numerator])
+        if mean < 0:
+            raise DataError(
+                f"{metric.name}: a count is never negative",
+                given=f"{metric.column} of variant {level}, mean {mean:g}",
             )
 
 
@@ -89,43 +107,60 @@ def few_clusters(clusterings: Mapping[str, Clustering]) -> list[Diagnostic]:
 
 
 def comparison_checks(
-    comparison: Comparison, raw: Readout, adjusted: Readout | None
+    comparison: Comparison, raw: Readout, adjusted: Readout | None, how: Inference
 ) -> list[Diagnostic]:
-    """Scale of the lift, gain and balance of the covariates, guardrail."""
-    found = _relative_scale(comparison, adjusted or raw)
+    """Scale of the lift, gain of the adjustment, balance of the covariates, guardrail."""
+    found = _relative_scale(comparison, adjusted or raw, how)
     if adjusted is not None:
-        found += [_variance_reduction(comparison, raw, adjusted), _balance(comparison)]
+        found.append(_variance_reduction(comparison, raw, adjusted))
+    if comparison.metric.covariates:
+        found.append(_balance(comparison))
     if comparison.metric.role == "guardrail":
-        found.append(_guardrail(comparison, adjusted or raw))
+        found.append(_guardrail(comparison, adjusted or raw, how))
     return found
 
 
-def _guardrail(comparison: Comparison, readout: Readout) -> Diagnostic:
+def _guardrail(comparison: Comparison, readout: Readout, how: Inference) -> Diagnostic:
     metric = comparison.metric
-    can_judge = metric.margin_scale == "absolute" or readout.levels.value[CONTROL] > 0
-    for effect in readout.effects:
-        if can_judge and effect.scale == metric.margin_scale:
-            return guardrail.check(effect, direction=metric.direction, margin=metric.margin)
-    return Diagnostic(
-        name=f"guardrail.{metric.name}.{comparison.term}",
-        statistic=None,
-        pvalue=None,
-        passed=None,
-        detail=f"{metric.name}: a relative margin needs a control level above zero",
+    is_relative = metric.margin_scale == "relative"
+    effects = [effect for effect in readout.effects if effect.scale == metric.margin_scale]
+    if not effects or (is_relative and not readout.levels.value[CONTROL] > 0):
+        return Diagnostic(
+            name=f"guardrail.{metric.name}.{comparison.term}",
+            statistic=None,
+            pvalue=None,
+            passed=None,
+            detail=f"{metric.name}: a relative margin needs a control level clearly above zero",
+        )
+    statistic = None
+    if is_relative and metric.margin is not None and how.relative_interval == "fieller":
+        sign = 1.0 if metric.direction == "increase" else -1.0
+        limit = -sign * metric.margin
+        statistic = sign * lift_distance(readout.levels, readout.spread, lift_=limit)
+    return guardrail.check(
+        effects[0], direction=metric.direction, margin=metric.margin, statistic=statistic
     )
 
 
-def _relative_scale(comparison: Comparison, readout: Readout) -> list[Diagnostic]:
+def _relative_scale(comparison: Comparison, readout: Readout, how: Inference) -> list[Diagnostic]:
     """Says when the control level is zero, negative or too close to zero for a lift."""
+    is_unbounded = readout.levels.value[CONTROL] != 0 and len(readout.effects) == 1
     control = float(readout.levels.value[CONTROL])
     std_error = float(np.sqrt(readout.spread.covariance[CONTROL, CONTROL]))
     ratio = _in_std_errors(control, std_error)
+    if how.relative_interval == "fieller" and ratio > 0 and not is_unbounded:
+        return []
     if ratio >= SAFE_CONTROL_LEVEL:
         return []
     name = f"relative_scale.{comparison.metric.name}.{comparison.term}"
     level = f"the control level of {comparison.metric.name} is {control:.4g} (± {std_error:.2g})"
     if control == 0:
         detail = f"{level}: a lift has no meaning and is not reported"
+    elif is_unbounded:
+        detail = (
+            f"{level}: not different from zero, so no finite interval holds the lift at "
+            f"{how.confidence_level:.0%} and none is reported"
+        )
     elif ratio <= -SAFE_CONTROL_LEVEL:
         detail = f"{level}: the lift of a negative level has the opposite sign of the difference"
     else:
@@ -146,6 +181,9 @@ def _variance_reduction(comparison: Comparison, raw: Readout, adjusted: Readout)
     is_significant = after.ci_lower > 0 or after.ci_upper < 0
     agree = np.sign(before.estimate) == np.sign(after.estimate)
     signs = "the same sign" if agree else "opposite signs"
+    what = "strata and covariates" if len(adjusted.levels.thetas) else "strata"
+    if adjusted.comparison.joint is raw.comparison.joint:
+        what = "covariates"
     gain = f"remove {share:.1%} of" if share >= 0 else f"add {-share:.1%} to"
     return Diagnostic(
         name=f"variance_reduction.{comparison.metric.name}.{comparison.term}",
@@ -153,7 +191,7 @@ def _variance_reduction(comparison: Comparison, raw: Readout, adjusted: Readout)
         pvalue=None,
         passed=bool(agree or not is_significant),
         detail=(
-            f"the covariates {gain} the variance of {comparison.metric.name}; "
+            f"the {what} {gain} the variance of {comparison.metric.name}; "
             f"adjusted {after.estimate:+.4g} and raw {before.estimate:+.4g} have {signs}"
         ),
     )
@@ -165,10 +203,10 @@ def _balance(comparison: Comparison) -> Diagnostic:
     control, treatment = (gram.mean for gram in comparison.moments)
     differences = np.array([x.value(treatment) - x.value(control) for x in covariates])
     gradients = [np.array([x.gradient(mean) for x in covariates]) for mean in (control, treatment)]
-    if comparison.covariance is not None and comparison.n_clusters is not None:
+    if comparison.joint is not None:
         whole = np.hstack([-gradients[CONTROL], gradients[TREATMENT]])
-        covariance = whole @ comparison.covariance @ whole.T
-        df: float | None = comparison.n_clusters - 1.0
+        covariance = np.sum([whole @ part @ whole.T for part in comparison.joint.parts], axis=0)
+        df: float | None = comparison.joint.dfs[0]
     else:
         parts = [
             gradient @ gram.covariance @ gradient.T / gram.n

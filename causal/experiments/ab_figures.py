@@ -1,6 +1,7 @@
-"""Figures of an experiment: effects with intervals, arm levels, adjusted against raw effects."""
+"""Figures of an experiment: effects with intervals, arm levels, segments, corrected intervals."""
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,10 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from causal.core.inference import critical_value
+from causal.core.multiplicity import Correction
 from causal.core.result import Effect, Result, Scale
 
 _INK, _GOOD, _RAW = "#1f3b5c", "#2a7f9e", "#b0b7bf"
+_CORRECTIONS = get_args(Correction)
 _ROW_HEIGHT = 0.42
+_MAX_SEGMENTS, _MAX_PANELS = 40, 24
+"""What one figure by segment can show; the effects are all in the table."""
 _COLUMNS = 3
 
 
@@ -22,16 +27,46 @@ def figures(result: Result, *, metrics: Sequence[str]) -> Mapping[str, Figure]:
         result: The result.
         metrics: Names of the metrics in the order to show.
     """
-    best = _first_per_comparison(result.effects)
+    plain = [effect for effect in result.effects if not _is_corrected(effect)]
+    main = [effect for effect in plain if effect.estimand == "ate"]
+    best = _first_per_comparison(main)
     out = {"arm_levels": arm_levels(result, metrics=metrics)}
     absolute = [effect for effect in best if effect.scale == "absolute"]
     out["effects_absolute"] = absolute_effects(absolute, metrics=metrics)
     relative = [effect for effect in best if effect.scale == "relative"]
     if relative:
         out["effects_relative"] = relative_effects(relative)
-    if any(effect.estimator == "cuped" for effect in result.effects):
-        out["cuped_against_raw"] = adjusted_and_raw(result.effects, metrics=metrics)
-    return out
+    if len(main) > len(best):
+        has_covariates = any(effect.estimator.endswith("cuped") for effect in main)
+        name = "cuped_against_raw" if has_covariates else "strata_against_raw"
+        out[name] = adjusted_and_raw(main, metrics=metrics)
+    corrected = [
+        effect for effect in result.effects if _is_corrected(effect) and effect.scale == "absolute"
+    ]
+    if corrected:
+        out["effects_corrected"] = corrected_effects(absolute, corrected, metrics=metrics)
+    return out | _segment_figures(plain, absolute, corrected, metrics=metrics)
+
+
+def _segment_figures(
+    plain: Sequence[Effect],
+    overall: Sequence[Effect],
+    corrected: Sequence[Effect],
+    *,
+    metrics: Sequence[str],
+) -> dict[str, Figure]:
+    cate = [item for item in plain if item.estimand == "cate" and item.scale == "absolute"]
+    slices = _first_per_comparison(cate)
+    columns = list(dict.fromkeys(_segment(effect)[0] for effect in slices))
+    return {
+        f"segments_{_file_name(column)}": segment_effects(
+            [effect for effect in slices if _segment(effect)[0] == column],
+            overall=overall,
+            corrected=corrected,
+            metrics=metrics,
+        )
+        for column in columns
+    }
 
 
 def relative_effects(effects: Sequence[Effect]) -> Figure:
@@ -81,10 +116,10 @@ def arm_levels(result: Result, *, metrics: Sequence[str]) -> Figure:
 
 
 def adjusted_and_raw(effects: Sequence[Effect], *, metrics: Sequence[str]) -> Figure:
-    """Each adjusted difference above its raw one; shorter intervals are what covariates buy."""
+    """Each adjusted difference above its raw one; shorter intervals are what adjustment buys."""
     absolute = [effect for effect in effects if effect.scale == "absolute"]
-    with_covariates = {effect.metric for effect in absolute if effect.estimator == "cuped"}
-    names = [name for name in metrics if name in with_covariates]
+    pairs = [(effect.metric, effect.estimator) for effect in absolute]
+    names = [name for name in metrics if len({e for metric, e in pairs if metric == name}) > 1]
     panels = [[effect for effect in absolute if effect.metric == name] for name in names]
     heights = [len(panel) + 1.0 for panel in panels]
     figure = Figure(figsize=(7.5, 0.6 + _ROW_HEIGHT * 1.3 * sum(heights)), layout="constrained")
@@ -94,6 +129,95 @@ def adjusted_and_raw(effects: Sequence[Effect], *, metrics: Sequence[str]) -> Fi
         axes.set_title(panel[0].metric, loc="left", fontsize=10)
     grid[-1, 0].set_xlabel(f"difference from control, {absolute[0].confidence_level:.0%} interval")
     return figure
+
+
+def corrected_effects(
+    effects: Sequence[Effect], corrected: Sequence[Effect], *, metrics: Sequence[str]
+) -> Figure:
+    """Each difference with its own interval (thick) and that of its family (thin)."""
+    wider = {(effect.metric, effect.term): effect for effect in corrected}
+    inside = [effect for effect in effects if (effect.metric, effect.term) in wider]
+    panels = [[e for e in inside if e.metric == name] for name in metrics]
+    panels = [panel for panel in panels if panel]
+    figure, grid = _column_of_panels(panels)
+    for axes, panel in zip(grid, panels, strict=True):
+        rows = [wider[effect.metric, effect.term] for effect in panel]
+        labels = [
+            f"{effect.term}, adjusted p = {row.pvalue:.3g}"
+            for effect, row in zip(panel, rows, strict=True)
+        ]
+        _whiskers(axes, rows)
+        _forest(axes, panel, labels)
+        axes.set_title(panel[0].metric, loc="left", fontsize=10)
+    level, name = inside[0].confidence_level, corrected[0].estimator
+    correction = next(item for item in _CORRECTIONS if name.endswith(f"_{item}"))
+    grid[-1].set_xlabel(
+        f"difference from control; thick: {level:.0%} alone, thin: {level:.0%} for the family "
+        f"({correction.replace('_', '-')})",
+        fontsize=9,
+    )
+    return figure
+
+
+def segment_effects(
+    slices: Sequence[Effect],
+    *,
+    overall: Sequence[Effect],
+    corrected: Sequence[Effect],
+    metrics: Sequence[str],
+) -> Figure:
+    """Forest plot by segment: one panel per metric and comparison, all units on top."""
+    wider = {(effect.metric, effect.term): effect for effect in corrected}
+    whole = {(effect.metric, effect.term): effect for effect in overall}
+    keys = [key for name in metrics for key in whole if key[0] == name]
+    groups = [
+        (key, [e for e in slices if (e.metric, e.term.partition(" | ")[0]) == key]) for key in keys
+    ]
+    groups = [(key, group[:_MAX_SEGMENTS]) for key, group in groups if group][:_MAX_PANELS]
+    panels = [[whole[key], *group] for key, group in groups]
+    figure, grid = _column_of_panels(panels)
+    for axes, (key, _), panel in zip(grid, groups, panels, strict=True):
+        labels = [f"{_segment(e)[1] or 'all'} ({e.n_treated + e.n_control:,} units)" for e in panel]
+        axes.axvline(whole[key].estimate, color=_INK, linewidth=0.8, linestyle="--")
+        _whiskers(axes, [wider.get((e.metric, e.term)) for e in panel])
+        _forest(axes, panel, labels)
+        axes.set_title(f"{key[0]}: {key[1]}", loc="left", fontsize=10)
+    level = slices[0].confidence_level
+    thin = f", thin: {level:.0%} for the family" if wider else ""
+    grid[-1].set_xlabel(
+        f"difference from control by {_segment(slices[0])[0]}, {level:.0%} interval{thin}",
+        fontsize=9,
+    )
+    return figure
+
+
+def _column_of_panels(panels: Sequence[Sequence[Effect]]) -> tuple[Figure, list[Axes]]:
+    heights = [len(panel) + 1.0 for panel in panels]
+    figure = Figure(figsize=(7.5, 0.7 + _ROW_HEIGHT * 1.15 * sum(heights)), layout="constrained")
+    grid = figure.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
+    return figure, list(grid[:, 0])
+
+
+def _whiskers(axes: Axes, effects: Sequence[Effect | None]) -> None:
+    """Thin lines with caps, under the intervals of the same rows."""
+    for row, effect in enumerate(effects):
+        if effect is not None:
+            ends = [effect.ci_lower, effect.ci_upper]
+            axes.plot(ends, [row, row], "|-", color=_INK, linewidth=0.9, markersize=7)
+
+
+def _is_corrected(effect: Effect) -> bool:
+    return effect.estimator.endswith(tuple(f"_{name}" for name in _CORRECTIONS))
+
+
+def _segment(effect: Effect) -> tuple[str, str]:
+    """Column and level of a segment's effect; empty for all units."""
+    column, _, level = effect.term.partition(" | ")[2].partition("=")
+    return column, level
+
+
+def _file_name(column: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in column)
 
 
 def _forest(axes: Axes, effects: Sequence[Effect], labels: Sequence[str]) -> None:

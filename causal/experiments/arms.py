@@ -21,17 +21,19 @@ from causal.core.frames import (
     Term,
     linear,
 )
-from causal.core.gram import Array, Gram, grams, meat
+from causal.core.gram import Array, Gram, Key, grams, meat, pooled
 from causal.core.regression import cr1_factor
 from causal.experiments.metrics import Metric
 
-ClusterCorrection = Literal["cr1", "none"]
+ClusterCorrection = Literal["cr0", "cr1", "cr3", "none"]
 
 MIN_UNITS = 2
 MAX_SCORES = 48
 """Scores of one meat request; more metrics than fit are asked for in further passes."""
 
 _ROUNDING = 1e-12
+_SIGNS = (1.0, 1.0, -1.0)
+"""Of two one-way meats and that of the combinations of both."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +46,7 @@ class Design:
         control: The arm that the others are compared with.
         treatments: The arms to compare; `None`: all others.
         where: Conditions on the rows.
+        strata: Columns by which the moments of each arm are told apart.
     """
 
     unit: str
@@ -51,6 +54,11 @@ class Design:
     control: Level
     treatments: tuple[Level, ...] | None = None
     where: tuple[Condition, ...] = ()
+    strata: tuple[str, ...] = ()
+
+
+Cells = Mapping[Level, Mapping[Key, Gram]]
+"""Moments by arm and stratum; without strata the only stratum is `()`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +70,14 @@ class Arms:
         counts: Rows by arm, whether or not their metrics are missing.
         n_other: Rows in arms that are not compared.
         moments: By metric name, one Gram per arm in the order of `levels`.
+        cells: By metric name, the moments by arm and stratum of which those are made.
     """
 
     levels: tuple[Level, ...]
     counts: Mapping[Level, int]
     n_other: int
     moments: Mapping[str, tuple[Gram, ...]]
+    cells: Mapping[str, Cells]
 
     @property
     def is_complete(self) -> bool:
@@ -108,9 +118,16 @@ def ask_units(design: Design) -> Generator[FrameRequest, pd.DataFrame, None]:
         raise DataError(f"{design.unit} is null", given=f"{row['n_null']} of {row['n']} rows")
     if row["n_duplicated"]:
         examples = ", ".join(map(str, row["examples"]))
+        pairs = yield KeyRequest(key=(design.unit, design.variant), where=design.where)
+        n_crossed = int(pairs["n_keys"].iloc[0]) - int(row["n_keys"])
+        crossed = (
+            f"{n_crossed} of them are in two variants" if n_crossed else "none changes variant"
+        )
         raise DataError(
             f"{design.unit} must identify a row",
-            given=f"{row['n_duplicated']} units occur more than once, such as {examples}",
+            given=(
+                f"{row['n_duplicated']} units occur more than once, such as {examples}; {crossed}"
+            ),
         )
 
 
@@ -126,20 +143,24 @@ def ask_moments(
         DataError: The variant is null somewhere, an arm is absent or has fewer than two units.
     """
     terms = tuple(dict.fromkeys(term for metric in metrics for term in metric.terms))
-    found = yield from _by_arm(design, terms)
+    answers: dict[tuple[Term, ...], Cells] = {terms: (yield from _by_arm(design, terms))}
+    found = {level: pooled(strata.values()) for level, strata in answers[terms].items()}
     levels, n_other = _levels(design, found)
     counts = {level: found[level].n + found[level].n_missing for level in levels}
     is_complete = all(found[level].n_missing == 0 for level in levels)
-    answers: dict[tuple[Term, ...], Mapping[Level, Gram]] = {terms: found}
-    moments = {}
+    moments: dict[str, tuple[Gram, ...]] = {}
+    cells: dict[str, Cells] = {}
     for metric in metrics:
         asked = terms if is_complete else metric.terms
         if asked not in answers:
             answers[asked] = yield from _by_arm(design, asked)
-        grams_ = tuple(answers[asked][level].subset(metric.terms) for level in levels)
-        _check_sizes(metric, dict(zip(levels, grams_, strict=True)))
-        moments[metric.name] = grams_
-    return Arms(levels=levels, counts=counts, n_other=n_other, moments=moments)
+        cells[metric.name] = {
+            level: {key: item.subset(metric.terms) for key, item in answers[asked][level].items()}
+            for level in levels
+        }
+        moments[metric.name] = tuple(pooled(cells[metric.name][level].values()) for level in levels)
+        _check_sizes(metric, dict(zip(levels, moments[metric.name], strict=True)))
+    return Arms(levels=levels, counts=counts, n_other=n_other, moments=moments, cells=cells)
 
 
 def ask_clustering(
@@ -147,38 +168,76 @@ def ask_clustering(
     metrics: Sequence[Metric],
     arms: Arms,
     *,
-    cluster: str,
+    cluster: tuple[str, ...],
     correction: ClusterCorrection,
 ) -> Generator[FrameRequest, pd.DataFrame, dict[str, Clustering]]:
     """The clustered covariance of every metric's mean vectors, by metric name.
 
     The covariance is that of the regression of each term on the arms' indicators, so two arms
-    give the digits of statsmodels' `cov_type="cluster"`.
+    give the digits of statsmodels' `cov_type="cluster"`. With two cluster columns it is the sum of
+    both less that of their combinations (Cameron, Gelbach and Miller 2011, "Robust inference with
+    multiway clustering"), each part with its own factor; the degrees of freedom are those of the
+    fewer clusters.
+
+    Raises:
+        DataError: The cluster is null somewhere, or an arm is one single cluster.
+    """
+    if correction == "cr3":
+        return (yield from ask_jackknife(design, metrics, arms, cluster=cluster[0]))
+    out: dict[str, Clustering] = {}
+    for batch in _batches(metrics, arms):
+        keys = _score_keys(batch, arms)
+        scores = _mean_scores(design, keys, arms, batch)
+        n_used = sum(gram.n for gram in arms.moments[batch[0].name])
+        parts = yield from _ask_meats(
+            scores, cluster=cluster, where=_compared(design, arms), n_used=n_used
+        )
+        for metric in batch:
+            at = [keys.index((level, term)) for level in arms.levels for term in metric.terms]
+            pieces = [
+                _clustering(
+                    metric, arms, matrix[np.ix_(at, at)], n_clusters=n, correction=correction
+                )
+                for matrix, n in parts
+            ]
+            out[metric.name] = _two_way(pieces)
+    return out
+
+
+def ask_jackknife(
+    design: Design, metrics: Sequence[Metric], arms: Arms, *, cluster: str
+) -> Generator[FrameRequest, pd.DataFrame, dict[str, Clustering]]:
+    """The cluster jackknife (CR3): every cluster left out once, exactly, from moments by cluster.
+
+    `(G-1)/G sum_g (m_g - m)(m_g - m)'` with `m_g` the arms' mean vectors without cluster g (Bell
+    and McCaffrey 2002; MacKinnon, Nielsen and Webb 2023, "Fast and reliable jackknife and
+    bootstrap methods for cluster-robust inference"). The driver holds one row per arm and cluster.
 
     Raises:
         DataError: The cluster is null somewhere, or an arm is one single cluster.
     """
     out: dict[str, Clustering] = {}
-    for batch in _batches(metrics, arms):
-        keys = _score_keys(batch, arms)
-        frame = yield MeatRequest(
-            scores=_mean_scores(design, keys, arms, batch),
-            cluster=(cluster,),
-            where=_compared(design, arms),
-        )
-        matrix, n_clusters = meat(frame)
-        n_used = sum(gram.n for gram in arms.moments[batch[0].name])
-        _check_no_null(cluster, n_used - int(frame["n"].iloc[0]))
-        for metric in batch:
-            at = [keys.index((level, term)) for level in arms.levels for term in metric.terms]
-            out[metric.name] = _clustering(
-                metric, arms, matrix[np.ix_(at, at)], n_clusters=n_clusters, correction=correction
+    all_terms = tuple(dict.fromkeys(term for metric in metrics for term in metric.terms))
+    answers: dict[tuple[Term, ...], Mapping[Key, Gram]] = {}
+    for metric in metrics:
+        terms = all_terms if arms.is_complete else metric.terms
+        if terms not in answers:
+            request = GramRequest(
+                terms=terms, by=(design.variant, cluster), where=_compared(design, arms)
             )
+            answers[terms] = grams((yield request), request)
+        _check_no_null(
+            cluster, sum(item.n for key, item in answers[terms].items() if key[1] is None)
+        )
+        by_cluster = {
+            key: item.subset(metric.terms) for key, item in answers[terms].items() if item.n > 0
+        }
+        out[metric.name] = _jackknife(metric, arms, by_cluster)
     return out
 
 
 def ask_count_covariance(
-    design: Design, arms: Arms, *, cluster: str, shares: Sequence[float]
+    design: Design, arms: Arms, *, cluster: tuple[str, ...], shares: Sequence[float]
 ) -> Generator[FrameRequest, pd.DataFrame, Array]:
     """Clustered covariance of `count - share * total` of every arm but the first.
 
@@ -189,21 +248,109 @@ def ask_count_covariance(
         Score(linear([(Indicator(design.variant, level), 1.0), (Constant(), -share)]), Constant())
         for level, share in zip(arms.levels[1:], shares[1:], strict=True)
     )
-    frame = yield MeatRequest(scores=scores, cluster=(cluster,), where=_compared(design, arms))
-    _check_no_null(cluster, sum(arms.counts.values()) - int(frame["n"].iloc[0]))
-    return meat(frame)[0]
+    parts = yield from _ask_meats(
+        scores, cluster=cluster, where=_compared(design, arms), n_used=sum(arms.counts.values())
+    )
+    return np.asarray(
+        sum(sign * matrix for sign, (matrix, _) in zip(_SIGNS, parts, strict=False)),
+        dtype=np.float64,
+    )
+
+
+def ask_score_covariance(
+    scores: tuple[Score, ...],
+    *,
+    cluster: tuple[str, ...],
+    where: tuple[Condition, ...],
+    n_used: int,
+    n_means: int,
+) -> Generator[FrameRequest, pd.DataFrame, tuple[Array, int]]:
+    """CR1 covariance of sums of scores, one-way or two-way, and the clusters behind it.
+
+    Args:
+        scores: The q scores; each sums to zero.
+        cluster: One or two cluster columns.
+        where: Conditions on the rows.
+        n_used: Rows that the scores are to be found on.
+        n_means: Means that were estimated to make them, k of the factor.
+
+    Raises:
+        DataError: The cluster is null somewhere.
+    """
+    parts = yield from _ask_meats(scores, cluster=cluster, where=where, n_used=n_used)
+    pieces = [
+        sign * cr1_factor(n=n_used, k=n_means, n_clusters=n_clusters) * matrix
+        for sign, (matrix, n_clusters) in zip(_SIGNS, parts, strict=False)
+    ]
+    return np.asarray(sum(pieces), dtype=np.float64), min(n for _, n in parts[:2])
+
+
+def _ask_meats(
+    scores: tuple[Score, ...],
+    *,
+    cluster: tuple[str, ...],
+    where: tuple[Condition, ...],
+    n_used: int,
+) -> Generator[FrameRequest, pd.DataFrame, list[tuple[Array, int]]]:
+    """The meat and the number of clusters by each column, then by their combinations."""
+    groupings = [(name,) for name in cluster] + ([cluster] if len(cluster) > 1 else [])
+    out = []
+    for grouping in groupings:
+        frame = yield MeatRequest(scores=scores, cluster=grouping, where=where)
+        _check_no_null(" or ".join(grouping), n_used - int(frame["n"].iloc[0]))
+        out.append(meat(frame))
+    return out
+
+
+def _two_way(pieces: Sequence[Clustering]) -> Clustering:
+    """One-way covariances summed, that of the combinations subtracted."""
+    if len(pieces) == 1:
+        return pieces[0]
+    covariance = sum(sign * piece.covariance for sign, piece in zip(_SIGNS, pieces, strict=True))
+    return Clustering(
+        covariance=np.asarray(covariance, dtype=np.float64),
+        n_terms=pieces[0].n_terms,
+        n_clusters=min(piece.n_clusters for piece in pieces[:2]),
+    )
+
+
+def _jackknife(metric: Metric, arms: Arms, by_cluster: Mapping[Key, Gram]) -> Clustering:
+    moments = dict(zip(arms.levels, arms.moments[metric.name], strict=True))
+    size = len(metric.terms)
+    rows: dict[Level | None, Array] = {}
+    for (level, name), item in by_cluster.items():
+        arm = arms.levels.index(_known(level))
+        whole = moments[arms.levels[arm]]
+        if item.n == whole.n:
+            raise _one_cluster(metric, arms.levels[arm])
+        row = rows.setdefault(name, np.zeros(len(moments) * size))
+        shift = item.n / (whole.n - item.n) * (whole.mean - item.mean)
+        row[arm * size : (arm + 1) * size] = shift
+    changes = np.array(list(rows.values()))
+    n_clusters = len(changes)
+    covariance = (n_clusters - 1) / n_clusters * changes.T @ changes
+    return Clustering(covariance=covariance, n_terms=size, n_clusters=n_clusters)
+
+
+def _known(level: Level | None) -> Level:
+    if level is None:
+        raise DataError("a variant is null")
+    return level
 
 
 def _by_arm(
     design: Design, terms: tuple[Term, ...]
-) -> Generator[FrameRequest, pd.DataFrame, dict[Level, Gram]]:
-    request = GramRequest(terms=terms, by=(design.variant,), where=design.where)
-    frame = yield request
-    found = {key[0]: gram for key, gram in grams(frame, request).items()}
-    nulls = found.pop(None, None)
-    if nulls is not None:
-        raise DataError(f"{design.variant} is null", given=f"{nulls.n + nulls.n_missing} rows")
-    return {level: gram for level, gram in found.items() if level is not None}
+) -> Generator[FrameRequest, pd.DataFrame, dict[Level, dict[Key, Gram]]]:
+    request = GramRequest(terms=terms, by=(design.variant, *design.strata), where=design.where)
+    found = grams((yield request), request)
+    nulls = sum(item.n + item.n_missing for key, item in found.items() if key[0] is None)
+    if nulls:
+        raise DataError(f"{design.variant} is null", given=f"{nulls} rows")
+    out: dict[Level, dict[Key, Gram]] = {}
+    for key, item in sorted(found.items(), key=lambda pair: str(pair[0][1:])):
+        if key[0] is not None:
+            out.setdefault(key[0], {})[key[1:]] = item
+    return out
 
 
 def _levels(design: Design, found: Mapping[Level, Gram]) -> tuple[tuple[Level, ...], int]:
@@ -309,10 +456,14 @@ def _check_several_clusters(metric: Metric, arms: Arms, sums: Array) -> None:
     for level, gram, between in zip(arms.levels, arms.moments[metric.name], sums, strict=True):
         within = np.diag(gram.cross)
         if (between <= _ROUNDING * within).all() and (within > 0).any():
-            raise DataError(
-                f"{metric.name}: all units of variant {level} lie in one cluster, which leaves "
-                "no clusters to compare"
-            )
+            raise _one_cluster(metric, level)
+
+
+def _one_cluster(metric: Metric, level: Level) -> DataError:
+    return DataError(
+        f"{metric.name}: all units of variant {level} lie in one cluster, which leaves "
+        "no clusters to compare"
+    )
 
 
 def _compared(design: Design, arms: Arms) -> tuple[Condition, ...]:

@@ -1,6 +1,9 @@
 """One treatment against control on one metric: raw and covariate-adjusted effects."""
 
-from dataclasses import dataclass
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -9,7 +12,7 @@ from causal.core import inference
 from causal.core.errors import DataError
 from causal.core.frames import Level
 from causal.core.gram import Array, Gram
-from causal.core.result import Effect, Scale
+from causal.core.result import Effect, Estimand, Scale
 from causal.experiments.arms import Arms, Clustering
 from causal.experiments.levels import (
     CONTROL,
@@ -18,9 +21,10 @@ from causal.experiments.levels import (
     Levels,
     Spread,
     Theta,
-    clustered_spread,
     covariate_thetas,
     difference,
+    fieller,
+    joint_spread,
     lift,
     metric_levels,
     pooled_spread,
@@ -30,6 +34,7 @@ from causal.experiments.levels import (
 from causal.experiments.metrics import Metric
 
 Variance = Literal["welch", "pooled"]
+RelativeInterval = Literal["delta", "fieller"]
 
 _NO_VARIANCE = 1e-7
 """A standard error below this share of a raw one is rounding."""
@@ -43,11 +48,32 @@ class Inference:
         confidence_level: Nominal coverage of the intervals.
         variance: Of independent units; ignored for clustered comparisons.
         theta: Which covariance the CUPED coefficients come from.
+        relative_interval: How the interval of a lift is made.
+        population: Size of the finite population of each arm, by the arm's text; empty: infinite.
     """
 
     confidence_level: float
     variance: Variance = "welch"
     theta: Theta = "total"
+    relative_interval: RelativeInterval = "delta"
+    population: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joint:
+    """Joint uncertainty of both arms' mean vectors where they are not two plain samples.
+
+    Attributes:
+        estimator: Name of what this makes of the difference, such as `cluster_robust`.
+        parts: Independent parts of the covariance of both mean vectors, each (2p, 2p).
+        dfs: Degrees of freedom of each part.
+        n_clusters: Clusters behind it, if there are clusters.
+    """
+
+    estimator: str
+    parts: tuple[Array, ...]
+    dfs: tuple[float, ...]
+    n_clusters: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,26 +84,42 @@ class Comparison:
         metric: The metric.
         variants: Control and treatment.
         moments: Moments of the metric's p terms in control and treatment.
-        covariance: Clustered covariance of both mean vectors (2p, 2p); `None`: independent units.
-        n_clusters: Clusters behind it.
+        joint: Uncertainty of both mean vectors; `None`: two samples of independent units.
+        segment: The slice of units, such as `tier=gold`; empty: all.
     """
 
     metric: Metric
     variants: tuple[Level, Level]
     moments: tuple[Gram, Gram]
-    covariance: Array | None
-    n_clusters: int | None
+    joint: Joint | None = None
+    segment: str = ""
 
     @property
     def term(self) -> str:
-        """Which arms are compared."""
-        return f"{self.variants[TREATMENT]} - {self.variants[CONTROL]}"
+        """Which arms are compared, and where."""
+        within = f" | {self.segment}" if self.segment else ""
+        return f"{self.variants[TREATMENT]} - {self.variants[CONTROL]}{within}"
+
+    @property
+    def n_clusters(self) -> int | None:
+        """Clusters behind the uncertainty."""
+        return None if self.joint is None else self.joint.n_clusters
 
 
 @dataclass(frozen=True)
 class Readout:
-    """Levels of a comparison, their uncertainty and the effects that follow."""
+    """Levels of a comparison, their uncertainty and the effects that follow.
 
+    Attributes:
+        comparison: What is compared.
+        estimator: How.
+        levels: The levels of both arms.
+        spread: Their uncertainty.
+        effects: On the absolute and, where there is one, the relative scale.
+    """
+
+    comparison: Comparison
+    estimator: str
     levels: Levels
     spread: Spread
     effects: tuple[Effect, ...]
@@ -97,11 +139,19 @@ def comparisons(metric: Metric, arms: Arms, clustering: Clustering | None) -> li
             metric=metric,
             variants=(arms.levels[0], arms.levels[arm]),
             moments=(moments[0], moments[arm]),
-            covariance=None if clustering is None else clustering.pair(arm),
-            n_clusters=None if clustering is None else clustering.n_clusters,
+            joint=None if clustering is None else _clustered(clustering, arm),
         )
         for arm in range(1, len(arms.levels))
     ]
+
+
+def _clustered(clustering: Clustering, arm: int) -> Joint:
+    return Joint(
+        estimator="cluster_robust",
+        parts=(clustering.pair(arm),),
+        dfs=(clustering.n_clusters - 1.0,),
+        n_clusters=clustering.n_clusters,
+    )
 
 
 def raw_readout(comparison: Comparison, how: Inference) -> Readout:
@@ -110,7 +160,7 @@ def raw_readout(comparison: Comparison, how: Inference) -> Readout:
     Raises:
         DataError: The metric does not vary.
     """
-    name = "cluster_robust" if comparison.covariance is not None else how.variance
+    name = how.variance if comparison.joint is None else comparison.joint.estimator
     return _readout(comparison, how, estimator=name, thetas=np.zeros(0))
 
 
@@ -124,7 +174,9 @@ def adjusted_readout(comparison: Comparison, how: Inference) -> Readout:
     thetas = covariate_thetas(
         control, treatment, quotients=comparison.metric.quotients, theta=how.theta
     )
-    return _readout(comparison, how, estimator="cuped", thetas=thetas)
+    is_plain = comparison.joint is None or comparison.joint.n_clusters is not None
+    within = "" if is_plain or comparison.joint is None else f"{comparison.joint.estimator}_"
+    return _readout(comparison, how, estimator=f"{within}cuped", thetas=thetas)
 
 
 def _readout(comparison: Comparison, how: Inference, *, estimator: str, thetas: Array) -> Readout:
@@ -132,36 +184,89 @@ def _readout(comparison: Comparison, how: Inference, *, estimator: str, thetas: 
     levels = metric_levels(control, treatment, quotients=comparison.metric.quotients, thetas=thetas)
     spread = _spread(comparison, levels, how)
     _check_spread(comparison, levels, spread)
-    found: list[tuple[Scale, Estimate]] = [("absolute", difference(levels, spread))]
-    if levels.value[CONTROL] != 0:
-        found.append(("relative", lift(levels, spread)))
-    effects = tuple(
-        inference.effect(
-            estimator=estimator,
-            estimand="ate",
-            metric=comparison.metric.name,
-            term=comparison.term,
-            scale=scale,
-            estimate=item.value,
-            std_error=item.std_error,
-            df=item.df,
-            confidence_level=how.confidence_level,
-            n_treated=treatment.n,
-            n_control=control.n,
-            n_clusters=comparison.n_clusters,
-        )
-        for scale, item in found
+    bare = Readout(comparison, estimator, levels, spread, ())
+    return dataclasses.replace(bare, effects=effects_of(bare, how))
+
+
+def effects_of(
+    readout: Readout, how: Inference, *, confidence_level: float | None = None
+) -> tuple[Effect, ...]:
+    """The effects of a readout on the scales that it has.
+
+    Args:
+        readout: Levels and their uncertainty.
+        how: How intervals are made.
+        confidence_level: Coverage of the intervals if another one than that of `how` is wanted.
+    """
+    level = how.confidence_level if confidence_level is None else confidence_level
+    absolute = _effect(readout, "absolute", difference(readout.levels, readout.spread), level)
+    if readout.levels.value[CONTROL] == 0:
+        return (absolute,)
+    relative = _effect(readout, "relative", lift(readout.levels, readout.spread), level)
+    if how.relative_interval == "delta":
+        return absolute, relative
+    ends = fieller(readout.levels, readout.spread, confidence_level=level)
+    if ends is None:
+        return (absolute,)
+    # Fieller's set inverts the test of the difference, so that is the test to report beside it.
+    relative = dataclasses.replace(
+        relative,
+        ci_lower=ends[0],
+        ci_upper=ends[1],
+        statistic=absolute.statistic,
+        pvalue=absolute.pvalue,
     )
-    return Readout(levels, spread, effects)
+    return absolute, relative
+
+
+def _effect(readout: Readout, scale: Scale, found: Estimate, level: float) -> Effect:
+    comparison = readout.comparison
+    control, treatment = comparison.moments
+    estimand: Estimand = "cate" if comparison.segment else "ate"
+    return inference.effect(
+        estimator=readout.estimator,
+        estimand=estimand,
+        metric=comparison.metric.name,
+        term=comparison.term,
+        scale=scale,
+        estimate=found.value,
+        std_error=found.std_error,
+        df=found.df,
+        confidence_level=level,
+        n_treated=treatment.n,
+        n_control=control.n,
+        n_clusters=comparison.n_clusters,
+    )
 
 
 def _spread(comparison: Comparison, levels: Levels, how: Inference) -> Spread:
     control, treatment = comparison.moments
-    if comparison.covariance is not None and comparison.n_clusters is not None:
-        return clustered_spread(levels, comparison.covariance, n_clusters=comparison.n_clusters)
+    if comparison.joint is not None:
+        return joint_spread(levels, comparison.joint.parts, comparison.joint.dfs)
+    unseen = _unseen(comparison, how.population)
     if how.variance == "pooled":
-        return pooled_spread(levels, control, treatment)
-    return welch_spread(levels, control, treatment)
+        return pooled_spread(levels, control, treatment, unseen=unseen)
+    return welch_spread(levels, control, treatment, unseen=unseen)
+
+
+def _unseen(comparison: Comparison, population: Mapping[str, int]) -> tuple[float, float]:
+    """Share of each arm's finite population that is not in the data."""
+    if not population:
+        return 1.0, 1.0
+    shares = []
+    for level, gram in zip(comparison.variants, comparison.moments, strict=True):
+        if str(level) not in population:
+            raise DataError(
+                "this variant has no population size", given=level, allowed=list(population)
+            )
+        size = population[str(level)]
+        if gram.n >= size:
+            raise DataError(
+                f"the population of variant {level} must be larger than its sample",
+                given=f"{size:,} of which {gram.n:,} are observed",
+            )
+        shares.append(1.0 - gram.n / size)
+    return shares[0], shares[1]
 
 
 def _check_spread(comparison: Comparison, levels: Levels, spread: Spread) -> None:
@@ -170,8 +275,16 @@ def _check_spread(comparison: Comparison, levels: Levels, spread: Spread) -> Non
     raw = [unit_std(gram, comparison.metric.quotients[0]) for gram in comparison.moments]
     smallest = max(raw) * _NO_VARIANCE / np.sqrt(sum(gram.n for gram in comparison.moments))
     if not found.std_error > smallest:
-        what = "the covariates explain it exactly" if len(levels.thetas) else "zero variance"
-        raise DataError(f"{comparison.metric.name}: {comparison.term} has no variance left: {what}")
+        raise DataError(
+            f"{comparison.metric.name}: {comparison.term} has no variance left: "
+            f"{_why_no_variance(levels, spread)}"
+        )
+
+
+def _why_no_variance(levels: Levels, spread: Spread) -> str:
+    if spread.variance(np.array([-1.0, 1.0])) < 0:
+        return "the two-way clustered variance is negative, there are too few clusters for it"
+    return "the covariates explain it exactly" if len(levels.thetas) else "zero variance"
 
 
 def thetas(comparison: Comparison, readout: Readout) -> dict[str, float]:
@@ -197,9 +310,15 @@ def arm_rows(
             "n": comparison.moments[arm].n,
             "mean": float(raw.levels.value[arm]),
             "std": unit_std(comparison.moments[arm], outcome),
-            "std_error": float(np.sqrt(raw.spread.covariance[arm, arm])),
+            "std_error": _level_error(raw, arm),
             "adjusted_mean": float(best.levels.value[arm]),
-            "adjusted_std_error": float(np.sqrt(best.spread.covariance[arm, arm])),
+            "adjusted_std_error": _level_error(best, arm),
         }
         for arm in (CONTROL, TREATMENT)
     ]
+
+
+def _level_error(readout: Readout, arm: int) -> float:
+    """Standard error of one arm's level; two-way clusters may leave it none."""
+    variance = float(readout.spread.covariance[arm, arm])
+    return math.sqrt(variance) if variance >= 0 else math.nan

@@ -8,7 +8,7 @@ difference of two levels but not out of their quotient, and a variance that forg
 Sources: Deng, Xu, Kohavi and Walker (2013), "Improving the sensitivity of online controlled
 experiments by utilizing pre-experiment data" (CUPED); Deng, Knoblich and Lu (2018), "Applying the
 delta method in metric analytics"; Satterthwaite (1946), "An approximate distribution of estimates
-of variance components".
+of variance components"; Fieller (1954), "Some problems in interval estimation".
 """
 
 import math
@@ -20,6 +20,7 @@ import numpy as np
 
 from causal.core.errors import DataError
 from causal.core.gram import Array, Gram
+from causal.core.inference import critical_value
 from causal.core.regression import redundant_columns
 
 Theta = Literal["total", "within"]
@@ -208,17 +209,32 @@ def metric_levels(
     return Levels(np.array(values), np.array(own), shared, shares, thetas)
 
 
-def welch_spread(levels: Levels, control: Gram, treatment: Gram) -> Spread:
-    """Independent units, each arm with its own variance (Welch 1947)."""
+def welch_spread(
+    levels: Levels, control: Gram, treatment: Gram, *, unseen: tuple[float, float] = (1.0, 1.0)
+) -> Spread:
+    """Independent units, each arm with its own variance (Welch 1947).
+
+    Args:
+        levels: The levels.
+        control: Moments of the control arm.
+        treatment: Moments of the treatment arm.
+        unseen: Share of each arm's finite population that was not observed, `1 - n/N`: the factor
+            of its variance (Cochran 1977, section 2.6); 1 without a finite population.
+    """
     parts = []
     for arm, gram in enumerate((control, treatment)):
         gradient = levels.gradient(arm)
-        parts.append(gradient @ gram.covariance @ gradient.T / gram.n)
+        parts.append(unseen[arm] * (gradient @ gram.covariance @ gradient.T) / gram.n)
     return Spread(tuple(parts), (control.n - 1.0, treatment.n - 1.0))
 
 
-def pooled_spread(levels: Levels, control: Gram, treatment: Gram) -> Spread:
-    """Independent units with one variance: that of the linearised metric, pooled over the arms."""
+def pooled_spread(
+    levels: Levels, control: Gram, treatment: Gram, *, unseen: tuple[float, float] = (1.0, 1.0)
+) -> Spread:
+    """Independent units with one variance: that of the linearised metric, pooled over the arms.
+
+    Arguments as for `welch_spread`.
+    """
     grams = (control, treatment)
     df = control.n + treatment.n - 2
     influence = np.zeros((2, 2))
@@ -228,7 +244,7 @@ def pooled_spread(levels: Levels, control: Gram, treatment: Gram) -> Spread:
     whole = np.zeros((2, 2))
     for arm, gram in enumerate(grams):
         mixing = _mixing(levels, arm)
-        whole += mixing @ influence @ mixing.T / gram.n
+        whole += unseen[arm] * (mixing @ influence @ mixing.T) / gram.n
     return Spread((whole,), (float(df),))
 
 
@@ -240,8 +256,19 @@ def clustered_spread(levels: Levels, covariance: Array, *, n_clusters: int) -> S
         covariance: Joint covariance of control's and treatment's mean vectors, shape (2p, 2p).
         n_clusters: G; the reference distribution has G - 1 degrees of freedom.
     """
+    return joint_spread(levels, (covariance,), (n_clusters - 1.0,))
+
+
+def joint_spread(levels: Levels, parts: Sequence[Array], dfs: Sequence[float]) -> Spread:
+    """Whatever the design: from independent parts of the joint covariance of the mean vectors.
+
+    Args:
+        levels: The levels.
+        parts: Parts of the covariance of control's and treatment's mean vectors, each (2p, 2p).
+        dfs: Degrees of freedom of each part.
+    """
     gradient = np.hstack([levels.gradient(CONTROL), levels.gradient(TREATMENT)])
-    return Spread((gradient @ covariance @ gradient.T,), (n_clusters - 1.0,))
+    return Spread(tuple(gradient @ part @ gradient.T for part in parts), tuple(dfs))
 
 
 def difference(levels: Levels, spread: Spread) -> Estimate:
@@ -261,6 +288,41 @@ def lift(levels: Levels, spread: Spread) -> Estimate:
     std_error = math.sqrt(max(spread.variance(gradient), 0.0))
     df = spread.df(np.array([-1.0, 1.0]))
     return Estimate((treatment - control) / control, std_error, df)
+
+
+def fieller(
+    levels: Levels, spread: Spread, *, confidence_level: float
+) -> tuple[float, float] | None:
+    """Fieller's interval of the lift: all lifts `r - 1` for which `treatment = r control` stands.
+
+    The t test of `treatment - r control` with the difference's degrees of freedom is inverted in r,
+    so the interval excludes zero just when the difference is significant. No expansion is made:
+    with normal levels and known variances the coverage is exact, however noisy the control level.
+
+    Returns:
+        The ends, or `None` if the control level is not significantly different from zero: then
+        the set is unbounded.
+    """
+    df = spread.df(np.array([-1.0, 1.0]))
+    control, treatment = float(levels.value[CONTROL]), float(levels.value[TREATMENT])
+    noise = critical_value(confidence_level, df=df) ** 2 * spread.covariance
+    a = control**2 - float(noise[CONTROL, CONTROL])
+    if not a > 0:
+        return None
+    b = control * treatment - float(noise[CONTROL, TREATMENT])
+    c = treatment**2 - float(noise[TREATMENT, TREATMENT])
+    half = math.sqrt(max(b**2 - a * c, 0.0))
+    return (b - half) / a - 1.0, (b + half) / a - 1.0
+
+
+def lift_distance(levels: Levels, spread: Spread, *, lift_: float) -> float:
+    """Signed distance of the lift from a value in standard errors, without an expansion.
+
+    The statistic of `treatment - (1 + lift_) control = 0`, positive if treatment lies above.
+    """
+    gradient = np.array([-(1.0 + lift_), 1.0])
+    std_error = math.sqrt(max(spread.variance(gradient), 0.0))
+    return float(gradient @ levels.value) / std_error
 
 
 def unit_std(gram: Gram, quotient: Quotient) -> float:

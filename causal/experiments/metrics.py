@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from causal.core.frames import Column, Term
+from causal.core.frames import Clipped, Column, Term
 from causal.core.spec import COLUMN_PATTERN, Part
 from causal.experiments.levels import Quotient
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
-MetricType = Literal["mean", "proportion", "ratio"]
+MetricType = Literal["mean", "proportion", "count", "ratio"]
 Role = Literal["primary", "secondary", "guardrail"]
 Direction = Literal["increase", "decrease"]
 MarginScale = Literal["absolute", "relative"]
@@ -34,6 +34,29 @@ class ColumnRatio(Part):
         return self
 
 
+class Winsorise(Part):
+    """Bounds to which values beyond them are set, fixed before the experiment is read.
+
+    Bounds that are taken from the data of the experiment itself would be estimates; a quantile of
+    an earlier period is a number that can be written here.
+
+    Attributes:
+        lower: Smaller values become this one; open if left out.
+        upper: Larger values become this one; open if left out.
+    """
+
+    lower: float | None = None
+    upper: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds(self) -> "Winsorise":
+        if self.lower is None and self.upper is None:
+            raise ValueError("winsorise needs lower or upper")
+        if self.lower is not None and self.upper is not None and not self.lower < self.upper:
+            raise ValueError("winsorise: lower must be below upper")
+        return self
+
+
 def _covariate_kind(value: object) -> str:
     return "(column)" if isinstance(value, str) else "(ratio)"
 
@@ -49,9 +72,10 @@ class Metric(Part):
 
     Attributes:
         name: Name in the results.
-        type: `mean` per unit; `proportion` of units, a 0/1 column; `ratio` of two sums, such as
-            refunds per order, whose units of randomisation are not its units of analysis.
-        column: The outcome of a mean or a proportion.
+        type: `mean` per unit; `proportion` of units, a 0/1 column; `count` of events per unit,
+            which is never negative; `ratio` of two sums, such as refunds per order, whose units of
+            randomisation are not its units of analysis.
+        column: The outcome of a mean, a proportion or a count.
         numerator: Numerator of a ratio.
         denominator: Denominator of a ratio.
         role: What the metric is for; a guardrail must not get worse.
@@ -59,6 +83,8 @@ class Metric(Part):
         margin: How much worse a guardrail may get: a positive number.
         margin_scale: Whether `margin` is in the metric's unit or a share of the control level.
         covariates: Predictors measured before the experiment, for CUPED.
+        winsorise: Bounds for the outcome of a mean or a count. The estimand is then the effect on
+            the bounded outcome; covariates are taken as they are.
     """
 
     name: MetricName
@@ -71,6 +97,7 @@ class Metric(Part):
     margin: float | None = Field(default=None, gt=0)
     margin_scale: MarginScale = "absolute"
     covariates: tuple[Covariate, ...] = ()
+    winsorise: Winsorise | None = None
 
     @model_validator(mode="after")
     def _columns_fit_type(self) -> "Metric":
@@ -83,6 +110,12 @@ class Metric(Part):
             )
         if self.type == "ratio" and self.numerator == self.denominator:
             raise ValueError(f"metric {self.name}: numerator and denominator are the same column")
+        return self
+
+    @model_validator(mode="after")
+    def _bounds_fit_type(self) -> "Metric":
+        if self.winsorise is not None and self.type not in {"mean", "count"}:
+            raise ValueError(f"metric {self.name}: only a mean or a count can be winsorised")
         return self
 
     @model_validator(mode="after")
@@ -119,18 +152,29 @@ class Metric(Part):
     @property
     def terms(self) -> tuple[Term, ...]:
         """The columns of the outcome, then those of the covariates, each once."""
-        parts = (self.outcome, *self.covariates)
-        return tuple(dict.fromkeys(Column(name) for part in parts for name in _columns_of(part)))
+        covariates = (Column(name) for part in self.covariates for name in _columns_of(part))
+        return tuple(dict.fromkeys((*self._outcome_terms, *covariates)))
 
     @property
     def quotients(self) -> tuple[Quotient, ...]:
         """The outcome, then the covariates, as quotients of means of `terms`."""
-        outcome = self._quotient(self.name, self.outcome)
-        covariates = (self._quotient(covariate_name(item), item) for item in self.covariates)
-        return (outcome, *covariates)
+        covariates = (
+            self._quotient(covariate_name(item), tuple(map(Column, _columns_of(item))))
+            for item in self.covariates
+        )
+        return (self._quotient(self.name, self._outcome_terms), *covariates)
 
-    def _quotient(self, name: str, part: str | ColumnRatio) -> Quotient:
-        at = [self.terms.index(Column(column)) for column in _columns_of(part)]
+    @property
+    def _outcome_terms(self) -> tuple[Term, ...]:
+        columns = tuple(map(Column, _columns_of(self.outcome)))
+        if self.winsorise is None:
+            return columns
+        return tuple(
+            Clipped(column, self.winsorise.lower, self.winsorise.upper) for column in columns
+        )
+
+    def _quotient(self, name: str, terms: tuple[Term, ...]) -> Quotient:
+        at = [self.terms.index(term) for term in terms]
         return Quotient(name, at[0], at[1] if len(at) > 1 else None)
 
 
@@ -143,6 +187,11 @@ def columns_of(metric: Metric) -> frozenset[str]:
     """The columns that a metric reads."""
     parts = (metric.outcome, *metric.covariates)
     return frozenset(name for part in parts for name in _columns_of(part))
+
+
+def outcome_columns(metric: Metric) -> tuple[str, ...]:
+    """The columns of a metric's outcome."""
+    return _columns_of(metric.outcome)
 
 
 def _columns_of(part: str | ColumnRatio) -> tuple[str, ...]:

@@ -35,14 +35,19 @@ class Analysis:
 
     def located(self, error: CausalError) -> CausalError:
         """The error pointing at the file, and at the key that holds the value complained of."""
-        key = error.key if error.key is not None else self._key_of(error.given)
+        key = error.key if error.key is not None else self._key_of(error)
         return self.file.located(error.located(key=key))
 
-    def _key_of(self, value: object) -> str | None:
-        name = str(value).split(" (")[0]
-        keys = [key for key, held in _leaves("", self.file.data) if str(held) == name]
-        # A metric is often called like its column; the column is what the data lack.
-        return min(keys, key=lambda key: key.endswith("name"), default=None)
+    def _key_of(self, error: CausalError) -> str | None:
+        """The key whose value was given, or that names the column a message begins with."""
+        given = error.given if isinstance(error.given, list | tuple) else [error.given]
+        for value in (*given, error.message.split(" ")[0]):
+            name = str(value).split(" (")[0]
+            keys = [key for key, held in _leaves("", self.file.data) if str(held) == name]
+            if keys:
+                # A metric is often called like its column; the column is what the data lack.
+                return min(keys, key=lambda key: key.endswith("name"))
+        return None
 
 
 @dataclass(frozen=True)
@@ -74,20 +79,24 @@ class Bound:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def default_specs() -> tuple[Path, ...]:
-    """The specs of `conf/analyses`, by name."""
-    return tuple(sorted(places.conf("analyses").glob("*.yaml")))
+def default_specs(folder: str = "analyses") -> tuple[Path, ...]:
+    """The specs of `conf/analyses` (or another folder of `conf`), by name."""
+    return tuple(sorted(places.conf(folder).glob("*.yaml")))
 
 
-def load(path: Path | str) -> Analysis:
+def load(path: Path | str, *, model: type[Spec] | None = None) -> Analysis:
     """Read and validate a spec; nothing is read but the file (and whether its source file exists).
+
+    Args:
+        path: The file.
+        model: What it must fit; by default the spec of the method that it names.
 
     Raises:
         SpecError: The file cannot be read or a key does not fit; names file, line and key.
     """
     file = read_yaml(path)
     try:
-        spec = validate(_method(file.data).SPEC, file.data)
+        spec = validate(model or _method(file.data).SPEC, file.data)
         if spec.source.path is not None:
             source_format(spec.source, found_path(spec.source.path, beside=file.path.parent))
     except SpecError as error:
@@ -111,13 +120,13 @@ def _method(data: Mapping[str, object]) -> registry.Method:
     return registry.method(name)
 
 
-def load_all(paths: Sequence[Path]) -> tuple[Analysis, ...]:
-    """Read and validate several specs.
+def load_all(paths: Sequence[Path], *, model: type[Spec] | None = None) -> tuple[Analysis, ...]:
+    """Read and validate several specs, as `load` does.
 
     Raises:
         SpecError: One does not fit, or two have the same name.
     """
-    analyses = tuple(load(path) for path in paths)
+    analyses = tuple(load(path, model=model) for path in paths)
     seen: dict[str, Path] = {}
     for analysis in analyses:
         name = analysis.spec.name

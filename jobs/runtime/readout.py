@@ -127,27 +127,38 @@ def line(effect: Effect) -> str:
 
 
 def write_files(readout: Readout, folder: Path) -> None:
-    """Leave effects, diagnostics, the spec, a summary and the figures in a folder.
+    """Leave effects, diagnostics, the spec, a summary and the figures in a folder."""
+    texts = {
+        "effects.json": readout.result.effects_json(),
+        "diagnostics.json": readout.result.diagnostics_json(),
+        "spec.json": json.dumps(readout.spec.model_dump(mode="json"), indent=2),
+        "summary.md": note(readout),
+    }
+    leave_files(folder, texts=texts, figures=readout.figures)
+
+
+def leave_files(folder: Path, *, texts: Mapping[str, str], figures: Mapping[str, "Figure"]) -> None:
+    """Leave texts (by file name) and figures (by file name without ending) in a folder.
 
     Files are made beside the folder and moved in whole, so that no half-written file is ever seen.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=".causalake-", dir=folder))
     try:
-        texts = {
-            "effects.json": readout.result.effects_json(),
-            "diagnostics.json": readout.result.diagnostics_json(),
-            "spec.json": json.dumps(readout.spec.model_dump(mode="json"), indent=2),
-            "summary.md": note(readout),
-        }
         for name, text in texts.items():
             (fresh / name).write_text(text + "\n", encoding="utf-8")
-        for name, figure in readout.figures.items():
+        for name, figure in figures.items():
             figure.savefig(fresh / f"{name}.png", dpi=_DPI, bbox_inches="tight")
         for file in sorted(fresh.iterdir()):
             file.replace(folder / file.name)
     finally:
         shutil.rmtree(fresh)
+
+
+def versions() -> dict[str, str]:
+    """Versions of the suite's code and of the packages that numbers depend on, as parameters."""
+    packages = {f"version.{name}": version(name) for name in _PACKAGES}
+    return {"code_version": code_version()[:16], **packages}
 
 
 def tags(readout: Readout) -> dict[str, str]:
@@ -170,8 +181,7 @@ def log(readout: Readout, run: Run) -> None:
             "run_key": readout.run_key,
             "source_version": readout.bound.version,
             "source_identity": readout.bound.identity,
-            "code_version": code_version()[:16],
-            **{f"version.{name}": version(name) for name in _PACKAGES},
+            **versions(),
         }
     )
     run.log_metrics(dict(_metrics(result)))

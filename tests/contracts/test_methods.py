@@ -36,7 +36,8 @@ class Example:
         frame: The rows.
         outcome: Column of the outcome.
         arm: Column that tells treated from untreated.
-        swapped: The values of `arm` with treated and untreated exchanged.
+        swapped: The values of `arm` with treated and untreated exchanged; empty where a method
+            treats them differently.
         one_arm: The value of `arm` to which all rows are set when one arm is missing.
         truth: What an effect on the absolute scale estimates.
     """
@@ -81,6 +82,7 @@ def experiment(*, seed: int = 1, n: int = 900) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "id": np.arange(n), "household": household, "variant": variant, "before": before,
+            "tier": np.array(["basic", "gold", "plus"])[np.arange(n) % 3],
             "minutes": 20 + 2 * before + 1.5 * (variant == "treatment") + noise,
         }
     )  # fmt: skip
@@ -136,13 +138,136 @@ def did_example(estimator: str) -> Example:
     )  # fmt: skip
 
 
+def staggered_example(**options: Any) -> Example:
+    frame = panel(seed=4)
+    frame["start"] = 3 * frame.pop("ever")
+    return Example(
+        method="staggered",
+        options={
+            "unit": "u", "period": "t", "outcome": "minutes", "first_treated_period": "start",
+            "never_treated_value": 0, **options,
+        },
+        frame=frame,
+        outcome="minutes",
+        arm="start",
+        swapped={0: 3, 3: 0},
+        one_arm=3,
+        truth=lambda effect: (
+            0.0 if effect.term.startswith(("event_time=-", "att(3,1)", "att(3,2)", "att(3,0)"))
+            else 1.0
+        ),
+    )  # fmt: skip
+
+
+def regions(*, seed: int = 3, n_treated: int = 1) -> pd.DataFrame:
+    """26 regions or so that share two factors; effect 4 from period 16 on in the first ones."""
+    rng = np.random.default_rng(seed)
+    n, n_periods = 25 + n_treated, 24
+    loads = rng.uniform(0.5, 1.5, (n, 2))
+    loads[:n_treated] = 1.0
+    factors = rng.normal(size=(2, n_periods)).cumsum(axis=1)
+    minutes = 60 + loads @ factors + 0.4 * rng.normal(size=(n, n_periods))
+    minutes[:n_treated, 16:] += 4.0
+    region, week = np.repeat(np.arange(n), n_periods), np.tile(np.arange(n_periods), n)
+    return pd.DataFrame(
+        {
+            "region": region, "week": week, "minutes": minutes.ravel(),
+            "start": np.where(region < n_treated, 16.0, np.nan),
+        }
+    )  # fmt: skip
+
+
+def region_example(method: str, *, n_treated: int = 1, **options: Any) -> Example:
+    return Example(
+        method=method,
+        options={
+            "unit": "region", "period": "week", "outcome": "minutes",
+            "first_treated_period": "start", **options,
+        },
+        frame=regions(n_treated=n_treated),
+        outcome="minutes",
+        arm="start",
+        swapped={},
+        one_arm=16.0,
+        truth=lambda effect: 4.0 * (8 * n_treated if effect.term == "cumulative" else 1),
+    )  # fmt: skip
+
+
+def trial(*, seed: int = 3, n: int = 800) -> pd.DataFrame:
+    """An encouragement that half of the units follow; uptake and outcome share a hidden cause."""
+    rng = np.random.default_rng(seed)
+    invited, hidden, before = rng.integers(0, 2, n), rng.normal(size=n), rng.gamma(2.0, 2.0, n)
+    used = np.where(hidden + rng.normal(size=n) > 0.8 - 1.6 * invited, 1, 0)
+    return pd.DataFrame(
+        {
+            "id": np.arange(n), "place": np.arange(n) // 8, "invited": invited, "used": used,
+            "before": before, "kind": np.array(["a", "b", "c"])[np.arange(n) % 3],
+            "minutes": 20 + 1.5 * used + 2 * before + hidden + rng.normal(size=n),
+        }
+    )  # fmt: skip
+
+
+def regression_example(method: str, arm: str, **options: Any) -> Example:
+    return Example(
+        method=method,
+        options={"unit": "id", "outcome": "minutes", **options},
+        frame=trial(),
+        outcome="minutes",
+        arm=arm,
+        swapped={0: 1, 1: 0},
+        one_arm=1,
+        truth=lambda _: 1.5,
+    )
+
+
+def iv_example(**options: Any) -> Example:
+    design = {"treatment": "used", "instruments": ["invited"], "report": ["treatment"]}
+    return regression_example("iv", "used", **{**design, **options})
+
+
+def ols_example(**options: Any) -> Example:
+    """The invitation as a regressor: its effect is that on the uptake times 1.5."""
+    base = regression_example("ols", "invited", **{"report": ["invited"], **options})
+    share = base.frame.groupby("invited")["used"].mean()
+    return dataclasses.replace(base, truth=lambda _: 1.5 * float(share[1] - share[0]))
+
+
 EXAMPLES: Mapping[str, Example] = {
+    "iv": iv_example(),
+    "iv liml clustered": iv_example(
+        covariates=["before"], cluster="place", estimator="liml", characteristics=["before"]
+    ),
+    "iv absorbed": iv_example(absorb="place", cluster="place", covariates=["before"]),
+    "ols": ols_example(numeric=["invited", "before"], categorical={"kind": None}),
+    "ols clustered": ols_example(numeric=["invited"], cluster="place", covariance="CR3"),
+    "ols absorbed": ols_example(numeric=["invited", "before"], absorb="kind", covariance="HC3"),
     "ab": ab_example({}),
     "ab cuped": ab_example({"covariates": ["before"]}),
     "ab clustered": ab_example({"covariates": ["before"]}, cluster="household"),
+    "ab two-way": ab_example({}, cluster=["household", "tier"]),
+    "ab jackknife": ab_example({}, cluster="household", cluster_correction="cr3"),
+    "ab strata": ab_example({"covariates": ["before"]}, strata=["tier"]),
+    "ab segments": ab_example(
+        {"role": "primary"}, segments=["tier"], multiplicity={"correction": "benjamini_hochberg"}
+    ),
+    "ab fieller": ab_example({}, relative_interval="fieller"),
     "did two_by_two": did_example("two_by_two"),
     "did twfe": did_example("twfe"),
     "did event_study": did_example("event_study"),
+    "staggered": staggered_example(),
+    "staggered universal": staggered_example(
+        base_period="universal", control_group="not_yet_treated", small_sample="clusters"
+    ),
+    "synthetic_control": region_example("synthetic_control"),
+    "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),
+    "synthetic_control of several": region_example("synthetic_control", n_treated=3),
+    "synthetic_did": region_example("synthetic_did"),
+    "synthetic_did jackknife": region_example(
+        "synthetic_did", n_treated=3, standard_errors="jackknife"
+    ),
+    "synthetic_did frank_wolfe": region_example(
+        "synthetic_did", n_treated=3, solver="frank_wolfe", standard_errors="jackknife"
+    ),
 }
 
 pytestmark = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES.keys())
@@ -198,6 +323,8 @@ def test_the_effect_scales_with_the_outcome(example: Example) -> None:
 
 
 def test_exchanged_arms_flip_the_sign(example: Example) -> None:
+    if not example.swapped:
+        pytest.skip("treated regions and donors are not exchangeable: donors are weighted")
     swapped = example.frame.assign(**{example.arm: example.frame[example.arm].map(example.swapped)})
     found, base = example.absolute(swapped), example.absolute()
 

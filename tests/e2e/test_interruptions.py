@@ -11,16 +11,11 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs.generate import JOB
-from jobs.runtime.cli import configured
 from jobs.runtime.lakehouse import Lakehouse
 from jobs.runtime.settings import load_settings
 from jobs.runtime.tracking import Tracking
 from tests.e2e.conftest import QUICK, start, submit
-from transforms.synthetic.tables import DRIVER_TABLES
 from transforms.tables import TABLES
-
-GENERATE = ("generate", "--world", "drivers", "--size", "1000")
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
@@ -31,23 +26,6 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
-def stored(spark: SparkSession, warehouse: Path) -> dict[str, DataFrame]:
-    """The tables of a warehouse."""
-    lakehouse = Lakehouse(session=spark, settings=load_settings(warehouse=str(warehouse)))
-    return {table.name: lakehouse.read(table.name) for table in DRIVER_TABLES}
-
-
-def made(spark: SparkSession) -> dict[str, DataFrame]:
-    """The tables as the job makes them where nothing interrupts it."""
-    assert JOB.sources is not None
-    assert JOB.finish is not None
-    config = configured(JOB, {"world": "drivers", "size": 1000})
-    frames = dict(JOB.sources(spark, config))
-    frames |= JOB.build(config, frames)
-    frames |= JOB.finish(config, frames)
-    return {table.name: frames[table.name] for table in DRIVER_TABLES}
-
-
 def hashes(frames: Mapping[str, DataFrame]) -> dict[str, tuple[int, int]]:
     """Rows and an order-free hash of the content of every table."""
     found = {}
@@ -56,22 +34,6 @@ def hashes(frames: Mapping[str, DataFrame]) -> dict[str, tuple[int, int]]:
         row = frame.agg(F.count("*").alias("n"), total).collect()[0]
         found[name] = (int(row["n"]), int(row["hash"]))
     return found
-
-
-@pytest.mark.slow
-def test_kill_and_run_again(spark: SparkSession, tmp_path: Path) -> None:
-    killed = tmp_path / "killed"
-    process = start(*QUICK, *GENERATE, "--warehouse", str(killed))
-    wait_for(killed / "causalake" / "driver_days" / "_delta_log", process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    done = submit(*QUICK, *GENERATE, "--warehouse", str(killed))
-    assert done.returncode == 0, done.stderr
-    assert hashes(stored(spark, killed)) == hashes(made(spark))
-
-    again = submit(*QUICK, *GENERATE, "--warehouse", str(killed))
-    assert again.returncode == 0, again.stderr
-    assert "generate: already current" in again.stdout
 
 
 FIRST_TABLES = (

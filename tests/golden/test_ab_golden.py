@@ -1,12 +1,15 @@
 """The method `ab` against figures that were published or made by other programs."""
 
+from importlib.resources import files
 from pathlib import Path
 
 import causaldata
 import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.formula.api as smf
 
+from causal.core.multiplicity import adjusted_pvalues, interval_levels
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Effect, Result
@@ -168,15 +171,57 @@ def test_ra2_standard_error_of_a_ratio(validation_data: Path) -> None:
     schools = pd.read_csv(validation_data / "api_apisrs.csv")
     half = schools.assign(id=np.arange(len(schools)), arm="sample")
     twin = half.assign(id=half["id"] + len(half), arm="twin")
-    result = analyse(
-        pd.concat([half, twin]),
-        unit="id",
-        variant="arm",
-        control="sample",
-        metrics=[
-            {"name": "tested", "type": "ratio", "numerator": "api.stu", "denominator": "enroll"}
-        ],
-    )
-    arms = result.tables["arms"].set_index("variant")
+    tested = {"name": "tested", "type": "ratio", "numerator": "api.stu", "denominator": "enroll"}
+    options = {"unit": "id", "variant": "arm", "control": "sample", "metrics": [tested]}
+    arms = analyse(pd.concat([half, twin]), **options).tables["arms"].set_index("variant")
     assert arms.loc["sample", "mean"] == pytest.approx(0.8253536546, abs=1e-9)
     assert arms.loc["sample", "std_error"] == pytest.approx(0.01023542973, abs=1e-9)
+    sizes = {"sample": 6194, "twin": 6194}
+    finite = analyse(pd.concat([half, twin]), **options, population_sizes=sizes)
+    arms = finite.tables["arms"].set_index("variant")
+    assert arms.loc["sample", "std_error"] == pytest.approx(0.01006882632, abs=1e-9)
+
+
+def test_cl1_petersen_two_arms_with_crossed_clusters() -> None:
+    """Petersen's panel, the regressor cut at zero so that it is an arm, against statsmodels."""
+    file = files("statsmodels") / "stats" / "tests" / "test_data.txt"
+    rows = pd.read_csv(str(file), sep=r"\s+", header=None, names=["firm", "year", "x", "y"])
+    rows = rows.assign(id=np.arange(len(rows)), high=(rows["x"] > 0).astype(int))
+    options = {
+        "unit": "id",
+        "variant": "high",
+        "control": 0,
+        "metrics": [{"name": "y", "type": "mean", "column": "y"}],
+    }
+    model = smf.ols("y ~ high", rows)
+    for cluster in ("firm", "year", ["firm", "year"]):
+        for correction in ("cr0", "cr1"):
+            found = one(
+                analyse(rows, **options, cluster=cluster, cluster_correction=correction),
+                estimator="cluster_robust",
+            )
+            reference = model.fit(
+                cov_type="cluster",
+                cov_kwds={
+                    "groups": rows[cluster].to_numpy(),
+                    "use_correction": correction == "cr1",
+                },
+            )
+            assert found.std_error == pytest.approx(reference.bse["high"], rel=1e-9)
+
+
+def test_fifteen_endpoints_of_benjamini_and_hochberg() -> None:
+    """The example of Benjamini and Hochberg (1995), section 3: 3 rejections become 4."""
+    pvalues = np.array(
+        [
+            *(0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459),
+            *(0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0000),
+        ]
+    )
+    rejected = {
+        name: int((adjusted_pvalues(pvalues, correction=name) <= 0.05).sum())
+        for name in ("bonferroni", "holm", "benjamini_hochberg")
+    }
+    assert rejected == {"bonferroni": 3, "holm": 3, "benjamini_hochberg": 4}
+    levels = interval_levels(pvalues, correction="benjamini_hochberg", alpha=0.05)
+    assert levels == pytest.approx([1 - 4 * 0.05 / 15] * 15)

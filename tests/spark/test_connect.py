@@ -1,8 +1,10 @@
-"""The jobs run under Spark Connect and leave there what a classic session makes."""
+"""The jobs run under Spark Connect, are killed there and leave what a classic session makes."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,23 +54,37 @@ assert ".connect." in kind.__module__, kind
 
 @pytest.fixture(scope="module")
 def connected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A warehouse that jobs filled through Spark Connect."""
+    """A warehouse that jobs filled through Spark Connect, killed once on the way."""
     warehouse = tmp_path_factory.mktemp("connect")
-    remote = {
-        "SPARK_REMOTE": "local[2]",
-        "PYTHONPATH": str(ROOT),
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", RUN_ALL, str(warehouse), *map(str, SPECS)],
-        env={**os.environ, **remote},
-        cwd=warehouse,
-        capture_output=True,
-        text=True,
-        timeout=560,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    killed = _start(warehouse)
+    _wait_for(warehouse / "causalake" / "driver_days" / "_delta_log", killed)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    done = _start(warehouse)
+    shown, _ = done.communicate(timeout=560)
+    assert done.returncode == 0, shown[-3000:]
     return warehouse
+
+
+def _start(warehouse: Path) -> subprocess.Popen[str]:
+    """All jobs in a process of their own, the head of its group."""
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN_ALL, str(warehouse), *map(str, SPECS)],
+        env={**os.environ, "SPARK_REMOTE": "local[2]", "PYTHONPATH": str(ROOT)},
+        cwd=warehouse,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

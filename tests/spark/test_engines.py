@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Clipped,
     Column,
     Condition,
     Constant,
@@ -197,7 +198,7 @@ def test_columns_have_the_same_kinds(engine: SparkEngine, rows: pd.DataFrame) ->
 LEAVES: st.SearchStrategy[Term] = st.sampled_from(
     [
         Y, X, Z, B, CENTRED, POST, Constant(2.5), Indicator("v", "a"), Indicator("k", level=True),
-        Indicator("x", 2), EventTime("t", "first", low=-2, high=1),
+        Indicator("x", 2), EventTime("t", "first", low=-2, high=1), Clipped(X, -0.5, 1.0),
     ]
 )  # fmt: skip
 SMALL = st.sampled_from([-2.0, 0.5, 3.0])

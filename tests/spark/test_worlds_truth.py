@@ -59,8 +59,8 @@ def _content_hashes(frames: Frames) -> dict[str, tuple[int, int]]:
     """Number of rows, and the sum of their hashes, by table: the order of rows does not matter."""
     hashes = {}
     for name, frame in frames.items():
-        texts = frame.apply(lambda column: column.map(repr))
-        hashed = pd.util.hash_pandas_object(texts, index=False)
+        plain = frame.apply(lambda column: column.map(repr) if column.dtype == object else column)
+        hashed = pd.util.hash_pandas_object(plain, index=False)
         hashes[name] = (len(frame), int(hashed.sum()))
     return hashes
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causal.core.frames import (
+    Clipped,
     Column,
     Condition,
     Constant,
@@ -46,6 +47,7 @@ def _combinations(terms: st.SearchStrategy[Term]) -> st.SearchStrategy[Term]:
     return st.one_of(
         st.lists(terms, max_size=3).map(lambda factors: Product(tuple(factors))),
         pairs.map(linear),
+        st.builds(Clipped, terms, st.none() | NUMBERS, st.none() | NUMBERS),
     )
 
 
@@ -179,6 +181,8 @@ def test_a_key_request_reads_its_key() -> None:
 def test_labels_are_short_texts() -> None:
     assert label(Product((Indicator("v", "a"), X))) == "[v=a]*x"
     assert label(EventTime("t", "g", low=0)) == "[0.. from g]"
+    assert label(Clipped(X, low=0, high=99.5)) == "x within 0..99.5"
+    assert label(Clipped(X, high=9)) == "x within ..9"
     assert label(linear([(X, 1.0), (Constant(), 2.5)])) == "(x + 1)"
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Clipped,
     Column,
     Condition,
     Constant,
@@ -57,6 +58,10 @@ TERMS: list[tuple[Term, list[float]]] = [
     (Product((Column("x"), Indicator("v", "b"))), [0, 2, np.nan]),
     (Product((Column("x"), Column("x"), Constant(3.0))), [3, 12, np.nan]),
     (linear([(Column("x"), 2.0), (Column("flag"), -1.0)]), [1, 4, np.nan]),
+    (Clipped(Column("x"), low=1.5), [1.5, 2, np.nan]),
+    (Clipped(Column("x"), high=1.5), [1, 1.5, np.nan]),
+    (Clipped(Product((Column("x"), Column("x"))), low=2, high=3), [2, 3, np.nan]),
+    (Clipped(Column("x")), [1, 2, np.nan]),
 ]
 
 

@@ -1,0 +1,139 @@
+"""Segments and a second experiment in a readout: which passes they take and what they report."""
+
+import dataclasses
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from causal.checks import srm
+from causal.core.errors import DataError
+from causal.core.frames import FrameRequest, Level
+from causal.core.gram import Array
+from causal.core.result import Diagnostic, Effect
+from causal.experiments import ab_health, segments
+from causal.experiments.ab_options import AbOptions, OtherExperiment
+from causal.experiments.arms import Arms, Design
+from causal.experiments.comparison import Inference, Readout
+from causal.experiments.segments import Segmentation, ask_segmentation
+
+_TWO = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slices:
+    """What segments and another experiment add to a result.
+
+    Attributes:
+        effects: Effects by segment, then interactions.
+        diagnostics: Their checks.
+        readouts: The best readout of every slice, by column of segments.
+    """
+
+    effects: tuple[Effect, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()
+    readouts: Mapping[str, tuple[Readout, ...]] = field(default_factory=dict)
+
+
+def ask_slices(
+    design: Design, arms: Arms, options: AbOptions, how: Inference
+) -> Generator[FrameRequest, pd.DataFrame, Slices]:
+    """Effects by segment and interactions, one or more passes for each column.
+
+    Args:
+        design: Who was randomised to what.
+        arms: Moments of all units.
+        options: Options of the method.
+        how: How effects are estimated.
+    """
+    out = Slices()
+    for column in options.segments or ():
+        found = yield from _ask_segment(design, arms, options, how, column)
+        out = _joined(out, found)
+    if options.interaction is not None:
+        found = yield from _ask_interaction(design, options, how, options.interaction)
+        out = _joined(out, found)
+    return out
+
+
+def _ask_segment(
+    design: Design, arms: Arms, options: AbOptions, how: Inference, column: str
+) -> Generator[FrameRequest, pd.DataFrame, Slices]:
+    clusters = options.inference_clusters
+    found = yield from ask_segmentation(
+        design, options.metrics, how, column=column, clusters=clusters
+    )
+    diagnostics = [(yield from _ask_ratio(design, arms, options, found)), *segments.notes(found)]
+    for group in found.slices.values():
+        if len(group) >= _TWO:
+            covariance, df = yield from segments.ask_effect_covariance(
+                design, group, column=column, clusters=clusters
+            )
+            diagnostics.append(segments.heterogeneity(group, covariance, column=column, df=df))
+    return Slices(
+        effects=tuple(found.effects),
+        diagnostics=tuple(diagnostics),
+        readouts={column: tuple(one.best for group in found.slices.values() for one in group)},
+    )
+
+
+def _ask_ratio(
+    design: Design, arms: Arms, options: AbOptions, found: Segmentation
+) -> Generator[FrameRequest, pd.DataFrame, Diagnostic]:
+    """Without planned shares the segments are held against those of all units."""
+    is_planned = options.expected_shares is not None
+    plan = options.expected_shares if is_planned else arms.counts
+    shares = dict(zip(arms.levels, srm.planned_shares(arms.levels, plan), strict=True))
+    covariances: Mapping[Level, Array] | None = None
+    if options.clusters:
+        covariances = yield from segments.ask_count_covariances(
+            design, found, cluster=options.clusters, shares=tuple(shares.values())
+        )
+    return ab_health.segment_ratio(
+        found.counts,
+        column=found.column,
+        shares=shares,
+        covariances=covariances,
+        plan=ab_health.ShareTest(alpha=options.srm_alpha, is_planned=is_planned),
+    )
+
+
+def _ask_interaction(
+    design: Design, options: AbOptions, how: Inference, other: OtherExperiment
+) -> Generator[FrameRequest, pd.DataFrame, Slices]:
+    """The effect of this experiment in each arm of the other, less that in its control.
+
+    Raises:
+        DataError: The other experiment lacks its control or has one arm only.
+    """
+    column, clusters = other.variant, options.inference_clusters
+    found = yield from ask_segmentation(
+        design, options.metrics, how, column=column, clusters=clusters
+    )
+    if other.control not in found.levels:
+        raise DataError(f"{column} has no such variant", given=other.control, allowed=found.levels)
+    if len(found.levels) < _TWO:
+        raise DataError(f"{column} has one arm only: nothing interacts", given=other.control)
+    effects: list[Effect] = []
+    diagnostics = list(segments.notes(found))
+    if not options.clusters:
+        diagnostics.append(
+            ab_health.layers(found.counts, found.arms, column=column, alpha=options.srm_alpha)
+        )
+    for group in found.slices.values():
+        covariance, df = yield from segments.ask_effect_covariance(
+            design, group, column=column, clusters=clusters
+        )
+        effects += segments.interactions(
+            group, covariance, how, control=other.control, column=column, df=df
+        )
+    return Slices(effects=tuple(effects), diagnostics=tuple(diagnostics))
+
+
+def _joined(left: Slices, right: Slices) -> Slices:
+    return dataclasses.replace(
+        left,
+        effects=(*left.effects, *right.effects),
+        diagnostics=(*left.diagnostics, *right.diagnostics),
+        readouts={**left.readouts, **right.readouts},
+    )

@@ -1,0 +1,279 @@
+"""What a plan asks of the user's own history: moments, cluster sums and arrivals, no unit rows."""
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from causal.core.errors import DataError
+from causal.core.frames import (
+    Condition,
+    Constant,
+    FrameRequest,
+    GramRequest,
+    KeyRequest,
+    Level,
+    MeatRequest,
+    Score,
+    Term,
+    linear,
+)
+from causal.core.gram import Array, Gram, gram, grams, meat
+from causal.experiments.duration import Arrivals
+from causal.experiments.levels import covariate_thetas, is_binary, is_constant
+from causal.experiments.metrics import Metric
+from causal.experiments.power_outcome import Outcome, Response
+
+_MIN_UNITS = 2
+_MIN_CLUSTERS = 2
+_MAX_DAYS = 3660
+
+Asks = Generator[FrameRequest, pd.DataFrame, "History"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clusters:
+    """Outer products of the clusters' sums of deviations of the outcome and its q covariates.
+
+    Attributes:
+        sums: Summed over clusters, shape (1 + q, 1 + q).
+        n_clusters: Clusters.
+    """
+
+    sums: Array
+    n_clusters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Moments of every metric in the history.
+
+    Attributes:
+        n: Rows, whether or not a metric is missing.
+        moments: By metric name.
+        clusters: By metric name; empty without clusters.
+    """
+
+    n: int
+    moments: Mapping[str, Gram]
+    clusters: Mapping[str, Clusters]
+
+
+@dataclass(frozen=True)
+class ArrivalHistory:
+    """Arrivals by day, and the rows without a day."""
+
+    arrivals: Arrivals
+    n_without_day: int
+
+
+def ask_history(
+    metrics: Sequence[Metric], *, unit: str, cluster: str | None, where: tuple[Condition, ...]
+) -> Asks:
+    """The moments of every metric on the rows that have its columns; clustered ones with them.
+
+    Raises:
+        DataError: A unit or cluster is null, a unit occurs twice, or a metric has no variance.
+    """
+    yield from _ask_units(unit, where)
+    terms = tuple(dict.fromkeys(term for metric in metrics for term in metric.terms))
+    everything = yield from _ask_gram(terms, where)
+    moments = {}
+    for metric in metrics:
+        found = everything
+        if everything.n_missing and set(metric.terms) != set(terms):
+            found = yield from _ask_gram(metric.terms, where)
+        moments[metric.name] = found.subset(metric.terms)
+        _check_outcome(metric, moments[metric.name])
+    clusters = {}
+    if cluster is not None:
+        for metric in metrics:
+            clusters[metric.name] = yield from _ask_clusters(
+                metric, moments[metric.name], cluster=cluster, where=where
+            )
+    return History(n=everything.n + everything.n_missing, moments=moments, clusters=clusters)
+
+
+def ask_arrivals(
+    *, day: str, is_new: str | None, where: tuple[Condition, ...]
+) -> Generator[FrameRequest, pd.DataFrame, ArrivalHistory]:
+    """Units by the day on which they first appeared.
+
+    Raises:
+        DataError: A day is no date or whole number, `is_new` is not 0/1, or there are no days.
+    """
+    request = GramRequest(terms=(), by=(day,) if is_new is None else (day, is_new), where=where)
+    frame = yield request
+    new: dict[int, int] = defaultdict(int)
+    returning: dict[int, int] = defaultdict(int)
+    n_without_day = 0
+    for key, found in grams(frame, request).items():
+        count = found.n + found.n_missing
+        if key[0] is None:
+            n_without_day += count
+            continue
+        is_first = is_new is None or _flag(key[1], is_new)
+        (new if is_first else returning)[_day_number(key[0], day)] += count
+    days = sorted({*new, *returning})
+    if not days:
+        raise DataError(f"{day} is null in every row")
+    if days[-1] - days[0] >= _MAX_DAYS:
+        raise DataError(f"{day} spans too many days", given=days[-1] - days[0] + 1)
+    stretch = range(days[0], days[-1] + 1)
+    arrivals = Arrivals(
+        new=np.array([float(new[number]) for number in stretch]),
+        returning=np.array([float(returning[number]) for number in stretch]),
+    )
+    return ArrivalHistory(arrivals, n_without_day)
+
+
+def outcome_of(
+    metric: Metric,
+    history: History,
+    *,
+    response: Response = "additive",
+    is_adjusted: bool = True,
+) -> Outcome:
+    """The metric as a planned outcome, adjusted for its covariates or raw.
+
+    The coefficients are those of CUPED over the history's units; with clusters the moments are
+    those of the clusters' sums, scaled up by `G / (G - 1)`.
+
+    Args:
+        metric: The metric.
+        history: What was asked.
+        response: How the treatment moves units.
+        is_adjusted: Whether the metric's covariates are used.
+
+    Raises:
+        DataError: A covariate is constant or collinear, or explains the metric exactly.
+    """
+    moments = history.moments[metric.name]
+    thetas = np.zeros(len(metric.covariates))
+    if is_adjusted and metric.covariates:
+        thetas = covariate_thetas(moments, moments, quotients=metric.quotients, theta="within")
+    found = _second_moments(metric, history)
+    variance, across, within = found[0, 0], found[1:, 0], found[1:, 1:]
+    covariance, predicted = float(thetas @ across), float(thetas @ within @ thetas)
+    if not variance - 2 * covariance + predicted > 1e-12 * variance:
+        raise DataError(f"{metric.name}: the covariates explain it exactly")
+    clusters = history.clusters.get(metric.name)
+    return Outcome(
+        level=metric.quotients[0].value(moments.mean),
+        variance=float(variance),
+        covariance=covariance,
+        predicted=predicted,
+        is_proportion=metric.type == "proportion",
+        response=response,
+        units_per_cluster=None if clusters is None else moments.n / clusters.n_clusters,
+    )
+
+
+def unit_variance(metric: Metric, history: History) -> float:
+    """Variance of the (linearised) outcome over units, clusters aside."""
+    moments = history.moments[metric.name]
+    return float(_linearised(metric, moments)[0, 0])
+
+
+def _second_moments(metric: Metric, history: History) -> Array:
+    """Covariance of outcome and covariates per unit, shape (1 + q, 1 + q)."""
+    moments = history.moments[metric.name]
+    clusters = history.clusters.get(metric.name)
+    if clusters is None:
+        return _linearised(metric, moments)
+    return clusters.sums / moments.n * clusters.n_clusters / (clusters.n_clusters - 1)
+
+
+def _linearised(metric: Metric, moments: Gram) -> Array:
+    gradients = np.array([quotient.gradient(moments.mean) for quotient in metric.quotients])
+    return np.asarray(gradients @ moments.covariance @ gradients.T, dtype=np.float64)
+
+
+def _ask_units(
+    unit: str, where: tuple[Condition, ...]
+) -> Generator[FrameRequest, pd.DataFrame, None]:
+    frame = yield KeyRequest(key=(unit,), where=where)
+    row = frame.to_dict("records")[0]
+    if row["n_null"]:
+        raise DataError(f"{unit} is null", given=f"{row['n_null']} of {row['n']} rows")
+    if row["n_duplicated"]:
+        examples = ", ".join(map(str, row["examples"]))
+        raise DataError(
+            f"{unit} must identify a row",
+            given=f"{row['n_duplicated']} units occur more than once, such as {examples}",
+        )
+
+
+def _ask_gram(
+    terms: tuple[Term, ...], where: tuple[Condition, ...]
+) -> Generator[FrameRequest, pd.DataFrame, Gram]:
+    request = GramRequest(terms=terms, where=where)
+    frame = yield request
+    return gram(frame, request)
+
+
+def _ask_clusters(
+    metric: Metric, moments: Gram, *, cluster: str, where: tuple[Condition, ...]
+) -> Generator[FrameRequest, pd.DataFrame, Clusters]:
+    scores = tuple(
+        _deviation(moments, quotient.gradient(moments.mean)) for quotient in metric.quotients
+    )
+    frame = yield MeatRequest(scores=scores, cluster=(cluster,), where=where)
+    n_null = moments.n - int(frame["n"].iloc[0])
+    if n_null:
+        raise DataError(f"{cluster} is null", given=f"{n_null} rows")
+    sums, n_clusters = meat(frame)
+    if n_clusters < _MIN_CLUSTERS:
+        raise DataError(f"{cluster}: a plan needs several clusters", given=n_clusters)
+    if n_clusters == moments.n:
+        raise DataError(f"{cluster}: every unit is a cluster of its own; leave cluster out")
+    if not sums[0, 0] > 0:
+        raise DataError(f"{metric.name}: zero variance between clusters")
+    return Clusters(sums=sums, n_clusters=n_clusters)
+
+
+def _deviation(moments: Gram, gradient: Array) -> Score:
+    """A linearised metric's deviation from its level, per row."""
+    parts = [
+        (term, float(slope))
+        for term, slope in zip(moments.terms, gradient, strict=True)
+        if slope != 0.0
+    ]
+    centre = -float(gradient @ moments.mean)
+    return Score(linear([*parts, (Constant(), centre)]), Constant())
+
+
+def _check_outcome(metric: Metric, moments: Gram) -> None:
+    if moments.n < _MIN_UNITS:
+        raise DataError(f"{metric.name}: fewer than {_MIN_UNITS} units", given=moments.n)
+    outcome = metric.quotients[0]
+    if is_constant(moments, outcome):
+        raise DataError(
+            f"{metric.name}: zero variance, every unit has the same value",
+            given=outcome.value(moments.mean),
+        )
+    if metric.type == "proportion" and not is_binary(moments, outcome.numerator):
+        raise DataError(
+            f"{metric.name}: a proportion needs a column of zeros and ones", given=metric.column
+        )
+
+
+def _flag(value: Level | None, column: str) -> bool:
+    if value is None or isinstance(value, str) or value not in {0, 1}:
+        raise DataError(f"{column} must be 0 or 1, or true or false", given=value)
+    return bool(value)
+
+
+def _day_number(value: Level, column: str) -> int:
+    """Days since an epoch: a date as its ordinal, a whole number as it is."""
+    if isinstance(value, str):
+        try:
+            return dt.date.fromisoformat(value[:10]).toordinal()
+        except ValueError:
+            pass
+    elif not isinstance(value, bool) and float(value).is_integer():
+        return int(value)
+    raise DataError(f"{column} must hold dates or whole numbers of days", given=value)

@@ -1,0 +1,1 @@
+"""What stands behind instrumental variables: stages, tests, sets, compliers."""

@@ -1,0 +1,231 @@
+"""Staggered adoption: group-time average treatment effects and their averages.
+
+Estimates ATT(g,t), the effect in period t on the units that start in period g, and averages of
+them by event time, cohort, period and overall, after Callaway and Sant'Anna (2021). Unlike two-way
+fixed effects, treated units never serve as comparison, so that effects may differ between cohorts
+and change over time. Assumes parallel trends between each cohort and its comparison group, no
+anticipation beyond the stated one, and that treated units stay treated.
+
+One pass: sizes, mean paths and T x T cross-products by cohort (and cluster). They give the exact
+influence-function covariance of all effects at once; no unit row reaches the driver.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from causal.core.errors import DataError
+from causal.core.frames import FrameRequest
+from causal.core.gram import Array
+from causal.core.registry import Plan
+from causal.core.result import Diagnostic, Effect, Result
+from causal.quasi import goodman_bacon, staggered_checks, staggered_readout
+from causal.quasi.group_time import comparisons, effects
+from causal.quasi.group_time_averages import Average, Effects, average
+from causal.quasi.group_time_inference import Inference, infer, pre_trend
+from causal.quasi.influence import Estimates, stacked
+from causal.quasi.readout import Readout, joined
+from causal.quasi.staggered_options import StaggeredSpec
+from causal.quasi.staggered_panel import Design, observe
+from causal.quasi.staggered_readout import LABELS, Row, effect_rows, table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SPEC = StaggeredSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Estimates that share a table and a simultaneous band.
+
+    Attributes:
+        name: Name of the table.
+        rows: What is said of each of the K estimates.
+        found: The estimates with their covariance.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    found: Inference
+
+
+def estimate(spec: StaggeredSpec) -> Plan:
+    """Estimate the effects on each outcome, in one pass each.
+
+    Args:
+        spec: The analysis.
+
+    Returns:
+        A plan that yields requests and returns the result.
+    """
+    outcomes = spec.options.outcomes
+    readouts = []
+    for outcome in outcomes:
+        readout = yield from _of_outcome(spec, outcome=outcome)
+        readouts.append(readout if len(outcomes) == 1 else readout.named(outcome))
+    return Result(
+        effects=tuple(effect for readout in readouts for effect in readout.effects),
+        diagnostics=tuple(item for readout in readouts for item in readout.diagnostics),
+        params={name: value for readout in readouts for name, value in readout.params.items()},
+        tables=joined(readouts),
+    )
+
+
+def figures(spec: StaggeredSpec, result: Result) -> Mapping[str, "Figure"]:
+    """The event study with both kinds of interval, and the effects of each cohort over time.
+
+    Args:
+        spec: The analysis.
+        result: What `estimate` returned.
+    """
+    from causal.quasi.staggered_figures import cohort_figure, event_study_figure
+
+    found: dict[str, Figure] = {}
+    for outcome in spec.options.outcomes:
+        if "event_study" in result.tables:
+            found[f"event_study_{outcome}"] = event_study_figure(spec, result, outcome=outcome)
+        found[f"group_time_{outcome}"] = cohort_figure(spec, result, outcome=outcome)
+    return found
+
+
+def _of_outcome(
+    spec: StaggeredSpec, *, outcome: str
+) -> Generator[FrameRequest, pd.DataFrame, Readout]:
+    options = spec.options
+    design = yield from observe(options, outcome=outcome, where=spec.source.conditions)
+    cells, n_impossible = comparisons(design, options)
+    base = Effects(
+        cells=cells, estimates=effects(design, cells), counts=design.moments.counts,
+        periods=design.periods,
+    )  # fmt: skip
+    averages = [average(base, kind, options) for kind in options.aggregations]
+    overall = _overall(spec, design, base, averages)
+    sections = _sections(spec, design, base, averages)
+    group_time = sections[-1]
+    two_way = goodman_bacon.decompose(design.moments.cohorts)
+    _check_varies([overall, *sections], outcome)
+    return Readout(
+        effects=_effects(spec, design, [overall, *sections], outcome=outcome),
+        diagnostics=(
+            pre_trend(
+                cells, group_time.found, anticipation=options.anticipation,
+                n_independent=design.moments.n_independent, alpha=1 - spec.confidence_level,
+            ),
+            *staggered_checks.design_diagnostics(design, options, n_impossible=n_impossible),
+            staggered_checks.two_way(two_way),
+            *_inference_notes(spec, [overall, *sections]),
+        ),
+        params={
+            "n_units": design.n_units(range(len(design.starts))),
+            "n_periods": len(design.periods),
+            "n_cohorts": len(design.treated),
+            **{f"critical_value_{s.name}": s.found.simultaneous for s in sections},
+        },
+        tables={
+            "overall": table(overall.rows, overall.found, metric=outcome).drop(
+                columns=["band_lower", "band_upper"]
+            ),
+            **{s.name: table(s.rows, s.found, metric=outcome) for s in sections},
+            **_covariance(sections, outcome=outcome),
+            "twfe_decomposition": goodman_bacon.table(two_way, metric=outcome),
+            "cohort_means": staggered_readout.cohort_means(design, metric=outcome),
+        },
+    )  # fmt: skip
+
+
+def _overall(
+    spec: StaggeredSpec, design: Design, base: Effects, averages: Sequence[Average]
+) -> Section:
+    """The overall averages. Each is a number of its own: no band over them is reported."""
+    rows = tuple(staggered_readout.overall_row(item, base.cells, design) for item in averages)
+    estimates = stacked([item.overall for item in averages])
+    return _section(spec, design, "overall", rows=rows, estimates=estimates)
+
+
+def _sections(
+    spec: StaggeredSpec, design: Design, base: Effects, averages: Sequence[Average]
+) -> list[Section]:
+    """The averages of each kind; last, the group-time effects themselves."""
+    found = [
+        _section(
+            spec,
+            design,
+            LABELS[item.kind][0],
+            rows=tuple(staggered_readout.average_rows(item, base.cells, design)),
+            estimates=item.parts,
+        )
+        for item in averages
+        if item.kind in LABELS
+    ]
+    rows = tuple(staggered_readout.cell_rows(base.cells))
+    return [
+        *found, _section(spec, design, "group_time", rows=rows, estimates=base.estimates)
+    ]  # fmt: skip
+
+
+def _section(
+    spec: StaggeredSpec, design: Design, name: str, *, rows: tuple[Row, ...], estimates: Estimates
+) -> Section:
+    # Each table draws from a stream of its own: leaving one out does not change the others.
+    stream = [*name.encode(), spec.seed]
+    found = infer(
+        estimates,
+        design.moments,
+        spec.options,
+        confidence_level=spec.confidence_level,
+        rng=np.random.default_rng(stream),
+        scale=_mean_square(design),
+    )
+    return Section(name=name, rows=rows, found=found)
+
+
+def _mean_square(design: Design) -> float:
+    """Mean square of the outcome over units and periods."""
+    counts: Array = design.moments.counts
+    squares = [np.trace(c.cross) + c.n * float(c.mean @ c.mean) for c in design.moments.cohorts]
+    return float(sum(squares) / (counts.sum() * len(design.periods)))
+
+
+def _effects(
+    spec: StaggeredSpec, design: Design, sections: Sequence[Section], *, outcome: str
+) -> tuple[Effect, ...]:
+    n_clusters = design.moments.n_independent
+    return tuple(
+        item
+        for section in sections
+        for item in effect_rows(
+            spec, section.rows, section.found, metric=outcome, n_clusters=n_clusters
+        )
+    )
+
+
+def _check_varies(sections: Sequence[Section], outcome: str) -> None:
+    if not any(section.found.is_known.any() for section in sections):
+        raise DataError(f"{outcome} does not vary over time: there is nothing to explain")
+
+
+def _inference_notes(spec: StaggeredSpec, sections: Sequence[Section]) -> list[Diagnostic]:
+    """How the bands were found, and what has no variance although it is no reference."""
+    silent = [
+        row.term
+        for section in sections
+        for k, row in enumerate(section.rows)
+        if not section.found.is_known[k] and not row.is_reference
+    ]
+    values = {s.name: s.found.simultaneous for s in sections if s.name != "overall"}
+    note = staggered_checks.bands(values, spec.options, seed=spec.seed)
+    return [note, *([staggered_checks.no_variance(silent)] if silent else [])]
+
+
+def _covariance(sections: Sequence[Section], *, outcome: str) -> dict[str, pd.DataFrame]:
+    """The covariance of the event study, for whoever wants to test or bound it further."""
+    shown = next((s for s in sections if s.name == "event_study"), None)
+    if shown is None:
+        return {}
+    return {
+        "covariance": staggered_readout.covariance_table(shown.rows, shown.found, metric=outcome)
+    }

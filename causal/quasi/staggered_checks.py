@@ -1,0 +1,151 @@
+"""Plain statements about a staggered design that a reader of its effects must know."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from causal.checks import panel_health
+from causal.checks.panel_health import note
+from causal.core.gram import Array
+from causal.core.result import Diagnostic
+from causal.quasi.goodman_bacon import TwoByTwo
+from causal.quasi.staggered_options import StaggeredOptions
+from causal.quasi.staggered_panel import Design, LeftOut
+
+FEW_UNITS = 10
+"""Cohorts smaller than this have intervals that hold the truth less often than they say."""
+_MAX_SHOWN = 8
+
+
+def design_diagnostics(
+    design: Design, options: StaggeredOptions, *, n_impossible: int
+) -> tuple[Diagnostic, ...]:
+    """Counts and notes about the units, cohorts and periods.
+
+    Args:
+        design: The cohorts.
+        options: The analysis.
+        n_impossible: Comparisons without a comparison group.
+    """
+    left_out = design.left_out
+    found = [
+        panel_health.missing_rows(left_out.n_missing),
+        panel_health.incomplete_units(
+            left_out.n_incomplete, n_units=left_out.n_units, is_dropped=True
+        ),
+        *_cohort_notes(left_out, options),
+        *_thin_cohorts(design),
+    ]
+    if design.clusters:
+        found.append(panel_health.cluster_count(design.moments.n_independent))
+    gaps = _gaps(design.periods)
+    if gaps is not None:
+        found.append(gaps)
+    if n_impossible:
+        detail = (
+            f"{n_impossible} effects have no comparison group, or too small a one: not estimated"
+        )
+        found.append(note("no_comparison", n_impossible, detail))
+    return tuple(found)
+
+
+def two_way(found: Sequence[TwoByTwo]) -> Diagnostic:
+    """What two-way fixed effects would have given on the same units."""
+    estimate = sum(item.weight * item.estimate for item in found)
+    share = sum(item.weight for item in found if item.kind == "already treated")
+    detail = (
+        f"two-way fixed effects would give {estimate:+.4g}, with a weight of {share:.0%} on "
+        "comparisons with units that are treated already"
+    )
+    return note("twfe", share, detail)
+
+
+def no_variance(names: Sequence[str]) -> Diagnostic:
+    """Estimates without a standard error."""
+    detail = f"no variance, so no standard error, and not among the effects: {_listed(names)}"
+    return note("no_variance", len(names), detail)
+
+
+def bands(critical_values: dict[str, float], options: StaggeredOptions, *, seed: int) -> Diagnostic:
+    """How the simultaneous bands were found.
+
+    Args:
+        critical_values: Of each table.
+        options: The analysis.
+        seed: The spec's seed.
+    """
+    kind = {
+        "gaussian": "normal draws from the covariance",
+        "multiplier": "random signs of clusters",
+    }
+    values = ", ".join(f"{name} {value:.3f}" for name, value in critical_values.items())
+    detail = (
+        f"critical values of the bands ({options.n_draws:,} {kind[options.bands]}, seed {seed})"
+    )
+    return note("simultaneous_bands", None, f"{detail}: {values}")
+
+
+def _cohort_notes(left_out: LeftOut, options: StaggeredOptions) -> Iterator[Diagnostic]:
+    if left_out.n_already_treated:
+        detail = (
+            f"{left_out.n_already_treated:,} units are treated in the first period already: left "
+            "out, they have no before"
+        )
+        yield note("already_treated", left_out.n_already_treated, detail)
+    if left_out.n_late:
+        detail = f"{left_out.n_late:,} units start after the data end: they count as never treated"
+        yield note("late_starters", left_out.n_late, detail)
+    if left_out.last is not None:
+        detail = (
+            "no never-treated units: comparison with not-yet-treated ones only, up to the last "
+            f"start; the cohort of {left_out.last:g} has no effects of its own"
+        )
+        yield note("never_treated", 0, detail)
+    if left_out.empty:
+        starts = _listed([f"{start:g}" for start in left_out.empty])
+        yield note(
+            "empty_cohorts", len(left_out.empty), f"cohorts without a complete unit: {starts}"
+        )
+    if left_out.small:
+        kind = "units" if options.cluster_column is None else "clusters"
+        starts = _listed([f"{start:g}" for start in left_out.small])
+        detail = (
+            f"cohorts of fewer than {options.min_cohort_size} {kind} have no variance that could "
+            f"be seen, and are not estimated: {starts}"
+        )
+        yield note("small_cohorts", len(left_out.small), detail)
+
+
+def _thin_cohorts(design: Design) -> Iterator[Diagnostic]:
+    """Cohorts so small that the normal approximation is doubtful, or without own variance."""
+    sizes = {c: design.n_independent([c]) for c in design.treated}
+    names = {c: f"{design.starts[c]:g}" for c in sizes}
+    alone = [names[c] for c, size in sizes.items() if size == 1]
+    if alone:
+        yield Diagnostic(
+            name="single_cohorts", statistic=len(alone), pvalue=None, passed=False,
+            detail="cohorts of one unit or cluster: their standard errors hold only the comparison "
+            f"group's variance and are too small: {_listed(alone)}",
+        )  # fmt: skip
+    thin = [names[c] for c, size in sizes.items() if 1 < size < FEW_UNITS]
+    if thin:
+        detail = (
+            f"cohorts of fewer than {FEW_UNITS} units or clusters: their intervals are rough: "
+            f"{_listed(thin)}"
+        )
+        yield note("thin_cohorts", len(thin), detail)
+
+
+def _gaps(periods: Array) -> Diagnostic | None:
+    steps = np.diff(periods)
+    wide = np.flatnonzero(steps > steps.min() * (1 + 1e-9))
+    if len(wide) == 0:
+        return None
+    shown = _listed([f"{periods[j]:g} to {periods[j + 1]:g}" for j in wide])
+    detail = f"gaps between the periods; the period before is the last one in the data: {shown}"
+    return note("period_gaps", len(wide), detail)
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = len(items) - _MAX_SHOWN
+    return ", ".join(items[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")

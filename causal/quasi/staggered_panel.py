@@ -1,0 +1,234 @@
+"""The cohorts of a staggered design: who is estimated, who can only compare, who is left out."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from causal.core.errors import DataError
+from causal.core.frames import Column, Condition, FrameRequest, PanelGramRequest
+from causal.core.gram import Array, Key, PanelGram, panel_grams, pooled_paths
+from causal.quasi.influence import Moments
+from causal.quasi.staggered_options import StaggeredOptions
+from causal.quasi.treatment_timing import event_times
+
+_MIN_PERIODS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Counts of what is not used, or not as it stands.
+
+    Attributes:
+        n_missing: Rows without an outcome.
+        n_incomplete: Units that lack some period.
+        n_units: Units, complete or not.
+        n_already_treated: Units treated (or anticipating) in the first period.
+        n_late: Units that start after the data end; they count as never treated.
+        empty: Starts of cohorts without a complete unit.
+        small: Starts of cohorts with too few clusters or units to estimate an effect.
+        last: Start of the last cohort where it serves as comparison only, as nobody is never
+            treated.
+    """
+
+    n_missing: int
+    n_incomplete: int
+    n_units: int
+    n_already_treated: int
+    n_late: int
+    empty: tuple[float, ...]
+    small: tuple[float, ...]
+    last: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """The cohorts that are used.
+
+    Attributes:
+        periods: The T periods, ascending, shape (T,).
+        moments: Moments of the C cohorts, ascending by start, never treated last, and by cluster.
+        treated: Positions of the cohorts whose effects can be estimated.
+        clusters: Of each cohort, the clusters in which its units lie; empty without clusters.
+        left_out: What is not used.
+    """
+
+    periods: Array
+    moments: Moments
+    treated: tuple[int, ...]
+    clusters: tuple[frozenset[Key], ...]
+    left_out: LeftOut
+
+    @property
+    def starts(self) -> tuple[float | None, ...]:
+        """First treated period of each cohort."""
+        return tuple(cohort.first_treated_period for cohort in self.moments.cohorts)
+
+    def n_units(self, at: Sequence[int]) -> int:
+        """Units of some cohorts."""
+        return sum(self.moments.cohorts[c].n for c in at)
+
+    def n_independent(self, at: Sequence[int]) -> int:
+        """Clusters over which some cohorts spread, or their units where there are none."""
+        if not self.clusters:
+            return self.n_units(at)
+        return len(frozenset[Key]().union(*(self.clusters[c] for c in at)))
+
+
+def observe(
+    options: StaggeredOptions, *, outcome: str, where: tuple[Condition, ...]
+) -> Generator[FrameRequest, pd.DataFrame, Design]:
+    """Ask for the cohorts' moments, in one pass, and check that they can carry the design.
+
+    Args:
+        options: The analysis.
+        outcome: The outcome column.
+        where: Conditions on the rows.
+
+    Raises:
+        DataError: Fewer than two periods, no complete units, nobody treated within the data,
+            everybody treated from the first period, or no comparison units.
+    """
+    column = options.cluster_column
+    request = PanelGramRequest(
+        unit=options.unit,
+        period=options.period,
+        outcome=Column(outcome),
+        first_treated_period=options.first_treated_period,
+        by=() if column is None else (column,),
+        where=where,
+    )
+    found = panel_grams((yield request), request)
+    if not found:
+        raise DataError("the source has no rows after the filters")
+    _check_known(found, column)
+    _check_periods(found[0].periods, options)
+    return design(found, options)
+
+
+def design(found: Sequence[PanelGram], options: StaggeredOptions) -> Design:
+    """Sort cohorts into treated, comparison only and left out.
+
+    Args:
+        found: Moments by cohort as it stands in the table, and by cluster if asked for.
+        options: The analysis.
+
+    Raises:
+        DataError: As in `observe`.
+    """
+    periods, timing = found[0].periods, options.timing
+    end = periods[-1] + options.anticipation
+    coded = [
+        replace(p, first_treated_period=timing.first_treated(p.first_treated_period)) for p in found
+    ]
+    event_times(periods, [part.first_treated_period for part in coded])
+    late = sum(p.n + p.n_incomplete for p in coded if _start(p) > end and np.isfinite(_start(p)))
+    parts = [replace(p, first_treated_period=None) if _start(p) > end else p for p in coded]
+    early = [p for p in parts if _start(p) <= periods[0] + options.anticipation]
+    later = [p for p in parts if _start(p) > periods[0] + options.anticipation]
+    _check_arms(early, later, options)
+    pooled = sorted(pooled_paths(later), key=_start)
+    cohorts = tuple(cohort for cohort in pooled if cohort.n > 0)
+    kept = tuple(part for part in later if part.n > 0)
+    clusters = _clusters(kept, cohorts) if options.cluster_column is not None else ()
+    moments = Moments(cohorts=cohorts, parts=kept if clusters else ())
+    last = _last(pooled)
+    at = [
+        c
+        for c, cohort in enumerate(cohorts)
+        if np.isfinite(_start(cohort)) and _start(cohort) != last
+    ]
+    sizes = [len(clusters[c]) if clusters else cohorts[c].n for c in range(len(cohorts))]
+    small = tuple(_start(cohorts[c]) for c in at if sizes[c] < options.min_cohort_size)
+    answer = Design(
+        periods=periods,
+        moments=moments,
+        treated=tuple(c for c in at if sizes[c] >= options.min_cohort_size),
+        clusters=clusters,
+        left_out=LeftOut(
+            n_missing=sum(part.n_missing for part in parts),
+            n_incomplete=sum(part.n_incomplete for part in parts),
+            n_units=sum(part.n + part.n_incomplete for part in parts),
+            n_already_treated=sum(part.n + part.n_incomplete for part in early),
+            n_late=late,
+            empty=tuple(_start(cohort) for cohort in pooled if cohort.n == 0),
+            small=small,
+            last=last,
+        ),
+    )
+    _check_estimable(answer, options)
+    return answer
+
+
+def _start(cohort: PanelGram) -> float:
+    first = cohort.first_treated_period
+    return np.inf if first is None else first
+
+
+def _last(pooled: Sequence[PanelGram]) -> float | None:
+    """Start of the last cohort where nobody is never treated: none is left to compare it with."""
+    starts = [_start(cohort) for cohort in pooled if cohort.n > 0]
+    return None if not starts or not np.isfinite(max(starts)) else max(starts)
+
+
+def _clusters(
+    parts: Sequence[PanelGram], cohorts: Sequence[PanelGram]
+) -> tuple[frozenset[Key], ...]:
+    found: Mapping[float, set[Key]] = {_start(cohort): set() for cohort in cohorts}
+    for part in parts:
+        found[_start(part)].add(part.key)
+    return tuple(frozenset(found[_start(cohort)]) for cohort in cohorts)
+
+
+def _check_known(found: Sequence[PanelGram], column: str | None) -> None:
+    if column is None:
+        return
+    n_units = sum(part.n for part in found if part.key == (None,))
+    if n_units:
+        raise DataError(f"{column} is null in some rows", given=f"{n_units} units")
+
+
+def _check_periods(periods: Array, options: StaggeredOptions) -> None:
+    if not np.isfinite(periods).all():
+        raise DataError(f"{options.period} is null or not finite in some rows")
+    if len(periods) < _MIN_PERIODS:
+        raise DataError("two or more periods are needed", given=periods)
+
+
+def _check_arms(
+    early: Sequence[PanelGram], later: Sequence[PanelGram], options: StaggeredOptions
+) -> None:
+    if not later:
+        raise DataError(
+            "all units are treated in the first period already: they have no before",
+            given=f"{sum(p.n + p.n_incomplete for p in early)} units",
+        )
+    if not np.isfinite([_start(part) for part in later]).any():
+        more = ": those that are have no period before" if early else ""
+        raise DataError(f"no unit starts its treatment within the data{more}")
+    if not any(part.n > 0 for part in later):
+        raise DataError("no unit is observed in every period")
+    has_never = any(part.first_treated_period is None and part.n > 0 for part in later)
+    if options.control_group == "never_treated" and not has_never:
+        raise DataError(
+            "there is no comparison group: no complete unit is never treated",
+            given="control_group: never_treated",
+            allowed="control_group: not_yet_treated",
+        )
+
+
+def _check_estimable(found: Design, options: StaggeredOptions) -> None:
+    if found.treated:
+        return
+    if found.left_out.small:
+        kind = "units" if options.cluster_column is None else "clusters"
+        raise DataError(
+            f"every cohort has fewer than {options.min_cohort_size} {kind} (min_cohort_size): the "
+            "variance of an effect cannot be estimated",
+            given=[f"{start:g}" for start in found.left_out.small],
+        )
+    raise DataError(
+        "all units are treated from the same period on: there is no comparison group",
+        given=[f"{start:g}" for start in found.starts if start is not None],
+    )

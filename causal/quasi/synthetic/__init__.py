@@ -1,0 +1,1 @@
+"""The numbers behind synthetic control and synthetic difference in differences."""

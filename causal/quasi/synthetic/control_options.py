@@ -1,0 +1,122 @@
+"""The options of the method `synthetic_control`, and which of them go together."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from causal.core.spec import Part, Spec
+from causal.quasi.synthetic.region_options import ColumnName, RegionOptions
+
+Window = tuple[float, float]
+
+
+class SpecialPredictor(Part):
+    """A predictor with periods of its own: the mean of a column over them.
+
+    Attributes:
+        column: The column; it may be the outcome.
+        periods: The periods, or
+        first_period: the first and
+        last_period: the last of a range.
+    """
+
+    column: ColumnName
+    periods: Annotated[list[float], Field(min_length=1)] | None = None
+    first_period: float | None = None
+    last_period: float | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "SpecialPredictor":
+        is_range = self.first_period is not None and self.last_period is not None
+        has_end = self.first_period is not None or self.last_period is not None
+        if (self.periods is None) != is_range or (self.periods is not None and has_end):
+            raise ValueError("give either periods, or first_period and last_period")
+        return self
+
+    def holds(self, period: float) -> bool:
+        """Whether a period is one of these."""
+        if self.periods is not None:
+            return period in self.periods
+        return (self.first_period or 0.0) <= period <= (self.last_period or 0.0)
+
+    @property
+    def name(self) -> str:
+        """Column and periods, for tables."""
+        if self.periods is not None:
+            return f"{self.column} {', '.join(f'{period:g}' for period in self.periods)}"
+        return f"{self.column} {self.first_period:g}-{self.last_period:g}"
+
+
+class ControlOptions(RegionOptions):
+    """Options of a synthetic control.
+
+    Attributes:
+        variant: `standard` (weights on the simplex), `demeaned` (with an intercept) or
+            `ridge_augmented` (bias-corrected, weights may be negative).
+        match_window: First and last period whose outcomes are matched; all before the start if
+            left out.
+        predictors: Columns whose means before the start are matched as well.
+        predictor_window: First and last period of these means; all before the start if left out.
+        special_predictors: Predictors with periods of their own.
+        importance: How much each predictor counts: `nested` (the smallest outcome gap, searched
+            from equal and regression-based importances), `global` (searched further),
+            `cross_validated` (chosen on early periods, judged on later ones) or `equal`.
+        validation_start: First validation period of `cross_validated`; the middle if left out.
+        placebo_importance: `refit` searches importances for every placebo, `fixed` uses those of
+            the treated region.
+        n_placebos: Sets of donors drawn where several treated regions allow more than these.
+        max_placebo_mspe: Placebos whose squared gap before the start exceeds this multiple of the
+            treated region's are left out of the comparison.
+        placebo_period: An earlier period in which to pretend that the treatment started.
+        leave_one_out: Whether to fit again without each donor that has weight.
+        conformal: Whether to add intervals by period from permuted periods.
+    """
+
+    variant: Literal["standard", "demeaned", "ridge_augmented"] = "standard"
+    match_window: Window | None = None
+    predictors: list[ColumnName] = Field(default_factory=list)
+    predictor_window: Window | None = None
+    special_predictors: list[SpecialPredictor] = Field(default_factory=list)
+    importance: Literal["nested", "global", "cross_validated", "equal"] = "nested"
+    validation_start: float | None = None
+    placebo_importance: Literal["refit", "fixed"] = "refit"
+    n_placebos: int = Field(default=1000, ge=100, le=100_000)
+    max_placebo_mspe: float | None = Field(default=None, gt=0)
+    placebo_period: float | None = None
+    leave_one_out: bool = True
+    conformal: bool = False
+
+    @property
+    def has_predictors(self) -> bool:
+        """Whether anything beside the outcome path is matched."""
+        return bool(self.predictors or self.special_predictors)
+
+    @model_validator(mode="after")
+    def _options_of_the_variant(self) -> "ControlOptions":
+        if self.has_predictors and self.variant != "standard":
+            raise ValueError(f"predictors go with variant standard, not {self.variant}")
+        if self.has_predictors and self.conformal:
+            raise ValueError("conformal intervals match outcomes only: leave out the predictors")
+        for name, default in (
+            ("predictor_window", None), ("importance", "nested"), ("placebo_importance", "refit"),
+        ):  # fmt: skip
+            if not self.has_predictors and getattr(self, name) != default:
+                raise ValueError(f"{name} needs predictors or special_predictors")
+        if self.validation_start is not None and self.importance != "cross_validated":
+            raise ValueError("validation_start goes with importance: cross_validated")
+        return self
+
+    @model_validator(mode="after")
+    def _windows_are_ordered(self) -> "ControlOptions":
+        for name in ("match_window", "predictor_window"):
+            window = getattr(self, name)
+            if window is not None and window[0] > window[1]:
+                raise ValueError(f"{name} ends before it begins")
+        return self
+
+
+class SyntheticControlSpec(Spec):
+    """A synthetic control analysis."""
+
+    method: Literal["synthetic_control"]
+    options: ControlOptions

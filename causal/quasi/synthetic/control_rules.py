@@ -1,0 +1,159 @@
+"""From the options of a synthetic control to the function that fits one region."""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+
+from causal.core.errors import DataError
+from causal.core.gram import Array
+from causal.quasi.synthetic.control_options import ControlOptions
+from causal.quasi.synthetic.donor_fit import (
+    DonorFit,
+    FitRule,
+    Task,
+    demeaned_fit,
+    outcome_fit,
+    ridge_fit,
+)
+from causal.quasi.synthetic.predictor_fit import (
+    Search,
+    cross_validated_fit,
+    equal_fit,
+    fixed_fit,
+    nested_fit,
+    scaled_predictors,
+)
+from causal.quasi.synthetic.predictor_table import PredictorTable
+from causal.quasi.synthetic.region_panel import MIN_PRE_PERIODS, Indices, RegionPanel
+
+_OUTCOME_RULES = {
+    "standard": outcome_fit,
+    "demeaned": demeaned_fit,
+    "ridge_augmented": ridge_fit,
+}
+
+
+def task_of(
+    options: ControlOptions, panel: RegionPanel, *, row: int, n_pre: int, donors: Indices
+) -> Task:
+    """A region with its start, its donors and the periods to be matched.
+
+    Raises:
+        DataError: Fewer than two periods are matched, or some from the start on.
+    """
+    return Task(
+        values=panel.values,
+        target=row,
+        donors=donors[donors != row],
+        n_pre=n_pre,
+        matched=matched_periods(options, panel, n_pre=n_pre),
+    )
+
+
+def matched_periods(options: ControlOptions, panel: RegionPanel, *, n_pre: int) -> Indices:
+    """Positions of the periods whose outcomes are matched.
+
+    Raises:
+        DataError: They are fewer than two, or reach beyond the start.
+    """
+    if options.match_window is None:
+        return np.arange(n_pre)
+    low, high = options.match_window
+    start = panel.periods[n_pre]
+    inside = np.flatnonzero((panel.periods >= low) & (panel.periods <= high))
+    if len(inside) < MIN_PRE_PERIODS or high >= start:
+        raise DataError(
+            "match_window must hold two periods or more, all before the start",
+            given=f"{low:g} to {high:g}, {len(inside)} periods",
+            allowed=f"{panel.periods[0]:g} to {panel.periods[n_pre - 1]:g}",
+        )
+    return inside
+
+
+def fit_rule(
+    options: ControlOptions, predictors: PredictorTable | None, *, is_clipped: bool = False
+) -> FitRule:
+    """How one region is fitted.
+
+    Args:
+        options: The options.
+        predictors: What is matched beside the outcome.
+        is_clipped: Whether predictors pass over periods from the task's start on.
+    """
+    if predictors is None:
+        return _OUTCOME_RULES[options.variant]
+    if options.importance == "cross_validated":
+        return _cross_validated(options, predictors)
+    matrix = _cached(predictors, is_clipped=is_clipped)
+
+    def rule(task: Task) -> DonorFit:
+        scaled = scaled_predictors(matrix(task.n_pre), task, predictors.names)
+        if options.importance == "equal":
+            return equal_fit(task, scaled)
+        search: Search = "global" if options.importance == "global" else "local"
+        return nested_fit(task, scaled, search=search)
+
+    return rule
+
+
+def placebo_rule(
+    options: ControlOptions, predictors: PredictorTable | None, fits: tuple[DonorFit, ...]
+) -> FitRule:
+    """How placebos are fitted, given the fits of the treated regions."""
+    if predictors is None or options.placebo_importance == "refit":
+        return fit_rule(options, predictors)
+    importance = np.mean([item.importance for item in fits], axis=0)
+    matrix = _cached(predictors, is_clipped=False)
+
+    def rule(task: Task) -> DonorFit:
+        scaled = scaled_predictors(matrix(task.n_pre), task, predictors.names)
+        return fixed_fit(task, scaled, importance=importance)
+
+    return rule
+
+
+def _cached(predictors: PredictorTable, *, is_clipped: bool) -> Callable[[int], Array]:
+    @cache
+    def matrix(n_pre: int) -> Array:
+        start = float(predictors.panel.periods[n_pre])
+        return predictors.matrix(start=start, is_clipped=is_clipped)
+
+    return matrix
+
+
+def _cross_validated(options: ControlOptions, predictors: PredictorTable) -> FitRule:
+    periods = predictors.panel.periods
+
+    def rule(task: Task) -> DonorFit:
+        middle = _validation_start(options, task, periods)
+        start, last = float(periods[task.n_pre]), float(periods[task.n_pre - 1])
+        early = (float(periods[0]), float(periods[middle - 1]))
+        late = (float(periods[middle]), last)
+        names = predictors.names
+        held_out = Task(
+            values=task.values, target=task.target, donors=task.donors, n_pre=task.n_pre,
+            matched=np.arange(middle, task.n_pre),
+        )  # fmt: skip
+        return cross_validated_fit(
+            task,
+            training=scaled_predictors(predictors.matrix(start=start, window=early), task, names),
+            validation=scaled_predictors(predictors.matrix(start=start, window=late), task, names),
+            held_out=held_out,
+        )
+
+    return rule
+
+
+def _validation_start(options: ControlOptions, task: Task, periods: Array) -> int:
+    """Position of the first validation period."""
+    if options.validation_start is None:
+        return task.n_pre // 2
+    middle = int(np.searchsorted(periods, options.validation_start))
+    if not 0 < middle < task.n_pre:
+        raise DataError(
+            "validation_start must leave periods before it and up to the treatment",
+            given=f"{options.validation_start:g}",
+            allowed=f"after {periods[0]:g}, before {periods[task.n_pre]:g}",
+        )
+    return middle

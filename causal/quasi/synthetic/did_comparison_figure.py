@@ -1,0 +1,90 @@
+"""The picture of Arkhangelsky et al. (2021), figure 1: what is compared with what."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from causal.core.result import Result
+from causal.quasi.synthetic.did_readout import SyntheticDidSpec
+from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE, canvas, start_line
+
+_MAX_STARTS = 4
+_BAND = 0.18
+
+
+def comparison_figure(spec: SyntheticDidSpec, result: Result, *, outcome: str) -> Figure:
+    """Both paths, their weighted means before and after, the effect, and the time weights.
+
+    One panel per start, the first four.
+    """
+    paths = _of(result.tables["paths"], outcome)
+    weights = _of(result.tables["time_weights"], outcome)
+    starts = sorted(paths["start"].unique())
+    figure, panels = canvas(n_panels=min(len(starts), _MAX_STARTS))
+    for axes, start in zip(panels, starts[:_MAX_STARTS], strict=True):
+        _draw(axes, paths[paths["start"] == start], weights[weights["start"] == start])
+        start_line(axes, paths["period"], start=start)
+        axes.set_xlabel(spec.options.period)
+        axes.set_ylabel(f"mean {outcome}")
+    found = next(e for e in result.effects if e.metric == outcome and e.term == "average")
+    more = f", first {_MAX_STARTS} of {len(starts)} starts" if len(starts) > _MAX_STARTS else ""
+    panels[0].set_title(
+        f"{outcome}: {found.estimate:+.4g} [{found.ci_lower:.4g}, {found.ci_upper:.4g}], "
+        f"{found.confidence_level:.0%} interval ({found.estimator}{more})",
+        loc="left",
+    )
+    panels[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _draw(axes: Axes, paths: pd.DataFrame, weights: pd.DataFrame) -> None:
+    after = paths[paths["is_post"]]
+    axes.plot(paths["period"], paths["treated"], color=BLUE, linewidth=1.8, label="treated")
+    axes.plot(
+        paths["period"], paths["synthetic"], color=ORANGE, linewidth=1.8, label="weighted donors"
+    )
+    share = weights["weight"].to_numpy()
+    late = float(after["period"].mean())
+    late_treated, late_donors = float(after["treated"].mean()), float(after["synthetic"].mean())
+    has_time_weights = share.sum() > 0
+    shift = 0.0
+    if has_time_weights:
+        before = paths[~paths["is_post"]]
+        early = float(share @ weights["period"])
+        early_treated = float(share @ before["treated"])
+        early_donors = float(share @ before["synthetic"])
+        shift = early_treated - early_donors
+        axes.plot([early, late], [early_treated, late_treated], "-o", color=BLUE, markersize=4,
+                  linewidth=0.9)  # fmt: skip
+        axes.plot([early, late], [early_donors, late_donors], "-o", color=ORANGE, markersize=4,
+                  linewidth=0.9)  # fmt: skip
+        axes.plot(
+            [early, late], [early_treated, late_donors + shift], "--", color=GREY, linewidth=1.2,
+            label="treated, had it changed like the donors",
+        )  # fmt: skip
+        _draw_time_weights(axes, weights)
+    axes.annotate(
+        "", xy=(late, late_treated), xytext=(late, late_donors + shift),
+        arrowprops={"arrowstyle": "-|>", "color": "black", "linewidth": 1.4},
+    )  # fmt: skip
+    axes.annotate(
+        f"{late_treated - late_donors - shift:+.4g}",
+        xy=(late, (late_treated + late_donors + shift) / 2), xytext=(6, 0),
+        textcoords="offset points", va="center", fontsize=9,
+    )  # fmt: skip
+
+
+def _draw_time_weights(axes: Axes, weights: pd.DataFrame) -> None:
+    """Bars at the foot of the panel, below the lines."""
+    low, high = axes.get_ylim()
+    foot = low - _BAND * (high - low)
+    periods = weights["period"].to_numpy()
+    width = 0.8 * float(np.diff(periods).min()) if len(periods) > 1 else 0.8
+    size = weights["weight"] / weights["weight"].max() * _BAND * (high - low) * 0.85
+    axes.bar(periods, size, bottom=foot, width=width, color=GREY, alpha=0.45, label="time weights")
+    axes.set_ylim(foot, high)
+
+
+def _of(table: pd.DataFrame, outcome: str) -> pd.DataFrame:
+    return table[table["metric"] == outcome]

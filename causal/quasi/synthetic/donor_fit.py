@@ -1,0 +1,159 @@
+"""Synthetic control of one region: donor weights from outcomes, with an intercept or a ridge.
+
+Abadie, Diamond and Hainmueller (2010), "Synthetic control methods for comparative case studies";
+Doudchenko and Imbens (2016) and Ferman and Pinto (2021) for the intercept (de-meaned) variant;
+Ben-Michael, Feller and Rothstein (2021), "The augmented synthetic control method", for the ridge.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from causal.core.gram import Array
+from causal.quasi.synthetic.region_panel import Indices
+from causal.quasi.synthetic.simplex_least_squares import simplex_weights
+
+_N_RIDGES = 20
+_SMALLEST_RIDGE = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One region to be matched.
+
+    Attributes:
+        values: Outcomes of all regions, shape (N, T).
+        target: Row of the region.
+        donors: Rows of its donors, shape (J,).
+        n_pre: Periods before the start.
+        matched: Positions of the periods whose outcomes are matched, all before the start.
+    """
+
+    values: Array
+    target: int
+    donors: Indices
+    n_pre: int
+    matched: Indices
+
+    @property
+    def goal(self) -> Array:
+        """Outcomes to be matched, shape (M,)."""
+        return np.asarray(self.values[self.target, self.matched])
+
+    @property
+    def pool(self) -> Array:
+        """Outcomes of the donors in the matched periods, one column each, shape (M, J)."""
+        return self.values[np.ix_(self.donors, self.matched)].T
+
+    def without(self, donor: int) -> "Task":
+        """The same with one donor fewer (a row of `values`)."""
+        return replace(self, donors=self.donors[self.donors != donor])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DonorFit:
+    """Weights of the donors and what they leave unexplained.
+
+    Attributes:
+        task: What was matched.
+        weights: Shape (J,).
+        intercept: Constant added to the donors' weighted path.
+        ridge: Penalty of the augmentation, chosen by cross-validation; `None` without.
+        importance: Weights V of the predictors, sum one, shape (K,); empty without predictors.
+    """
+
+    task: Task
+    weights: Array
+    intercept: float = 0.0
+    ridge: float | None = None
+    importance: tuple[float, ...] = ()
+
+    @cached_property
+    def synthetic(self) -> Array:
+        """The region's path as the donors make it, shape (T,)."""
+        path = self.weights @ self.task.values[self.task.donors] + self.intercept
+        return np.asarray(path, dtype=np.float64)
+
+    @cached_property
+    def gaps(self) -> Array:
+        """Observed less synthetic, shape (T,)."""
+        return np.asarray(self.task.values[self.task.target] - self.synthetic)
+
+    @property
+    def after(self) -> Array:
+        """Gaps from the start on."""
+        return self.gaps[self.task.n_pre :]
+
+    @cached_property
+    def effect(self) -> float:
+        """Mean gap from the start on."""
+        return float(self.after.mean())
+
+    @cached_property
+    def pre_mspe(self) -> float:
+        """Mean squared gap in the matched periods."""
+        return float((self.gaps[self.task.matched] ** 2).mean())
+
+    @cached_property
+    def post_mspe(self) -> float:
+        """Mean squared gap from the start on."""
+        return float((self.after**2).mean())
+
+
+FitRule = Callable[[Task], DonorFit]
+
+
+def outcome_fit(task: Task) -> DonorFit:
+    """Weights on the simplex that match the outcomes before the start best."""
+    return DonorFit(task=task, weights=simplex_weights(task.pool, task.goal))
+
+
+def demeaned_fit(task: Task) -> DonorFit:
+    """The same with an intercept: a lasting difference in level needs not be matched."""
+    weights = simplex_weights(task.pool, task.goal, has_intercept=True)
+    return DonorFit(
+        task=task, weights=weights, intercept=float((task.goal - task.pool @ weights).mean())
+    )
+
+
+def ridge_fit(task: Task) -> DonorFit:
+    """Simplex weights corrected by a ridge regression on the imbalance they leave.
+
+    The correction may make weights negative: it extrapolates where the region lies outside the
+    donors' hull. The penalty is the largest whose cross-validated error (each matched period left
+    out in turn) lies within one standard error of the smallest.
+    """
+    penalty = _chosen_ridge(task)
+    return DonorFit(
+        task=task, weights=_augmented(task.pool, task.goal, (penalty,))[0], ridge=penalty
+    )
+
+
+def _augmented(pool: Array, goal: Array, penalties: Sequence[float]) -> Array:
+    """Augmented weights under each penalty, shape (len(penalties), J)."""
+    weights = simplex_weights(pool, goal)
+    centre = pool.mean(axis=1)
+    left, values, right = np.linalg.svd(pool - centre[:, None], full_matrices=False)
+    imbalance = left.T @ (goal - pool @ weights)
+    shrunk = [values / (values**2 + penalty) * imbalance for penalty in penalties]
+    return np.asarray(weights + np.array(shrunk) @ right, dtype=np.float64)
+
+
+def _chosen_ridge(task: Task) -> float:
+    pool, goal = task.pool, task.goal
+    largest = float(np.linalg.norm(pool - pool.mean(axis=1)[:, None], ord=2) ** 2)
+    penalties = largest * _SMALLEST_RIDGE ** (np.arange(_N_RIDGES + 1) / _N_RIDGES)
+    if largest == 0.0:
+        return 1.0
+    errors = np.array([_held_out(pool, goal, penalties, period) for period in range(len(goal))])
+    mean, spread = errors.mean(axis=0), errors.std(axis=0, ddof=1) / np.sqrt(len(goal))
+    best = int(mean.argmin())
+    return float(penalties[mean <= mean[best] + spread[best]].max())
+
+
+def _held_out(pool: Array, goal: Array, penalties: Array, period: int) -> Array:
+    kept = np.delete(np.arange(len(goal)), period)
+    weights = _augmented(pool[kept], goal[kept], tuple(penalties))
+    return np.asarray((goal[period] - weights @ pool[period]) ** 2, dtype=np.float64)

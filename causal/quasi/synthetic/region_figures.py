@@ -1,0 +1,77 @@
+"""What the pictures of synthetic control and synthetic difference in differences share."""
+
+from itertools import pairwise
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+BLUE, ORANGE, GREY, LIGHT = "#1f5a93", "#c8622d", "#7a7a7a", "#c9c9c9"
+_CYCLE = ("#1f5a93", "#c8622d", "#3f8f5b", "#8c5aa8", "#b8962e", "#4fa3b8")
+_MAX_DONORS = 15
+_SHOWN_WEIGHT = 0.001
+
+
+def canvas(*, n_panels: int = 1, height: float = 4.4) -> tuple[Figure, list[Axes]]:
+    """A figure with panels below each other."""
+    figure = Figure(figsize=(7.2, height * n_panels), layout="constrained")
+    panels = list(figure.subplots(n_panels, 1, squeeze=False)[:, 0])
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+    return figure, panels
+
+
+def mark_start(axes: Axes, *, last_before: float, first_after: float) -> None:
+    """A dashed line between the last period before and the first after the start."""
+    axes.axvline(
+        (last_before + first_after) / 2, color=GREY, linestyle="--", linewidth=0.9, zorder=1
+    )
+
+
+def start_line(axes: Axes, periods: "pd.Series[float]", *, start: float) -> None:
+    """The same, by the periods that occur and the first treated one."""
+    ordered = sorted(set(periods))
+    for before, after in pairwise(ordered):
+        if after == start:
+            mark_start(axes, last_before=before, first_after=after)
+
+
+def weight_figure(table: pd.DataFrame, *, outcome: str, group: str) -> Figure:
+    """Weights of the donors, the largest on top, one colour per treated region or start.
+
+    Args:
+        table: Columns metric, donor, weight and the one named by `group`.
+        outcome: The metric.
+        group: Column by which weights are set apart.
+    """
+    shown = table[table["metric"] == outcome]
+    wide = shown.pivot(index="donor", columns=group, values="weight").fillna(0.0)
+    size = wide.abs().max(axis=1).sort_values(ascending=False, kind="stable")
+    top = [name for name in size.index[:_MAX_DONORS] if size[name] >= _SHOWN_WEIGHT]
+    groups = list(wide.columns)[: len(_CYCLE)]
+    figure, (axes,) = canvas(height=max(2.4, 0.32 * len(top) * max(1, len(groups) / 2) + 1.2))
+    axes.grid(visible=False)
+    axes.grid(axis="x", color="#e4e4e4", linewidth=0.7)
+    thickness = 0.75 / len(groups)
+    for number, name in enumerate(groups):
+        at = [row + (number - (len(groups) - 1) / 2) * thickness for row in range(len(top))]
+        label = str(name).removesuffix(".0")
+        axes.barh(
+            at, wide.loc[top, name], height=thickness * 0.9, color=_CYCLE[number], label=label
+        )
+    axes.axvline(0.0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(top)), top)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    rest = int((size >= _SHOWN_WEIGHT).sum()) - len(top)
+    more = f" (and {rest} smaller ones)" if rest else ""
+    axes.set_xlabel("share of the synthetic region")
+    axes.set_title(f"Donor weights for {outcome}{more}", loc="left")
+    if len(groups) > 1:
+        axes.legend(frameon=False, fontsize=8, title=group, title_fontsize=8)
+    return figure

@@ -1,0 +1,99 @@
+"""Options that synthetic control and synthetic difference in differences share."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from causal.core.frames import Level
+from causal.core.spec import COLUMN_PATTERN, Part
+
+ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
+Levels = Annotated[list[Level], Field(min_length=1)]
+
+
+class RegionOptions(Part):
+    """A panel of regions, of which some are treated from some period on.
+
+    Attributes:
+        unit: Column of the region.
+        period: Numeric column of the period.
+        outcome: The outcome column, or a list of them: one set of effects for each.
+        treated: The treated region, a list of them (they start in `treatment_period`), or a mapping
+            of each to its first treated period.
+        treatment_period: First treated period of the regions of `treated`.
+        first_treated_period: Column of the first treated period instead, constant within a region;
+            null means never treated.
+        donors: The regions that may serve as comparison; all untreated ones if left out.
+        excluded: Regions that take no part.
+        first_period: Earlier periods are left out.
+        last_period: Later periods are left out.
+        aggregate: How several rows of a region and period become one value: `none` refuses them.
+        weight: Column of row weights; needs `aggregate: mean` or `sum`.
+        incomplete: What becomes of donors that lack a period: `refuse` the data or `drop` them.
+    """
+
+    unit: ColumnName
+    period: ColumnName
+    outcome: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
+    treated: Level | Levels | Annotated[dict[Level, float], Field(min_length=1)] | None = None
+    treatment_period: float | None = None
+    first_treated_period: ColumnName | None = None
+    donors: Annotated[list[Level], Field(min_length=1)] | None = None
+    excluded: list[Level] = Field(default_factory=list)
+    first_period: float | None = None
+    last_period: float | None = None
+    aggregate: Literal["none", "mean", "sum"] = "none"
+    weight: ColumnName | None = None
+    incomplete: Literal["refuse", "drop"] = "refuse"
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """The outcome columns."""
+        return (self.outcome,) if isinstance(self.outcome, str) else tuple(self.outcome)
+
+    @property
+    def named_starts(self) -> dict[Level, float]:
+        """First treated periods of the regions that `treated` names; empty where a column says."""
+        if self.treated is None:
+            return {}
+        if isinstance(self.treated, dict):
+            return dict(self.treated)
+        names = self.treated if isinstance(self.treated, list) else [self.treated]
+        return {name: float(self.treatment_period or 0.0) for name in names}
+
+    @model_validator(mode="after")
+    def _one_treatment(self) -> "RegionOptions":
+        if (self.treated is None) == (self.first_treated_period is None):
+            raise ValueError("give exactly one of treated and first_treated_period")
+        needs_period = self.treated is not None and not isinstance(self.treated, dict)
+        if needs_period != (self.treatment_period is not None):
+            raise ValueError(
+                "treatment_period goes with treated: one region or a list; a mapping of regions "
+                "to periods and first_treated_period say it themselves"
+            )
+        if isinstance(self.treated, list) and len(set(self.treated)) < len(self.treated):
+            raise ValueError("treated names a region twice")
+        return self
+
+    @model_validator(mode="after")
+    def _regions_have_one_role(self) -> "RegionOptions":
+        treated = set(self.named_starts)
+        pool = set(self.donors or ())
+        for one, other, words in (
+            (treated, pool, "treated region in the donor pool"),
+            (treated, set(self.excluded), "treated region among the excluded"),
+            (pool, set(self.excluded), "donor among the excluded"),
+        ):
+            if one & other:
+                raise ValueError(f"{words}: {', '.join(sorted(map(str, one & other)))}")
+        return self
+
+    @model_validator(mode="after")
+    def _rows(self) -> "RegionOptions":
+        if self.weight is not None and self.aggregate == "none":
+            raise ValueError("weight needs aggregate: mean or sum")
+        roles = [*self.outcomes, self.unit, self.period, self.first_treated_period]
+        repeated = sorted({name for name in roles if name is not None and roles.count(name) > 1})
+        if repeated:
+            raise ValueError(f"column used in two roles: {', '.join(repeated)}")
+        return self

@@ -1,0 +1,299 @@
+"""The panel of regions: a matrix of the outcome by region and period, and who starts when.
+
+A region panel is a Gram request by (region, period): the engine aggregates the rows, the driver
+gets one number per region and period.
+"""
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from causal.core.errors import DataError
+from causal.core.frames import Column, Condition, FrameRequest, GramRequest, Level
+from causal.core.gram import Array, Gram, Key, grams
+from causal.quasi.synthetic.region_options import RegionOptions
+
+Indices = NDArray[np.intp]
+MIN_PRE_PERIODS = 2
+_FLAT = 1e-12
+_MAX_EXAMPLES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegionPanel:
+    """A complete panel; treated regions first, each group in the order of its names.
+
+    Attributes:
+        units: The N regions.
+        periods: The T periods, ascending, shape (T,).
+        values: The outcome, shape (N, T).
+        starts: Position of the first treated period of each region; T where it is a donor.
+        n_missing: Rows without an outcome or weight, left out.
+        dropped: Donors left out because they lack a period.
+        already_treated: Regions left out because they are treated from the first period on.
+    """
+
+    units: tuple[Level, ...]
+    periods: Array
+    values: Array
+    starts: Indices
+    n_missing: int
+    dropped: tuple[Level, ...]
+    already_treated: tuple[Level, ...]
+
+    @property
+    def treated(self) -> Indices:
+        """Positions of the treated regions."""
+        return np.flatnonzero(self.starts < len(self.periods))
+
+    @property
+    def donors(self) -> Indices:
+        """Positions of the donors."""
+        return np.flatnonzero(self.starts == len(self.periods))
+
+    def names(self, at: Iterable[int]) -> list[Level]:
+        """Names of the regions at some positions."""
+        return [self.units[int(position)] for position in at]
+
+
+Starts = Mapping[Level, float]
+
+
+def observe_starts(
+    options: RegionOptions, where: tuple[Condition, ...]
+) -> Generator[FrameRequest, pd.DataFrame, Starts]:
+    """First treated periods of the treated regions, from the spec or from a column.
+
+    Raises:
+        DataError: The column changes within a region.
+    """
+    if options.first_treated_period is None:
+        return options.named_starts
+    column = Column(options.first_treated_period)
+    request = GramRequest(terms=(column,), by=(options.unit,), where=where)
+    found = _known_keys(grams((yield request), request))
+    for (unit,), part in found.items():
+        is_constant = part.n == 0 or (part.n_missing == 0 and part.cross[0, 0] == 0.0)
+        if not is_constant:
+            raise DataError(f"{column.name} must not change within {options.unit}", given=str(unit))
+    return {
+        unit: float(part.mean[0])
+        for (unit,), part in found.items()
+        if part.n > 0 and unit is not None
+    }
+
+
+def observe(
+    options: RegionOptions, where: tuple[Condition, ...], *, outcome: str, starts: Starts
+) -> Generator[FrameRequest, pd.DataFrame, RegionPanel]:
+    """The panel of one outcome.
+
+    Raises:
+        DataError: The data cannot carry the analysis: a treated region, donors, periods before the
+            start or values are missing.
+    """
+    table, n_missing = yield from observe_table(options, where, column=outcome)
+    table = _without(table, options.excluded)
+    if table.empty:
+        raise DataError("the source has no rows after the filters")
+    begins, already = _begins(options, table, starts)
+    table = table.drop(index=[unit for unit in table.index if unit in already])
+    table, dropped = _complete(options, table, treated=begins)
+    panel = _panel(table, begins, options, n_missing=n_missing, dropped=dropped, already=already)
+    _check(panel, outcome)
+    return panel
+
+
+def observe_table(
+    options: RegionOptions, where: tuple[Condition, ...], *, column: str
+) -> Generator[FrameRequest, pd.DataFrame, tuple[pd.DataFrame, int]]:
+    """One value per region (rows) and period (columns), NaN where there is none; rows left out.
+
+    Raises:
+        DataError: Several rows for a region and period that were not to be aggregated, or a period
+            that is not a number.
+    """
+    weight = None if options.weight is None else Column(options.weight)
+    request = GramRequest(
+        terms=(Column(column),), by=(options.unit, options.period), weight=weight, where=where
+    )
+    cells = _known_keys(grams((yield request), request))
+    _check_cells(options, cells)
+    rows = [
+        (unit, _number(options, period), _value(options, c)) for (unit, period), c in cells.items()
+    ]
+    long = pd.DataFrame(rows, columns=["unit", "period", "value"])
+    low = -np.inf if options.first_period is None else options.first_period
+    high = np.inf if options.last_period is None else options.last_period
+    long = long[long["period"].between(low, high)]
+    table = long.pivot(index="unit", columns="period", values="value")
+    return table, sum(cell.n_missing for cell in cells.values())
+
+
+def names_a_region(name: Level, units: Iterable[Level]) -> Level | None:
+    """The region that a name of the spec means: 17 finds 17.0 and the text '17'."""
+    for unit in units:
+        if unit == name or str(unit) == str(name) or _as_number(unit) == _as_number(name):
+            return unit
+    return None
+
+
+def _as_number(value: Level) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return str(value)
+
+
+def _known_keys(cells: Mapping[Key, Gram]) -> dict[Key, Gram]:
+    nameless = sum(cell.n + cell.n_missing for key, cell in cells.items() if None in key)
+    if nameless:
+        raise DataError("the region or the period is null", given=f"{nameless} rows")
+    return dict(cells)
+
+
+def _check_cells(options: RegionOptions, cells: Mapping[Key, Gram]) -> None:
+    several = [key for key, cell in cells.items() if cell.n + cell.n_missing > 1]
+    if options.aggregate == "none" and several:
+        raise DataError(
+            f"more than one row for the same {options.unit} and {options.period}",
+            given=f"{len(several)} cells, such as {_examples(several)}",
+            allowed="aggregate: mean or sum",
+        )
+
+
+def _value(options: RegionOptions, cell: Gram) -> float:
+    if cell.n == 0 or cell.sum_weights <= 0:
+        return float("nan")
+    return float(cell.mean[0]) * (cell.sum_weights if options.aggregate == "sum" else 1.0)
+
+
+def _number(options: RegionOptions, period: Level | None) -> float:
+    if isinstance(period, str | None):
+        raise DataError(f"{options.period} must hold numbers", given=str(period))
+    return float(period)
+
+
+def _without(table: pd.DataFrame, excluded: Sequence[Level]) -> pd.DataFrame:
+    units = list(table.index)
+    gone = [_found(name, units, role="excluded") for name in excluded]
+    return table.drop(index=gone)
+
+
+def _found(name: Level, units: Sequence[Level], *, role: str) -> Level:
+    unit = names_a_region(name, units)
+    if unit is None:
+        raise DataError(f"the data hold no such {role} region", given=str(name), allowed=units)
+    return unit
+
+
+def _begins(
+    options: RegionOptions, table: pd.DataFrame, starts: Starts
+) -> tuple[dict[Level, float], tuple[Level, ...]]:
+    """Starts of the regions treated within the data, and regions treated all the time."""
+    units, periods = list(table.index), [float(period) for period in table.columns]
+    if options.first_treated_period is None:
+        named = {_found(n, units, role="treated"): start for n, start in starts.items()}
+        for unit, start in named.items():
+            _check_start(options, unit=unit, start=start, periods=periods)
+        return named, ()
+    within = {u: s for u, s in starts.items() if u in table.index and s <= periods[-1]}
+    already = tuple(unit for unit, start in within.items() if start <= periods[0])
+    begins = {unit: start for unit, start in within.items() if unit not in already}
+    if not begins:
+        raise DataError(
+            "no region starts the treatment within the data: there is no treated region"
+        )
+    for unit, start in begins.items():
+        _check_start(options, unit=unit, start=start, periods=periods)
+    return begins, already
+
+
+def _check_start(
+    options: RegionOptions, *, unit: Level, start: float, periods: Sequence[float]
+) -> None:
+    if not periods[0] < start <= periods[-1]:
+        raise DataError(
+            f"the treatment of {unit} starts outside the data",
+            given=f"{start:g}",
+            allowed=f"after {periods[0]:g}, up to {periods[-1]:g}",
+        )
+    n_before = sum(period < start for period in periods)
+    if n_before < MIN_PRE_PERIODS:
+        raise DataError(
+            f"{unit} has too few periods before its treatment to be matched on",
+            given=f"{n_before} before {options.period} {start:g}",
+            allowed=f"{MIN_PRE_PERIODS} or more",
+        )
+
+
+def _complete(
+    options: RegionOptions, table: pd.DataFrame, *, treated: Mapping[Level, float]
+) -> tuple[pd.DataFrame, tuple[Level, ...]]:
+    """Treated regions and donors observed in every period, and the donors left out."""
+    units = list(table.index)
+    if options.donors is not None:
+        pool = [_found(name, units, role="donor") for name in options.donors]
+        for unit in pool:
+            if unit in treated:
+                raise DataError("treated region in the donor pool", given=str(unit))
+        table = table.loc[[*treated, *pool]]
+    lacking = table.isna().any(axis=1)
+    holes = [unit for unit in table.index if lacking[unit]]
+    is_droppable = options.incomplete == "drop" and not any(unit in treated for unit in holes)
+    if holes and not is_droppable:
+        cells = [
+            (unit, f"{period:g}")
+            for period, column in table.items()
+            for unit in table.index[column.isna()]
+        ]
+        raise DataError(
+            f"some regions lack a value in some {options.period}",
+            given=f"{len(cells)} cells, such as {_examples(cells)}",
+            allowed="a value in each period, or incomplete: drop for donors",
+        )
+    return table.drop(index=holes), tuple(holes)
+
+
+def _panel(
+    table: pd.DataFrame,
+    begins: Mapping[Level, float],
+    options: RegionOptions,
+    *,
+    n_missing: int,
+    dropped: tuple[Level, ...],
+    already: tuple[Level, ...],
+) -> RegionPanel:
+    donors = sorted((unit for unit in table.index if unit not in begins), key=str)
+    treated = sorted(begins, key=str)
+    if not donors:
+        raise DataError(
+            "there is no donor: every region is treated or left out", given=options.unit
+        )
+    periods = np.asarray(table.columns, dtype=np.float64)
+    first = [int(np.searchsorted(periods, begins[unit])) for unit in treated]
+    ordered = table.loc[[*treated, *donors]]
+    return RegionPanel(
+        units=(*treated, *donors),
+        periods=periods,
+        values=ordered.to_numpy(dtype=np.float64),
+        starts=np.array([*first, *[len(periods)] * len(donors)], dtype=np.intp),
+        n_missing=n_missing,
+        dropped=dropped,
+        already_treated=already,
+    )
+
+
+def _check(panel: RegionPanel, outcome: str) -> None:
+    size = np.abs(panel.values).max()
+    if np.ptp(panel.values) <= _FLAT * size:
+        raise DataError(f"{outcome} has the same value in every row: there is nothing to explain")
+
+
+def _examples(keys: Iterable[Any]) -> str:
+    shown = ["/".join(str(part) for part in key) for key in keys]
+    return ", ".join(sorted(shown)[:_MAX_EXAMPLES])

@@ -1,0 +1,1 @@
+"""The general linear regression: columns, moments, errors, leverage."""

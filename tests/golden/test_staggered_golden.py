@@ -1,0 +1,176 @@
+"""The method `staggered` against published figures.
+
+R's `did` 2.5.0 on the county teen employment of Callaway and Sant'Anna (2021), analytic errors,
+never-treated comparison; further settings from csdid 0.4.3, which agrees with R on the first.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causal.core.pandas_engine import PandasEngine
+from causal.core.plan import run
+from causal.core.result import Result
+from causal.core.spec import validate
+from causal.quasi import staggered
+
+COUNTIES = {
+    "unit": "countyreal", "period": "year", "outcome": "lemp",
+    "first_treated_period": "first.treat", "never_treated_value": 0,
+}  # fmt: skip
+TABLES = {
+    "group": ("cohort_effects", "first_treated_period"),
+    "dynamic": ("event_study", "event_time"),
+    "calendar": ("period_effects", "period"),
+}
+EXACT = 1e-12
+CSDID = [
+    (
+        {"control_group": "not_yet_treated"},
+        {
+            "simple": (-0.039763625623, 0.012052424787),
+            "dynamic": (-0.077399313971, 0.019560176946),
+            "group": (-0.030462228113, 0.012575120132),
+            "calendar": (-0.044267083476, 0.015570904421),
+            "event_time=-2": (-0.002446153886, 0.013120350434),
+            "event_time=1": (-0.053589347385, 0.016946385539),
+        },
+    ),
+    (
+        {"control_group": "not_yet_treated", "base_period": "universal"},
+        {
+            "simple": (-0.039763625623, 0.012052424787),
+            "dynamic": (-0.077399313971, 0.019560176946),
+            "group": (-0.030462228113, 0.012575120132),
+            "calendar": (-0.044267083476, 0.015570904421),
+            "event_time=-2": (0.024268903415, 0.014463681676),
+            "event_time=1": (-0.053589347385, 0.016946385539),
+        },
+    ),
+    (
+        {"anticipation": 1},
+        {
+            "simple": (-0.045205540684, 0.016683131272),
+            "dynamic": (-0.044734304424, 0.018611707604),
+            "group": (-0.049777513241, 0.017385060989),
+            "calendar": (-0.030703566817, 0.017020651343),
+            "event_time=-2": (-0.000563084626, 0.013291644737),
+            "event_time=1": (-0.043975290297, 0.026578767017),
+        },
+    ),
+    (
+        {"control_group": "not_yet_treated", "base_period": "universal", "anticipation": 1},
+        {
+            "simple": (-0.045205540684, 0.016683131272),
+            "dynamic": (-0.044734304424, 0.018611707604),
+            "group": (-0.049777513241, 0.017385060989),
+            "calendar": (-0.030703566817, 0.017020651343),
+            "event_time=1": (-0.043975290297, 0.026578767017),
+        },
+    ),
+    (
+        {"balanced_event_time": 1},
+        {
+            "simple": (-0.039951275155, 0.01203401277),
+            "dynamic": (-0.02876076022, 0.013685582558),
+            "group": (-0.031018282229, 0.012446059321),
+            "calendar": (-0.041700432131, 0.015971851885),
+            "event_time=-2": (0.006520112424, 0.023326805142),
+            "event_time=1": (-0.050957367065, 0.016893476269),
+        },
+    ),
+    (
+        {"control_group": "not_yet_treated", "never_treated_value": None},
+        {
+            "simple": (-0.041790714948, 0.020454315073),
+            "dynamic": (-0.073559193881, 0.024969635548),
+            "group": (-0.011442613888, 0.017978048145),
+            "calendar": (-0.051658445508, 0.02091336764),
+            "event_time=-2": (-0.023986543159, 0.024055831617),
+            "event_time=1": (-0.0925872029, 0.032576070419),
+        },
+    ),
+]
+"""Estimate and standard error by term; in the last setting without the never treated."""
+
+
+def analyse(frame: pd.DataFrame, **options: object) -> Result:
+    data = {
+        "name": "golden",
+        "source": {"table": "t"},
+        "method": "staggered",
+        "options": {**COUNTIES, **options},
+    }
+    return run(staggered.estimate(validate(staggered.SPEC, data)), PandasEngine(frame))
+
+
+@pytest.fixture(scope="module")
+def counties(validation_data: Path) -> pd.DataFrame:
+    return pd.read_csv(validation_data / "mpdta.csv")
+
+
+def test_all_group_time_effects(counties: pd.DataFrame, validation_data: Path) -> None:
+    published = pd.read_csv(validation_data / "r_did_ref_attgt.csv").set_index(["group", "t"])
+    table = analyse(counties).tables["group_time"].set_index(["first_treated_period", "period"])
+
+    assert len(table) == len(published) == 12
+    found = table.loc[published.index]
+    np.testing.assert_allclose(found["estimate"], published["att"], rtol=0, atol=EXACT)
+    np.testing.assert_allclose(found["std_error"], published["se"], rtol=0, atol=EXACT)
+
+
+@pytest.mark.parametrize("kind", ["simple", "group", "dynamic", "calendar"])
+def test_all_averages(counties: pd.DataFrame, validation_data: Path, kind: str) -> None:
+    published = pd.read_csv(validation_data / "r_did_ref_aggte.csv")
+    published = published[published["type"] == kind]
+    tables = analyse(counties).tables
+    overall = tables["overall"].set_index("term").loc[kind]
+
+    assert overall["estimate"] == pytest.approx(published["overall_att"].iloc[0], abs=EXACT)
+    assert overall["std_error"] == pytest.approx(published["overall_se"].iloc[0], abs=EXACT)
+    if kind in TABLES:
+        name, column = TABLES[kind]
+        found = tables[name].set_index(column).loc[published["egt"]]
+        assert len(tables[name]) == len(published)
+        np.testing.assert_allclose(found["estimate"], published["att_egt"], rtol=0, atol=EXACT)
+        np.testing.assert_allclose(found["std_error"], published["se_egt"], rtol=0, atol=EXACT)
+
+
+def test_the_list_of_public_figures(counties: pd.DataFrame, validation_data: Path) -> None:
+    """Each figure of CS1 and ES2 as the list of public targets has it, at its own tolerance."""
+    targets = pd.read_csv(
+        validation_data.parent / "targets.csv", header=None,
+        names=["script", "case", "figure", "target", "tolerance"],
+    )  # fmt: skip
+    targets = targets[targets["case"].str.contains("mpdta", na=False)]
+    result = analyse(counties)
+    found: dict[str, float] = {}
+    for effect in result.effects:
+        kind, _, label = effect.term.partition("=")
+        name = {"cohort": f"group {label}", "event_time": f"dynamic {label}",
+                "period": f"calendar {label}"}.get(kind, f"{kind} overall")  # fmt: skip
+        if kind.startswith("att("):
+            found[kind.upper()] = effect.estimate
+            found[kind.replace("att", "se")] = effect.std_error
+        else:
+            found[name] = effect.estimate
+            found[f"{name} se"] = effect.std_error
+
+    assert len(targets) == 46
+    for row in targets.itertuples():
+        assert found[row.figure] == pytest.approx(float(row.target), abs=float(row.tolerance))
+
+
+@pytest.mark.parametrize(("options", "published"), CSDID)
+def test_other_settings(
+    counties: pd.DataFrame, options: dict[str, object], published: dict[str, tuple[float, float]]
+) -> None:
+    frame = counties
+    if options.get("never_treated_value", 0) is None:
+        frame = counties[counties["first.treat"] > 0]
+    effects = {effect.term: effect for effect in analyse(frame, **options).effects}
+    for term, figures in published.items():
+        found = effects[term]
+        assert (found.estimate, found.std_error) == pytest.approx(figures, abs=1e-10), term

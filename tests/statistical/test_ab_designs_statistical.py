@@ -1,0 +1,379 @@
+"""Size, coverage and error rates of the designs and corrections of the method `ab`.
+
+Every experiment goes through the functions that a readout uses; bands are binomial.
+"""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from causal.checks import guardrail
+from causal.core.frames import Column
+from causal.core.gram import Gram
+from causal.core.multiplicity import Correction, adjusted_pvalues, interval_levels
+from causal.experiments.ab_checks import comparison_checks
+from causal.experiments.ab_health import agreement
+from causal.experiments.arms import Arms, Clustering, _jackknife, _two_way
+from causal.experiments.comparison import (
+    Comparison,
+    Inference,
+    Joint,
+    Readout,
+    adjusted_readout,
+    comparisons,
+    raw_readout,
+)
+from causal.experiments.metrics import Metric
+from causal.experiments.segments import Slice, heterogeneity, interactions
+from causal.experiments.strata import stratified
+
+pytestmark = pytest.mark.slow
+
+Array = NDArray[np.float64]
+ALPHA = 0.05
+ERRORS = 3.5
+"""Half-width of a band in binomial standard errors."""
+
+SIZES = [
+    pytest.param(400, id="quick"),
+    pytest.param(10_000, id="long", marks=pytest.mark.validation),
+]
+Y = Metric(name="y", type="mean", column="y", role="primary")
+HOW = Inference(confidence_level=0.95)
+FIELLER = Inference(confidence_level=0.95, relative_interval="fieller")
+
+
+def assert_rate(found: Array, rate: float) -> None:
+    band = ERRORS * np.sqrt(rate * (1 - rate) / len(found))
+    assert float(np.mean(found)) == pytest.approx(rate, abs=band)
+
+
+def assert_at_most(found: Array, rate: float) -> None:
+    assert float(np.mean(found)) <= rate + ERRORS * np.sqrt(rate * (1 - rate) / len(found))
+
+
+def moments(rows: Array, names: tuple[str, ...] = ("y",)) -> Gram:
+    mean = rows.mean(axis=0)
+    off = rows - mean
+    terms = tuple(Column(name) for name in names)
+    return Gram(terms, len(rows), 0, 0, float(len(rows)), mean, off.T @ off)
+
+
+def compare(control: Array, treatment: Array, metric: Metric = Y) -> Comparison:
+    names = tuple(term.name for term in metric.terms if isinstance(term, Column))
+    pair = (moments(control, names), moments(treatment, names))
+    return Comparison(metric=metric, variants=("c", "t"), moments=pair)
+
+
+def covers(readout: Readout, truth: float, *, at: int = 0) -> bool:
+    effect = readout.effects[at]
+    return effect.ci_lower <= truth <= effect.ci_upper
+
+
+@pytest.mark.parametrize("n_experiments", SIZES)
+@pytest.mark.parametrize("lift", [0.0, 0.3])
+def test_fieller_covers_where_the_control_level_is_noisy(n_experiments: int, lift: float) -> None:
+    """The control level is four standard errors from zero; the delta method leans to one side."""
+    rng = np.random.default_rng(5)
+    by_fieller, by_delta = [], []
+    for _ in range(n_experiments):
+        pair = compare(rng.normal(1.0, 2.5, (100, 1)), rng.normal(1.0 * (1 + lift), 2.5, (100, 1)))
+        found = raw_readout(pair, FIELLER)
+        # Where the set is unbounded no interval is given: those experiments are set apart.
+        if len(found.effects) > 1:
+            by_fieller.append(covers(found, lift, at=1))
+        by_delta.append(covers(raw_readout(pair, HOW), lift, at=1))
+    n_bounded = len(by_fieller)
+    assert n_bounded > 0.95 * n_experiments
+    # Unbounded sets hold the truth by construction far more often than not, so that the rate
+    # among the bounded ones lies between the nominal one and the same without them.
+    low = (0.95 * n_experiments - (n_experiments - n_bounded)) / n_bounded
+    slack = ERRORS * np.sqrt(0.95 * 0.05 / n_bounded)
+    assert low - slack <= float(np.mean(by_fieller)) <= 0.95 + slack
+    assert len(by_delta) == n_experiments
+
+
+@pytest.mark.parametrize("n_experiments", SIZES)
+def test_fieller_covers_a_lift(n_experiments: int) -> None:
+    rng = np.random.default_rng(6)
+    found = [
+        covers(
+            raw_readout(
+                compare(rng.gamma(4, 0.5, (300, 1)), 1.2 * rng.gamma(4, 0.5, (200, 1))), FIELLER
+            ),
+            0.2,
+            at=1,
+        )
+        for _ in range(n_experiments)
+    ]
+    assert_rate(np.array(found), 0.95)
+
+
+@pytest.mark.parametrize("n_experiments", SIZES)
+@pytest.mark.parametrize(
+    ("how", "scale", "direction"),
+    [
+        pytest.param(HOW, "absolute", "increase", id="absolute"),
+        pytest.param(HOW, "relative", "decrease", id="delta"),
+        pytest.param(FIELLER, "relative", "increase", id="fieller"),
+    ],
+)
+def test_a_guardrail_at_its_margin_passes_at_the_one_sided_rate(
+    n_experiments: int, how: Inference, scale: str, direction: guardrail.Direction
+) -> None:
+    """The true change is exactly the margin: the test may say "no worse" in 2.5 % of the cases."""
+    rng = np.random.default_rng(7)
+    metric = Metric(
+        name="y", type="mean", column="y", role="guardrail", direction=direction,
+        margin=0.1 if scale == "relative" else 0.5, margin_scale=scale,
+    )  # fmt: skip
+    sign = -1.0 if direction == "increase" else 1.0
+    control, treatment = rng.normal(5.0, 2.0, (2, n_experiments, 200, 1))
+    treatment = treatment + sign * 0.5
+    passed = []
+    for c, t in zip(control, treatment, strict=True):
+        pair = compare(c, t, metric)
+        (check,) = [
+            item
+            for item in comparison_checks(pair, raw_readout(pair, how), None, how)
+            if item.name.startswith("guardrail")
+        ]
+        assert check.pvalue is not None
+        assert (check.pvalue < 0.025) is (check.passed is True)
+        passed.append(check.passed is True)
+    assert_rate(np.array(passed), 0.025)
+
+
+def arms_by_stratum(y: Array, arm: Array, stratum: Array) -> Arms:
+    cells = {
+        level: {
+            (int(key),): moments(y[(arm == at) & (stratum == key)][:, None])
+            for key in np.unique(stratum[arm == at])
+        }
+        for at, level in enumerate(("c", "t"))
+    }
+    whole = tuple(moments(y[arm == at][:, None]) for at in (0, 1))
+    return Arms(
+        levels=("c", "t"),
+        counts={"c": whole[0].n, "t": whole[1].n},
+        n_other=0,
+        moments={"y": whole},
+        cells={"y": cells},
+    )
+
+
+@pytest.mark.parametrize("n_experiments", SIZES)
+def test_post_stratified_and_blocked_intervals_cover(n_experiments: int) -> None:
+    """Effects differ by stratum; sampled strata vary, blocks keep their sizes in the design."""
+    rng = np.random.default_rng(8)
+    level, effect = np.array([0.0, 3.0, 9.0]), np.array([0.0, 1.0, 4.0])
+    share = np.array([0.5, 0.3, 0.2])
+    out: dict[str, list[bool]] = {"post_stratified": [], "blocked": [], "too_short": []}
+    gains = []
+    for _ in range(n_experiments):
+        sampled = rng.choice(3, 400, p=share)
+        arm = rng.integers(0, 2, 400)
+        fixed = np.repeat([0, 1, 2], [200, 120, 80])
+        blocked_arm = np.concatenate([rng.permutation(n) % 2 for n in (200, 120, 80)])
+        for name, s, a in (
+            ("post_stratified", sampled, arm),
+            ("blocked", fixed, blocked_arm),
+            ("too_short", sampled, arm),
+        ):
+            y = 5 + level[s] + effect[s] * a + rng.normal(size=400)
+            (pair,) = stratified(
+                Y,
+                arms_by_stratum(y, a, s),
+                stratification="post_stratified" if name == "post_stratified" else "blocked",
+                strata=["s"],
+            )
+            found = raw_readout(pair, HOW)
+            out[name].append(covers(found, float(share @ effect)))
+            if name == "post_stratified":
+                plain = raw_readout(compare(y[a == 0][:, None], y[a == 1][:, None]), HOW)
+                gains.append(found.effects[0].std_error / plain.effects[0].std_error)
+    assert_rate(np.array(out["post_stratified"]), 0.95)
+    assert_rate(np.array(out["blocked"]), 0.95)
+    assert float(np.mean(out["too_short"])) < 0.9, "the strata's shares are a sample"
+    assert float(np.mean(gains)) < 0.6
+
+
+def clustered(y: Array, arm: Array, clusters: list[Array]) -> tuple[Arms, dict[str, Clustering]]:
+    """Both arms with their CR1, CR3 or two-way covariance of means."""
+    grams = tuple(moments(y[arm == at][:, None]) for at in (0, 1))
+    arms = Arms(
+        levels=("c", "t"), counts={"c": grams[0].n, "t": grams[1].n}, n_other=0,
+        moments={"y": grams}, cells={},
+    )  # fmt: skip
+    pieces = []
+    for ids in clusters:
+        n = len(np.unique(ids))
+        codes = np.unique(ids, return_inverse=True)[1]
+        sums = np.zeros((n, 2))
+        for at in (0, 1):
+            inside = arm == at
+            np.add.at(sums[:, at], codes[inside], y[inside] - grams[at].mean[0])
+        factor = n / (n - 1) * (len(y) - 1) / (len(y) - 2)
+        counts = np.array([item.n for item in grams], dtype=float)
+        covariance = factor * (sums.T @ sums) / np.outer(counts, counts)
+        pieces.append(Clustering(covariance=covariance, n_terms=1, n_clusters=n))
+    by_cluster = {
+        (level, int(key)): moments(y[(arm == at) & (clusters[0] == key)][:, None])
+        for at, level in enumerate(("c", "t"))
+        for key in np.unique(clusters[0][arm == at])
+    }
+    found = {"cr1": pieces[0], "cr3": _jackknife(Y, arms, by_cluster)}
+    if len(pieces) == 3:
+        found["two_way"] = _two_way(pieces)
+    return arms, found
+
+
+@pytest.mark.parametrize("n_experiments", SIZES)
+def test_the_cluster_jackknife_holds_its_size_with_few_unequal_clusters(n_experiments: int) -> None:
+    rng = np.random.default_rng(9)
+    sizes = np.array([40, 24, 16, 10, 8, 6, 5, 4, 4, 3, 3, 3, 2, 2])
+    rejected: dict[str, list[bool]] = {"cr1": [], "cr3": []}
+    for _ in range(n_experiments):
+        cluster = np.repeat(np.arange(len(sizes)), sizes)
+        arm = (rng.permutation(len(sizes)) % 2)[cluster]
+        y = 5 + rng.normal(size=len(sizes))[cluster] + rng.normal(size=len(cluster))
+        arms, found = clustered(y, arm, [cluster])
+        for name, seen in rejected.items():
+            (pair,) = comparisons(Y, arms, found[name])
+            seen.append(raw_readout(pair, HOW).effects[0].pvalue < ALPHA)
+    cr1, cr3 = (float(np.mean(rejected[name])) for name in ("cr1", "cr3"))
+    assert cr1 > 0.09, "the case is one where CR1 rejects far too often"
+    assert cr3 < 0.6 * cr1
+    assert cr3 < 0.08
+
+
+@pytest.mark.parametrize("n_experiments", SIZES)
+def test_two_way_clustered_intervals_cover_crossed_designs(n_experiments: int) -> None:
+    rng = np.random.default_rng(10)
+    n_rows, n_columns = 40, 40
+    row, column = (item.ravel() for item in np.indices((n_rows, n_columns)))
+    covered: dict[str, list[bool]] = {"cr1": [], "two_way": []}
+    for _ in range(n_experiments):
+        # The arm depends on row and column, and so do the errors.
+        arm = (rng.integers(0, 2, n_rows)[row] + rng.integers(0, 2, n_columns)[column]) % 2
+        treated = (
+            rng.normal(size=(2, n_rows))[arm, row] + rng.normal(size=(2, n_columns))[arm, column]
+        )
+        y = 3 + treated + rng.normal(size=len(row))
+        arms, found = clustered(y, arm, [row, column, row * n_columns + column])
+        for name, seen in covered.items():
+            (pair,) = comparisons(Y, arms, found[name])
+            seen.append(covers(raw_readout(pair, HOW), 0.0))
+    one_way, two_way = (float(np.mean(covered[name])) for name in ("cr1", "two_way"))
+    assert one_way < 0.9
+    assert 0.925 < two_way < 0.975
+
+
+def draws(rng: np.random.Generator, n: int, *, means: Array) -> Array:
+    """Statistics of m correlated tests, shape (n, m)."""
+    shared = rng.normal(size=(n, 1))
+    return means + np.sqrt(0.4) * shared + np.sqrt(0.6) * rng.normal(size=(n, len(means)))
+
+
+@pytest.mark.parametrize("n_experiments", [pytest.param(4000, id="quick"), SIZES[1]])
+@pytest.mark.parametrize("correction", get_args(Correction))
+def test_families_keep_their_error_rates(n_experiments: int, correction: Correction) -> None:
+    """Half of ten effects are null: false rejections, and misses of the corrected intervals."""
+    rng = np.random.default_rng(11)
+    means = np.array([0.0] * 5 + [2.0, 2.5, 3.0, 3.5, 4.0])
+    is_null = means == 0
+    statistics = draws(rng, n_experiments, means=means)
+    pvalues = 2 * stats.norm.sf(np.abs(statistics))
+    adjusted = np.array([adjusted_pvalues(row, correction=correction) for row in pvalues])
+    levels = np.array([interval_levels(row, correction=correction, alpha=ALPHA) for row in pvalues])
+    misses = np.abs(statistics - means) > stats.norm.ppf(0.5 + levels / 2)
+    rejected = adjusted <= ALPHA
+    if correction in {"bonferroni", "holm", "hommel"}:
+        assert_at_most((rejected & is_null).any(axis=1), ALPHA)
+        assert_at_most(misses.any(axis=1), ALPHA)
+        return
+    n_rejected = np.maximum(rejected.sum(axis=1), 1)
+    assert float(np.mean((rejected & is_null).sum(axis=1) / n_rejected)) <= ALPHA
+    # False coverage rate: misses among the selected.
+    assert float(np.mean((rejected & misses).sum(axis=1) / n_rejected)) <= ALPHA
+    if correction == "benjamini_hochberg":
+        assert float(np.mean((rejected & is_null).any(axis=1))) > ALPHA, "a rate, not every error"
+
+
+@pytest.mark.parametrize("n_experiments", [pytest.param(4000, id="quick"), SIZES[1]])
+def test_without_correction_the_family_errs_often(n_experiments: int) -> None:
+    statistics = draws(np.random.default_rng(12), n_experiments, means=np.zeros(10))
+    pvalues = 2 * stats.norm.sf(np.abs(statistics))
+    assert float((pvalues <= ALPHA).any(axis=1).mean()) > 0.25
+    for correction in get_args(Correction):
+        adjusted = np.array([adjusted_pvalues(row, correction=correction) for row in pvalues])
+        # With all effects null a false discovery rate is a family-wise rate.
+        assert_at_most((adjusted <= ALPHA).any(axis=1), ALPHA)
+
+
+@pytest.mark.parametrize("n_experiments", SIZES)
+def test_heterogeneity_interaction_and_agreement_hold_their_size(n_experiments: int) -> None:
+    rng = np.random.default_rng(13)
+    metric = Metric(name="y", type="mean", column="y", covariates=("x",))
+    differ, interact, covered, disagree = [], [], [], []
+    for _ in range(n_experiments):
+        slices = []
+        for at, (n, scale) in enumerate(((120, 1.0), (200, 2.0), (400, 1.0))):
+            x = rng.normal(size=(2, n))
+            y = 4 + at + x + scale * rng.normal(size=(2, n)) + np.array([[0.0], [0.5]])
+            pair = compare(*(np.column_stack([y[arm], x[arm]]) for arm in (0, 1)), metric)
+            raw, adjusted = raw_readout(pair, HOW), adjusted_readout(pair, HOW)
+            slices.append(Slice(level=at, raw=raw, best=adjusted))
+            if at == 0:
+                check = agreement(pair, raw, adjusted)
+                assert check is not None
+                disagree.append((check.pvalue or 0.0) < ALPHA)
+        covariance = np.diag([one.best.effects[0].std_error ** 2 for one in slices])
+        differ.append(
+            (heterogeneity(slices, covariance, column="s", df=None).pvalue or 0.0) < ALPHA
+        )
+        effect = interactions(slices[:2], covariance[:2, :2], HOW, control=0, column="s", df=None)[
+            0
+        ]
+        interact.append(effect.pvalue < ALPHA)
+        covered.append(effect.ci_lower <= 0 <= effect.ci_upper)
+    assert_rate(np.array(differ), ALPHA)
+    assert_rate(np.array(interact), ALPHA)
+    assert_rate(np.array(covered), 1 - ALPHA)
+    assert_rate(np.array(disagree), ALPHA)
+
+
+@pytest.mark.parametrize("n_experiments", SIZES)
+def test_a_finite_population_is_covered(n_experiments: int) -> None:
+    """Half of a fixed population is drawn: without the factor the interval is too long."""
+    rng = np.random.default_rng(14)
+    populations = [rng.gamma(2.0, 1.0, 400), 1.0 + rng.gamma(2.0, 1.0, 400)]
+    truth = populations[1].mean() - populations[0].mean()
+    how = Inference(confidence_level=0.95, population={"c": 400, "t": 400})
+    covered, too_long = [], []
+    for _ in range(n_experiments):
+        samples = [rng.choice(item, 200, replace=False)[:, None] for item in populations]
+        pair = compare(samples[0], samples[1])
+        covered.append(covers(raw_readout(pair, how), float(truth)))
+        too_long.append(covers(raw_readout(pair, HOW), float(truth)))
+    assert_rate(np.array(covered), 0.95)
+    assert float(np.mean(too_long)) > 0.98
+
+
+def test_a_joint_of_two_samples_is_the_plain_comparison() -> None:
+    rng = np.random.default_rng(15)
+    pair = compare(rng.normal(size=(30, 1)), rng.normal(size=(50, 1)))
+    parts, dfs = [], []
+    for arm, item in enumerate(pair.moments):
+        part = np.zeros((2, 2))
+        part[arm, arm] = item.covariance[0, 0] / item.n
+        parts.append(part)
+        dfs.append(item.n - 1.0)
+    joint = Joint(estimator="welch", parts=tuple(parts), dfs=tuple(dfs))
+    found = raw_readout(Comparison(**{**vars(pair), "joint": joint}), HOW).effects[0]
+    expected = raw_readout(pair, HOW).effects[0]
+    assert found.std_error == pytest.approx(expected.std_error, rel=1e-12)
+    assert found.df == pytest.approx(expected.df, rel=1e-12)
