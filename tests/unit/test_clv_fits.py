@@ -240,7 +240,8 @@ def test_coarse_cells_say_how_far_they_move_the_fit(fitted: ClvFit) -> None:
     for rough, exact in ((found.purchases, fitted.purchases), (found.spend, fitted.spend)):
         moved = np.log(rough.parameters / exact.parameters) / np.sqrt(np.diag(exact.covariance))
         said = diagnostic(found, f"{exact.model}.rounding")
-        assert said == pytest.approx(moved[np.abs(moved).argmax()], abs=0.05)
+        # One Newton step, so right to first order.
+        assert said == pytest.approx(moved[np.abs(moved).argmax()], abs=0.1)
         assert 0.01 < abs(said) < 1
     assert found.holdout is not None
     assert found.holdout.purchases @ found.cells.count == pytest.approx(CUSTOMERS["later"].sum())
