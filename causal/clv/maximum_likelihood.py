@@ -20,7 +20,7 @@ LogLikelihood = Callable[[Array], tuple[Array, Array]]
 _REACH = 14.0
 """How far, in logarithms, a parameter may move from its start before it counts as run away."""
 _TOLERANCE = 1e-9
-"""A fit has converged when another Newton step would gain less log-likelihood than this."""
+"""The last Newton step is the one that gains less log-likelihood than this."""
 _MAX_STEPS = 50
 _SINGULAR = 1e-11
 
@@ -38,7 +38,7 @@ class Fit:
         log_likelihood: Its maximum.
         n: Customers.
         n_cells: Distinct cells behind them.
-        remaining: Log-likelihood that another Newton step would gain: the proof of convergence.
+        remaining: Log-likelihood that the last Newton step gained: the proof of convergence.
     """
 
     model: str
@@ -263,7 +263,8 @@ def _newton(
         step = _ascent(information, gradient)
         gain = float(gradient @ step) / 2
         if gain < _TOLERANCE:
-            return logs, gain
+            # This near, the step squares what is missing.
+            return logs + step, gain
         for halving in range(30):
             trial = logs + step / 2**halving
             trial_value, trial_gradient = _total(function, trial, count)
