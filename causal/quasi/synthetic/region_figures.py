@@ -67,7 +67,7 @@ def weight_figure(table: pd.DataFrame, *, outcome: str, group: str) -> Figure:
     axes.set_yticks(range(len(top)), top)
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
     rest = int((size >= _SHOWN_WEIGHT).sum()) - len(top)
     more = f" (and {rest} smaller ones)" if rest else ""
     axes.set_xlabel("share of the synthetic region")
