@@ -149,6 +149,10 @@ _KNOWN: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], str | None], Causa
     ),
     (re.compile(r"\[TABLE_OR_VIEW_NOT_FOUND\] The table or view (\S+)"), _no_table),
     (re.compile(r"\[CATALOG_NOT_FOUND\] The catalog (\S+) not found"), _no_catalog),
+    (
+        re.compile(r"\[REQUIRES_SINGLE_PART_NAMESPACE\][^\n]*identifier (\S+?)\.? SQLSTATE"),
+        _no_catalog,
+    ),
     (re.compile(r"\[SCHEMA_NOT_FOUND\] The schema (\S+) cannot"), _no_catalog),
     (re.compile(r"No FileSystem for scheme \"([^\"]+)\""), _no_file_system),
     (

@@ -134,6 +134,12 @@ name `a` cannot be resolved. Did you mean one of the following? [`b`, `c`]. SQLS
             SpecError,
             "nothing to read",
         ),
+        (
+            "[REQUIRES_SINGLE_PART_NAMESPACE] spark_catalog requires a single-part namespace, but got "
+            "identifier `a`.`b`.`c`. SQLSTATE: 42K05",
+            SpecError,
+            "no such catalog or schema; given: `a`.`b`.`c`",
+        ),
         ("[DELTA_CONCURRENT_APPEND] Files were added", ConcurrencyError, "another process changed"),
         ("java.io.IOException: No space left on device", CausalError, "No space left on device"),
     ],
