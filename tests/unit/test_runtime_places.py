@@ -135,8 +135,7 @@ name `a` cannot be resolved. Did you mean one of the following? [`b`, `c`]. SQLS
             "nothing to read",
         ),
         (
-            "[REQUIRES_SINGLE_PART_NAMESPACE] spark_catalog requires a single-part namespace, but got "
-            "identifier `a`.`b`.`c`. SQLSTATE: 42K05",
+            "[REQUIRES_SINGLE_PART_NAMESPACE] got identifier `a`.`b`.`c`. SQLSTATE: 42K05",
             SpecError,
             "no such catalog or schema; given: `a`.`b`.`c`",
         ),
