@@ -105,7 +105,7 @@ def estimate(spec: AbSpec) -> Plan:
     checks = [
         (yield from _sample_ratio(options, design, arms)),
         *row_counts(options.metrics, arms),
-        *ab_health.missingness(options.metrics, arms),
+        *ab_health.missingness(options.metrics, arms, is_clustered=options.cluster is not None),
     ]
     clusterings: Mapping[str, Clustering] = {}
     if options.cluster is not None:

@@ -36,10 +36,11 @@ MIN_EXPECTED = 5.0
 MISSING_ALPHA = 0.001
 
 
-def missingness(metrics: Sequence[Metric], arms: Arms) -> list[Diagnostic]:
+def missingness(metrics: Sequence[Metric], arms: Arms, *, is_clustered: bool) -> list[Diagnostic]:
     """Are values lost at the same rate in every arm? Pearson's test of each metric that lacks some.
 
-    Loss that depends on the arm compares different kinds of units, whatever the effect.
+    Loss that depends on the arm compares different kinds of units, whatever the effect. The test
+    takes units as independent: where clusters were randomised the rates are shown without it.
     """
     from scipy import stats
 
@@ -54,6 +55,20 @@ def missingness(metrics: Sequence[Metric], arms: Arms) -> list[Diagnostic]:
             f"{level} {rate:.2%}"
             for level, rate in zip(arms.levels, table[:, 0] / table.sum(axis=1), strict=True)
         )
+        if is_clustered:
+            detail = (
+                f"{metric.name}: values are missing ({rates}); no test, for units share clusters"
+            )
+            found.append(
+                Diagnostic(
+                    name=f"missingness.{metric.name}",
+                    statistic=None,
+                    pvalue=None,
+                    passed=None,
+                    detail=detail,
+                )
+            )
+            continue
         passed = bool(test.pvalue >= MISSING_ALPHA)
         verdict = "values are missing alike in all arms" if passed else "loss depends on the arm"
         found.append(

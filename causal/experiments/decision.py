@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from causal.checks import health
-from causal.core.errors import SpecError
+from causal.core.errors import InferenceError, SpecError
+from causal.core.inference import critical_value
 from causal.core.result import Diagnostic, Effect, Result, Scale
 from causal.experiments.bayes import (
     FLAT,
@@ -497,8 +499,26 @@ def _find(result: Result, wanted: Primary | Guardrail, term: str, *, key: str) -
     """The first fitting effect: methods put the estimate that a reader wants first."""
     for effect in result.effects:
         if effect.term == term and _fits(effect, wanted):
+            _check_interval(effect, key=key)
             return effect
     raise _nothing_found(result, wanted, key=key, term=term)
+
+
+def _check_interval(effect: Effect, *, key: str) -> None:
+    """A posterior from estimate and error says something only if the interval comes from them.
+
+    That of a permutation test, a simultaneous or an always-valid one does not: where it reaches
+    to infinity, the posterior would still be sure of itself.
+    """
+    half = critical_value(effect.confidence_level, df=effect.df) * effect.std_error
+    ends = (effect.estimate - half, effect.estimate + half)
+    if not np.allclose((effect.ci_lower, effect.ci_upper), ends, rtol=0.0, atol=1e-6 * half):
+        raise InferenceError(
+            "a decision needs an effect whose interval follows from its standard error",
+            given=f"{effect.metric}, {effect.estimator}: [{effect.ci_lower:.4g}, "
+            f"{effect.ci_upper:.4g}] beside [{ends[0]:.4g}, {ends[1]:.4g}]",
+            key=key,
+        )
 
 
 def _nothing_found(

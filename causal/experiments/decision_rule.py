@@ -59,7 +59,8 @@ class Thresholds(Part):
 
     Attributes:
         min_gain: Ship only if the expected gain is above it.
-        worse_than: The loss that must be unlikely, on the primary metric's scale.
+        worse_than: The loss that must be unlikely, on the primary metric's scale; must be said
+            where that is the absolute one.
         max_prob_worse: Ship only if P(gain < -worse_than) is below it.
         worthwhile: The smallest gain worth waiting for; `worse_than` if left out. When the gain
             is not above `min_gain` and P(gain > worthwhile) is below `max_prob_worse`, more data
@@ -120,6 +121,17 @@ class DecisionRule(Part):
             raise ValueError(f"{self.primary.metric} is the primary metric and a guardrail")
         if self.terms is not None and len(set(self.terms)) < len(self.terms):
             raise ValueError("a term is listed twice")
+        return self
+
+    @model_validator(mode="after")
+    def _loss_in_the_metrics_unit(self) -> "DecisionRule":
+        if (
+            self.primary.scale == "absolute"
+            and "worse_than" not in self.thresholds.model_fields_set
+        ):
+            raise ValueError(
+                "on the absolute scale thresholds.worse_than must be said, in the metric's unit"
+            )
         return self
 
 

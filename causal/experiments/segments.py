@@ -51,6 +51,7 @@ from causal.experiments.levels import CONTROL, TREATMENT, is_constant
 from causal.experiments.metrics import Metric
 
 _MAX_SHOWN = 5
+_LARGE_DF = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,8 +261,17 @@ def heterogeneity(
         detail=(
             f"{whole.metric.name}: effects by {column} from {estimates.min():+.4g} ({low}) to "
             f"{estimates.max():+.4g} ({high}); p = {pvalue:.3g} that all {len(slices)} are equal"
+            + _small(slices, df)
         ),
     )
+
+
+def _small(slices: Sequence[Slice], df: float | None) -> str:
+    """What to think of a chi-square over small segments, whose errors are estimates themselves."""
+    dfs = [one_df for one in slices if (one_df := _absolute(one.best).df) is not None]
+    if df is not None or not dfs or min(dfs) >= _LARGE_DF:
+        return ""
+    return f", which is too small a p: the smallest segment has {min(dfs):.0f} degrees of freedom"
 
 
 def interactions(

@@ -149,6 +149,9 @@ class _Bands:
     alpha_spent: Array | None
     pvalue: Array
     is_over: bool
+    radius: Array
+    """Half-widths of the repeated intervals in standard errors: a boundary that a binding futility
+    stop has lowered holds for no effect only, and would not cover one worth having."""
 
 
 def evaluate(looks: Sequence[Look], options: SequentialOptions) -> SequentialResult:
@@ -223,6 +226,7 @@ def _always_valid(seen: LookArrays, options: SequentialOptions) -> _Bands:
         alpha_spent=None,
         pvalue=always_valid_pvalues(log_evalue(seen.z, ratio, is_two_sided=is_two_sided)),
         is_over=seen.is_final,
+        radius=radius(ratio, alpha=options.alpha, is_two_sided=is_two_sided),
     )
 
 
@@ -246,6 +250,7 @@ def _group_sequential(seen: LookArrays, options: SequentialOptions) -> tuple[Bou
         alpha_spent=error * (options.alpha / options.side_alpha),
         pvalue=pvalue,
         is_over=is_over,
+        radius=boundaries(fractions, error, is_two_sided=options.is_two_sided).efficacy,
     )
     return limits, bands
 
@@ -370,7 +375,7 @@ def _readout(
     efficacy, sign = float(bands.efficacy[row]), seen.sign
     lower = -efficacy if options.is_two_sided or sign < 0 else -np.inf
     upper = efficacy if options.is_two_sided or sign > 0 else np.inf
-    half = efficacy * seen.std_error[row]
+    half = float(bands.radius[row]) * seen.std_error[row]
     return LookReadout(
         look=row + 1,
         name=name,

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causal.checks import guardrail as guardrail_check
-from causal.core.errors import CausalError, SpecError
+from causal.core.errors import CausalError, InferenceError, SpecError
 from causal.core.inference import effect
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
@@ -162,6 +162,17 @@ def test_every_reason_says_what_was_compared() -> None:
     assert seen > 100
 
 
+@pytest.mark.parametrize(
+    "ends", [{"ci_lower": -np.inf, "ci_upper": np.inf}, {"ci_lower": -0.5}], ids=["none", "other"]
+)
+def test_an_interval_of_another_kind_is_refused(ends: dict[str, float]) -> None:
+    """The posterior of a permutation test's error would ship what its interval leaves open."""
+    effects = (dataclasses.replace(made("profit", 0.02, 0.001), **ends),)
+
+    with pytest.raises(InferenceError, match="interval follows from its standard error"):
+        decide(Result(effects=effects), ALONE)
+
+
 def test_only_checks_that_stop_block() -> None:
     for name in ("pre_trend", "covariate_balance.x", "assumed_sample_ratio"):
         assert one(GOOD, FINE, check(name, passed=False)).verdict == "ship"
@@ -291,7 +302,14 @@ def test_few_degrees_of_freedom_make_tails_heavier() -> None:
     ("rule", "message"),
     [
         ({"primary": {"metric": "sales"}}, "primary: the result has no such effect"),
-        ({"primary": {"metric": "profit", "scale": "absolute"}}, "profit .absolute"),
+        ({"primary": {"metric": "profit", "scale": "absolute"}}, "worse_than must be said"),
+        (
+            {
+                "primary": {"metric": "profit", "scale": "absolute"},
+                "thresholds": {"worse_than": 2.0},
+            },
+            "profit .absolute",
+        ),
         ({"primary": {"metric": "profit", "estimator": "did"}}, "profit .relative, did"),
         (
             {"primary": {"metric": "profit"}, "guardrails": [{"metric": "p95", "margin": 1}]},
