@@ -24,8 +24,11 @@ from causal.core.frames import (
     FrameRequest,
     GramRequest,
     KeyRequest,
+    Linear,
     MeatRequest,
     PanelGramRequest,
+    Product,
+    Score,
     Term,
     packed_indices,
     required_columns,
@@ -42,11 +45,13 @@ from transforms.terms import (
     is_zero_one,
     keys_of,
     kinds,
+    quoted,
     value_at,
 )
 
 _SAMPLE_ROWS = 4096
 _SHIFT_STEPS = 4
+_MAX_NODES = 20_000
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,12 @@ class SparkEngine:
                 return self._gram(df, request)
             case GramRequest():
                 return self._gram_within(df, request)
+            case MeatRequest() if _n_nodes(request.scores, most=_MAX_NODES) > _MAX_NODES:
+                raise DataError(
+                    "these errors need too long an expression for Spark to compile",
+                    given=f"more than {_MAX_NODES:,} terms within terms",
+                    allowed="covariance HC1 or clusters, or fewer regressors",
+                )
             case MeatRequest(absorb=None):
                 return self._meat(df, request)
             case MeatRequest():
@@ -173,16 +184,16 @@ class SparkEngine:
                 if name != unit and self._columns[name] != "number"
             }
         )
-        units = rows.groupBy(f"k_{unit}").agg(
+        units = rows.groupBy(*_grouping((unit,))).agg(
             *_row_sums(),
-            *[F.min(name).alias(name) for name in outer],
+            *[F.min(quoted(name)).alias(name) for name in outer],
             any_changing(outer).alias("n_split"),
             *_side_sums(len(sides)),
             *[_side_product(i, j) for i, j in dict.fromkeys(pairs)],
         )
         counts = ("n_all", "n_used", "n_split")
         scores = units.select(
-            *[f"k_{name}" for name in request.cluster], *counts,
+            *_grouping(request.cluster), *counts,
             *[
                 F.expr(f"{_covariation(i, j)} AS p{number}")
                 for number, (i, j) in enumerate(pairs)
@@ -200,7 +211,7 @@ class SparkEngine:
 
     def _key(self, df: DataFrame, request: KeyRequest) -> pd.DataFrame:
         known = all_known(request.key)
-        names = [f"k_{name}" for name in request.key]
+        names = _grouping(request.key)
         keyed = df.select(*keys_of(request.key), known.alias("is_known"))
         counted = keyed.groupBy("is_known", *names).agg(F.count(F.lit(1)).alias("n"))
         repeated = F.col("is_known") & (F.col("n") > 1)
@@ -213,7 +224,7 @@ class SparkEngine:
         row = self._collect(totals, ()).iloc[0]
         examples: list[str] = []
         if row["n_duplicated"] and request.n_examples:
-            text = F.concat_ws(", ", *[F.col(f"`{name}`").cast("string") for name in names])
+            text = F.concat_ws(", ", *[name.cast("string") for name in names])
             shown = counted.where(repeated).select(text.alias("shown")).orderBy("shown")
             examples = list(self._collect(shown.limit(request.n_examples), ())["shown"])
         answer = {
@@ -309,6 +320,22 @@ class SparkEngine:
             what=f"an aggregate by {', '.join(keys)}" if keys else "an aggregate",
             keys=[f"k_{name}" for name in keys],
         )
+
+
+def _n_nodes(items: object, *, most: int) -> int:
+    """Terms within terms, written out; counted no further than beyond `most`."""
+    n_nodes, waiting = 0, [items]
+    while waiting and n_nodes <= most:
+        item = waiting.pop()
+        n_nodes += 1
+        match item:
+            case Product(parts) | Linear(parts, _):
+                waiting.extend(parts)
+            case Score(left, right):
+                waiting.extend((left, right))
+            case tuple():
+                waiting.extend(item)
+    return n_nodes
 
 
 def _optional(weight: Term | None) -> tuple[Term, ...]:

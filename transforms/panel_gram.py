@@ -85,7 +85,7 @@ def _paths(
     return rows.groupBy("unit").agg(
         F.count(F.lit(1)).alias("n_all"),
         F.count_if("is_used").alias("n_used"),
-        *[F.min(name).alias(name) for name in names],
+        *[F.min(quoted(name)).alias(name) for name in names],
         any_changing(names).alias("n_changing"),
         *values,
     )
@@ -96,7 +96,7 @@ def _cohort_sums(paths: DataFrame, keys: Sequence[str], size: int) -> DataFrame:
     observed = reduce(add, [F.col(f"y{i}").isNotNull().cast("long") for i in range(size)])
     is_complete = observed == size
     units = paths.select(
-        *names, "n_all", "n_used", "n_changing",
+        *map(quoted, names), "n_all", "n_used", "n_changing",
         (F.col("n_used") - observed).alias("n_repeated"),
         is_complete.alias("is_complete"),
         # The inner default is never taken: it tells Spark that no product of these can be null.
@@ -106,7 +106,7 @@ def _cohort_sums(paths: DataFrame, keys: Sequence[str], size: int) -> DataFrame:
         ],
     )  # fmt: skip
     counts = ("n_all", "n_used", "n_changing", "n_repeated")
-    return units.groupBy(*names).agg(
+    return units.groupBy(*map(quoted, names)).agg(
         *[F.sum(name).alias(name) for name in counts],
         F.count_if("is_complete").alias("n"),
         F.count_if(~F.col("is_complete") & (F.col("n_used") > 0)).alias("n_incomplete"),

@@ -149,9 +149,10 @@ def or_zero(condition: SparkColumn, value: SparkColumn) -> SparkColumn:
 def any_changing(names: Sequence[str]) -> SparkColumn:
     """Aggregate: 1 if one of these columns takes two values in the group; null is a value."""
     rows = F.count(F.lit(1))
+    columns = [quoted(name) for name in names]
     flags = [
-        (F.min(name) != F.max(name)) | ((F.count(name) > 0) & (F.count(name) < rows))
-        for name in names
+        (F.min(held) != F.max(held)) | ((F.count(held) > 0) & (F.count(held) < rows))
+        for held in columns
     ]
     return F.when(reduce(or_, flags, rows < 0), 1).otherwise(0).cast("long")
 

@@ -112,10 +112,17 @@ def grams(frame: pd.DataFrame, request: GramRequest) -> dict[Key, Gram]:
     """The answer to a Gram request as one `Gram` per key.
 
     Raises:
-        DataError: A term is infinite or NaN somewhere.
+        DataError: A term is infinite or NaN somewhere, or a key column holds both nulls and NaN.
     """
     rows = frame.to_dict("records")
-    return {_key(row, request.by): _gram(row, request) for row in rows}
+    found = {_key(row, request.by): _gram(row, request) for row in rows}
+    if len(found) < len(rows):
+        raise DataError(
+            "a grouping column holds both nulls and NaN, which cannot be told apart",
+            given=", ".join(request.by),
+            allowed="one of the two",
+        )
+    return found
 
 
 def gram(frame: pd.DataFrame, request: GramRequest) -> Gram:

@@ -74,7 +74,9 @@ class AbOptions(Part):
     cluster_correction: ClusterCorrection = "cr1"
     theta: Theta = "total"
     relative_interval: RelativeInterval = "delta"
-    population_sizes: dict[Level, Annotated[int, Field(gt=1)]] | None = None
+    population_sizes: (
+        Annotated[dict[Level, Annotated[int, Field(gt=1, strict=True)]], Field(min_length=1)] | None
+    ) = None
     strata: tuple[ColumnName, ...] | None = Field(default=None, min_length=1)
     stratification: Stratification = "post_stratified"
     segments: tuple[ColumnName, ...] | None = Field(default=None, min_length=1)

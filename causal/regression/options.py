@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from causal.regression.columns import Categories, ColumnName, Interaction
 from causal.regression.error_options import ErrorOptions
@@ -32,6 +32,13 @@ class RegressionOptions(ErrorOptions):
     weight: ColumnName | None = None
     unit: ColumnName | Annotated[list[ColumnName], Field(min_length=1)] | None = None
     collinear: Literal["refuse", "drop"] = "refuse"
+
+    @model_validator(mode="after")
+    def _outcomes_differ(self) -> "RegressionOptions":
+        names = [*self.outcomes, *([self.weight] if self.weight is not None else [])]
+        if len(set(names)) < len(names):
+            raise ValueError("outcomes and weight must be different columns")
+        return self
 
     @property
     def outcomes(self) -> tuple[str, ...]:

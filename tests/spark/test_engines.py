@@ -358,6 +358,45 @@ def test_names_with_dots_and_blanks(spark: SparkSession) -> None:
     }
 
 
+def test_keys_with_dots(spark: SparkSession) -> None:
+    rng = np.random.default_rng(5)
+    unit = np.repeat(np.arange(12), 3)
+    frame = pd.DataFrame(
+        {
+            "u.x": unit, "c.x": np.array(["p", "q", "r"])[unit % 3], "f.x": unit % 2 * 2.0,
+            "t": np.tile(np.arange(3), 12), "y": rng.normal(size=36), "x": rng.normal(size=36),
+        }
+    )  # fmt: skip
+    on = SparkEngine(spark.createDataFrame(frame)), PandasEngine(frame)
+
+    keys = [engine(KeyRequest(key=("u.x", "f.x"))).iloc[0] for engine in on]
+    assert list(keys[0]) == list(keys[1])
+    assert keys[0]["n_duplicated"] == 12
+    within = MeatRequest(scores=(Score(X, Y),), cluster=("c.x",), absorb="u.x")
+    middles = [meat(engine(within)) for engine in on]
+    np.testing.assert_allclose(middles[0][0], middles[1][0], rtol=1e-12)
+    assert middles[0][1] == middles[1][1] == 3
+    request = PanelGramRequest(
+        unit="u.x", period="t", outcome=Y, first_treated_period="f.x", by=("c.x",)
+    )
+    paths = [
+        engine(request).sort_values(["first_treated_period", "c.x"], ignore_index=True)
+        for engine in on
+    ]
+    assert list(paths[0]["n"]) == list(paths[1]["n"])
+    np.testing.assert_allclose(list(paths[0]["mean"]), list(paths[1]["mean"]), rtol=1e-12)
+
+
+def test_an_expression_too_long_to_compile_is_refused(spark: SparkSession) -> None:
+    term: Term = linear([(X, 1.0), (Y, 2.0)])
+    for _ in range(16):
+        term = Product((term, term))
+    engine = SparkEngine(spark.sql("SELECT 1.0 AS x, 2.0 AS y"))
+
+    with pytest.raises(DataError, match="too long an expression"):
+        engine(MeatRequest(scores=(Score(term, Y),)))
+
+
 def test_dates_are_compared_as_dates(spark: SparkSession) -> None:
     df = spark.sql("SELECT DATE'2026-01-05' + CAST(id AS INT) AS day, id AS y FROM range(4)")
     day = "2026-01-06"

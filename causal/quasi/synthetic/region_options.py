@@ -79,6 +79,8 @@ class RegionOptions(Part):
     def _regions_have_one_role(self) -> "RegionOptions":
         treated = set(self.named_starts)
         pool = set(self.donors or ())
+        if len({str(donor) for donor in self.donors or ()}) < len(self.donors or ()):
+            raise ValueError("a donor is listed twice")
         for one, other, words in (
             (treated, pool, "treated region in the donor pool"),
             (treated, set(self.excluded), "treated region among the excluded"),

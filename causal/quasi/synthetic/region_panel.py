@@ -21,6 +21,7 @@ Indices = NDArray[np.intp]
 MIN_PRE_PERIODS = 2
 _FLAT = 1e-12
 _MAX_EXAMPLES = 5
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +291,12 @@ def _panel(
 
 def _check(panel: RegionPanel, outcome: str) -> None:
     size = np.abs(panel.values).max()
+    if size > _LARGEST:
+        raise DataError(
+            f"{outcome} is too large for sums of squares",
+            given=f"{size:g}",
+            allowed=f"{_LARGEST:g}",
+        )
     if np.ptp(panel.values) <= _FLAT * size:
         raise DataError(f"{outcome} has the same value in every row: there is nothing to explain")
 
