@@ -20,6 +20,7 @@ from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.experiments import ab_health, strata
 from causal.experiments.ab_checks import (
+    arm_clusters,
     check_outcome,
     comparison_checks,
     few_clusters,
@@ -31,6 +32,7 @@ from causal.experiments.arms import (
     Arms,
     Clustering,
     Design,
+    ask_arm_clusters,
     ask_clustering,
     ask_count_covariance,
     ask_moments,
@@ -117,6 +119,7 @@ def estimate(spec: AbSpec) -> Plan:
             correction=options.cluster_correction,
         )
         checks += few_clusters(clusterings)
+        checks += arm_clusters((yield from ask_arm_clusters(design, arms, options.clusters)))
     for position, metric in enumerate(options.metrics):
         with located(f"options.metrics.{position}"):
             check_outcome(metric, arms)

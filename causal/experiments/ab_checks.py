@@ -7,6 +7,7 @@ import numpy as np
 
 from causal.checks import covariate_balance, guardrail
 from causal.core.errors import DataError
+from causal.core.frames import Level
 from causal.core.result import Diagnostic
 from causal.experiments.arms import Arms, Clustering
 from causal.experiments.comparison import Comparison, Inference, Readout
@@ -21,6 +22,8 @@ from causal.experiments.metrics import Metric
 
 BALANCE_ALPHA = 0.001
 FEW_CLUSTERS = 40
+FEW_CLUSTERS_IN_ARM = 20
+TOO_FEW_CLUSTERS_IN_ARM = 10
 SAFE_CONTROL_LEVEL = 4.0
 """Standard errors by which the control level must clear zero for a delta-method lift."""
 
@@ -102,6 +105,27 @@ def few_clusters(clusterings: Mapping[str, Clustering]) -> list[Diagnostic]:
     return [
         Diagnostic(
             name="few_clusters", statistic=float(fewest), pvalue=None, passed=None, detail=detail
+        )
+    ]
+
+
+def arm_clusters(counts: Mapping[Level, int]) -> list[Diagnostic]:
+    """A red check where an arm has so few clusters that no clustered error can be trusted.
+
+    Factor and degrees of freedom count the clusters of all arms, as in a regression with one
+    dummy per arm; with 100 clusters in one arm and 2 in the other, tests at 5 % then reject a
+    third of the time under no effect (MacKinnon and Webb 2018, "The wild
+    bootstrap for few (treated) clusters").
+    """
+    level, fewest = min(counts.items(), key=lambda item: item[1])
+    if fewest >= FEW_CLUSTERS_IN_ARM:
+        return []
+    shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+    passed = None if fewest >= TOO_FEW_CLUSTERS_IN_ARM else False
+    detail = f"{level} has {fewest} clusters ({shown}): too few, its intervals are too short"
+    return [
+        Diagnostic(
+            name="arm_clusters", statistic=float(fewest), pvalue=None, passed=passed, detail=detail
         )
     ]
 

@@ -131,6 +131,24 @@ def ask_units(design: Design) -> Generator[FrameRequest, pd.DataFrame, None]:
         )
 
 
+def ask_arm_clusters(
+    design: Design, arms: "Arms", columns: Sequence[str]
+) -> Generator[FrameRequest, pd.DataFrame, dict[Level, int]]:
+    """How many clusters each arm has; of the kind with more where there are two.
+
+    The other kind is usually crossed with the arms, so that its total says enough.
+    """
+    counts: dict[Level, int] = {}
+    for level in arms.levels:
+        where = (*design.where, Condition(design.variant, (level,)))
+        found = []
+        for column in columns:
+            frame = yield KeyRequest(key=(column,), where=where, n_examples=0)
+            found.append(int(frame["n_keys"].iloc[0]))
+        counts[level] = max(found)
+    return counts
+
+
 def ask_moments(
     design: Design, metrics: Sequence[Metric]
 ) -> Generator[FrameRequest, pd.DataFrame, Arms]:

@@ -295,3 +295,15 @@ def test_one_constant_arm_is_no_error(users: pd.DataFrame) -> None:
     result = analyse(always, PAID, treatments=["full"])
     assert result.effects[0].std_error > 0
     assert result.effects[0].df == pytest.approx(209)
+
+
+def test_an_arm_with_few_clusters_is_red(users: pd.DataFrame) -> None:
+    """100 clusters beside 2: the total says nothing of the arm that has almost none."""
+    rows = np.arange(len(users))
+    is_full = (users["variant"] == "full").to_numpy()
+    place = np.where(is_full, 1000 + rows % 2, rows % 100)
+    result = analyse(users.assign(home=place), REVENUE, treatments=["full"], cluster="home")
+
+    assert diagnostic(result, "arm_clusters").passed is False
+    assert diagnostic(result, "arm_clusters").statistic == 2
+    assert not any(item.name == "few_clusters" for item in result.diagnostics)
