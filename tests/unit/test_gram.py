@@ -228,3 +228,13 @@ def test_a_panel_that_is_not_finite_is_refused() -> None:
 
     with pytest.raises(DataError, match="NaN or infinite values; given: y"):
         panel_grams(PandasEngine(frame)(request), request)
+
+
+def test_nulls_and_nan_in_one_key_are_refused() -> None:
+    """To Spark they are two groups, to pandas one: the second would replace the first."""
+    request = GramRequest(terms=(Column("y"),), by=("g",))
+    row = PandasEngine(pd.DataFrame({"g": [1.0, 1.0], "y": [1.0, 2.0]}))(request)
+    answer = pd.concat([row.assign(g=None), row.assign(g=np.nan)], ignore_index=True)
+
+    with pytest.raises(DataError, match="both nulls and NaN"):
+        grams(answer, request)
