@@ -9,6 +9,7 @@ import pandas as pd
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import Term
 from causal.core.inference import effect
+from causal.core.readout import Readout, covariance_table
 from causal.core.result import Diagnostic, Effect, Estimand
 from causal.instruments import notes as checks
 from causal.instruments.anderson_rubin import AndersonRubin, Interval, confidence_set, curve
@@ -23,13 +24,10 @@ from causal.instruments.specification_tests import (
     sargan,
     underidentification,
 )
-from causal.quasi.readout import Readout, joined
 from causal.regression.data import RegressionData
 from causal.regression.equation import redundant_names
-from causal.regression.notes import coefficient_table, covariance_table, data_notes
+from causal.regression.notes import coefficient_table, data_notes
 from causal.regression.sandwich import Errors, check_variances
-
-__all__ = ["identified", "joined", "not_binary", "read"]
 
 _MARGIN = 4.0
 """Standard errors around the estimate that the Anderson-Rubin curve covers at least."""

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from causal.core.frames import FrameRequest
+from causal.core.readout import Readout, combined
 from causal.core.registry import Plan
 from causal.core.result import Result
 from causal.quasi import event_study, twfe, two_by_two
 from causal.quasi.did_options import DidSpec
-from causal.quasi.readout import Readout, joined
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,17 +43,10 @@ def estimate(spec: DidSpec) -> Plan:
     Returns:
         A plan that yields requests and returns the result.
     """
-    outcomes = spec.options.outcomes
-    readouts = []
-    for outcome in outcomes:
-        readout = yield from ESTIMATORS[spec.options.estimator](spec, outcome=outcome)
-        readouts.append(readout if len(outcomes) == 1 else readout.named(outcome))
-    return Result(
-        effects=tuple(effect for readout in readouts for effect in readout.effects),
-        diagnostics=tuple(item for readout in readouts for item in readout.diagnostics),
-        params={name: value for readout in readouts for name, value in readout.params.items()},
-        tables=joined(readouts),
-    )
+    readouts = {}
+    for outcome in spec.options.outcomes:
+        readouts[outcome] = yield from ESTIMATORS[spec.options.estimator](spec, outcome=outcome)
+    return combined(readouts)
 
 
 def figures(spec: DidSpec, result: Result) -> Mapping[str, "Figure"]:

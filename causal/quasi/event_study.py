@@ -13,13 +13,12 @@ import pandas as pd
 
 from causal.core.errors import DataError
 from causal.core.frames import FrameRequest
+from causal.core.readout import Readout, covariance_table
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions, regress
 from causal.quasi.panel import Cell, Panel, cohort_means, observe
 from causal.quasi.readout import (
-    Readout,
     coefficient_table,
-    covariance_table,
     panel_diagnostics,
     pre_trend,
     regression_effect,
@@ -60,7 +59,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         tables={
             "cohort_means": cohort_means(found.cells, metric=outcome),
             "event_study": _event_table(spec, found, windows=windows, outcome=outcome),
-            "covariance": covariance_table(found.main, metric=outcome),
+            "covariance": covariance_table(found.main.names, found.main.covariance, metric=outcome),
         },
     )
 

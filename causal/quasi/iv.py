@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from causal.core.frames import Column, Condition, FrameRequest, Term
+from causal.core.readout import combined
 from causal.core.registry import Plan
 from causal.core.result import Result
 from causal.instruments import readout
@@ -39,18 +40,12 @@ def estimate(spec: IvSpec) -> Plan:
     """
     options, where = spec.options, spec.source.conditions
     yield from check_units(options, where)
-    readouts = []
+    readouts = {}
     for outcome in options.outcomes:
         model = yield from fit(options, outcome=outcome, where=where)
         errors = yield from observe_errors(options, model)
-        found = readout.read(spec, model, errors)
-        readouts.append(found if len(options.outcomes) == 1 else found.named(outcome))
-    return Result(
-        effects=tuple(effect for part in readouts for effect in part.effects),
-        diagnostics=tuple(item for part in readouts for item in part.diagnostics),
-        params={name: value for part in readouts for name, value in part.params.items()},
-        tables=readout.joined(readouts),
-    )
+        readouts[outcome] = readout.read(spec, model, errors)
+    return combined(readouts)
 
 
 def figures(spec: IvSpec, result: Result) -> Mapping[str, "Figure"]:

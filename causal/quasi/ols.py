@@ -16,6 +16,7 @@ from causal.core.errors import InferenceError, SpecError
 from causal.core.frames import Column, Condition, FrameRequest
 from causal.core.gram import gram
 from causal.core.inference import effect
+from causal.core.readout import Readout, combined, covariance_table
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.quasi.ols_options import INTERCEPT, OlsOptions, OlsSpec
@@ -29,7 +30,7 @@ from causal.regression.leverage import (
     leave_out_covariance,
     leverage,
 )
-from causal.regression.notes import coefficient_table, covariance_table, data_notes
+from causal.regression.notes import coefficient_table, data_notes
 from causal.regression.sandwich import Errors, check_variances, middle, reference_df, row_factor
 
 if TYPE_CHECKING:
@@ -94,41 +95,11 @@ def estimate(spec: OlsSpec) -> Plan:
     """
     options, where = spec.options, spec.source.conditions
     yield from check_units(options, where)
-    fits = []
+    readouts = {}
     for outcome in options.outcomes:
         fit = yield from regress(options, outcome=outcome, where=where)
-        fits.append(fit)
-    is_one = len(fits) == 1
-    tests = [test for fit in fits for test in joint_tests(options, fit)]
-    diagnostics = [item for fit in fits for item in _diagnostics(options, fit, is_one=is_one)]
-    return Result(
-        effects=tuple(item for fit in fits for item in _effects(spec, fit)),
-        diagnostics=tuple(diagnostics),
-        params={
-            name if is_one else f"{name}:{fit.metric}": value
-            for fit in fits
-            for name, value in _params(options, fit).items()
-        },
-        tables={
-            "coefficients": pd.concat(
-                [
-                    coefficient_table(
-                        fit.names, fit.coefficients, fit.errors,
-                        metric=fit.metric, confidence_level=spec.confidence_level,
-                    )
-                    for fit in fits
-                ],
-                ignore_index=True,
-            ),
-            "covariance": pd.concat(
-                [covariance_table(f.names, f.errors.covariance, metric=f.metric) for f in fits],
-                ignore_index=True,
-            ),
-            "tests": pd.DataFrame(
-                tests, columns=["metric", "name", "statistic", "df_numerator", "df", "pvalue"]
-            ),
-        },
-    )  # fmt: skip
+        readouts[outcome] = _readout(spec, fit)
+    return combined(readouts)
 
 
 def figures(spec: OlsSpec, result: Result) -> Mapping[str, "Figure"]:
@@ -233,6 +204,28 @@ def _errors(
     )
 
 
+def _readout(spec: OlsSpec, regression: Regression) -> Readout:
+    options = spec.options
+    tests = joint_tests(options, regression)
+    return Readout(
+        effects=tuple(_effects(spec, regression)),
+        diagnostics=tuple(_diagnostics(options, regression, tests)),
+        params=_params(options, regression),
+        tables={
+            "coefficients": coefficient_table(
+                regression.names, regression.coefficients, regression.errors,
+                metric=regression.metric, confidence_level=spec.confidence_level,
+            ),
+            "covariance": covariance_table(
+                regression.names, regression.errors.covariance, metric=regression.metric
+            ),
+            "tests": pd.DataFrame(
+                tests, columns=["metric", "name", "statistic", "df_numerator", "df", "pvalue"]
+            ),
+        },
+    )  # fmt: skip
+
+
 def _effects(spec: OlsSpec, regression: Regression) -> list[Effect]:
     options = spec.options
     every = list(range(len(regression.names)))
@@ -262,10 +255,11 @@ def _effects(spec: OlsSpec, regression: Regression) -> list[Effect]:
     return found
 
 
-def _diagnostics(options: OlsOptions, regression: Regression, *, is_one: bool) -> list[Diagnostic]:
-    suffix = "" if is_one else f":{regression.metric}"
+def _diagnostics(
+    options: OlsOptions, regression: Regression, tests: Sequence[Mapping[str, Any]]
+) -> list[Diagnostic]:
     found = data_notes(options, regression.data, regression.errors, k=len(regression.names))
-    for test in joint_tests(options, regression):
+    for test in tests:
         df = "" if test["df"] is None else f", {test['df']:g}"
         has_test = not np.isnan(test["statistic"])
         text = f"F({test['df_numerator']}{df}) = {test['statistic']:.4g}, p = {test['pvalue']:.3g}"
@@ -281,13 +275,7 @@ def _diagnostics(options: OlsOptions, regression: Regression, *, is_one: bool) -
                 "not positive (more coefficients than clusters, say)",
             )
         )
-    return [
-        Diagnostic(
-            name=f"{item.name}{suffix}", statistic=item.statistic, pvalue=item.pvalue,
-            passed=item.passed, detail=item.detail,
-        )
-        for item in found
-    ]  # fmt: skip
+    return found
 
 
 def _params(options: OlsOptions, regression: Regression) -> dict[str, Any]:

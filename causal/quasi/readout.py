@@ -1,8 +1,6 @@
-"""What every difference-in-differences estimator hands back for one outcome."""
+"""What the difference-in-differences estimators say of one outcome."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -18,24 +16,6 @@ from causal.quasi.within_fit import Regressor
 
 MAX_WINDOW = 8
 """Leads and lags of the auxiliary pre-trend regression beyond this event time are binned."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Readout:
-    """Effects, checks and tables of one outcome."""
-
-    effects: tuple[Effect, ...]
-    diagnostics: tuple[Diagnostic, ...]
-    params: Mapping[str, Any] = field(default_factory=dict)
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-
-    def named(self, outcome: str) -> "Readout":
-        """The same with the outcome in the names of checks and params, for several outcomes."""
-        return replace(
-            self,
-            diagnostics=tuple(replace(d, name=f"{d.name}:{outcome}") for d in self.diagnostics),
-            params={f"{name}:{outcome}": value for name, value in self.params.items()},
-        )
 
 
 def regression_effect(
@@ -163,29 +143,6 @@ def coefficient_table(
             "ci_upper": estimates.fit.coefficients + half,
         }
     )
-
-
-def covariance_table(estimates: Estimates, *, metric: str) -> pd.DataFrame:
-    """The covariance of the coefficients in long form: metric, row, column, covariance."""
-    names = estimates.names
-    rows = [
-        {"metric": metric, "row": names[i], "column": names[j], "covariance": value}
-        for i, line in enumerate(estimates.covariance.tolist())
-        for j, value in enumerate(line)
-    ]
-    return pd.DataFrame(rows, columns=["metric", "row", "column", "covariance"])
-
-
-def joined(readouts: Sequence[Readout]) -> dict[str, pd.DataFrame]:
-    """The tables of several outcomes below each other."""
-    names = dict.fromkeys(name for readout in readouts for name in readout.tables)
-    return {
-        name: pd.concat(
-            [readout.tables[name] for readout in readouts if name in readout.tables],
-            ignore_index=True,
-        )
-        for name in names
-    }
 
 
 def _is_whole(panel: Panel) -> bool:

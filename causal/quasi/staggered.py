@@ -20,6 +20,7 @@ import pandas as pd
 from causal.core.errors import DataError
 from causal.core.frames import FrameRequest
 from causal.core.gram import Array
+from causal.core.readout import Readout, combined, covariance_table
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.quasi import goodman_bacon, staggered_checks, staggered_readout
@@ -27,7 +28,6 @@ from causal.quasi.group_time import comparisons, effects
 from causal.quasi.group_time_averages import Average, Effects, average
 from causal.quasi.group_time_inference import Inference, infer, pre_trend
 from causal.quasi.influence import Estimates, stacked
-from causal.quasi.readout import Readout, joined
 from causal.quasi.staggered_options import StaggeredSpec
 from causal.quasi.staggered_panel import Design, observe
 from causal.quasi.staggered_readout import LABELS, Row, effect_rows, table
@@ -62,17 +62,10 @@ def estimate(spec: StaggeredSpec) -> Plan:
     Returns:
         A plan that yields requests and returns the result.
     """
-    outcomes = spec.options.outcomes
-    readouts = []
-    for outcome in outcomes:
-        readout = yield from _of_outcome(spec, outcome=outcome)
-        readouts.append(readout if len(outcomes) == 1 else readout.named(outcome))
-    return Result(
-        effects=tuple(effect for readout in readouts for effect in readout.effects),
-        diagnostics=tuple(item for readout in readouts for item in readout.diagnostics),
-        params={name: value for readout in readouts for name, value in readout.params.items()},
-        tables=joined(readouts),
-    )
+    readouts = {}
+    for outcome in spec.options.outcomes:
+        readouts[outcome] = yield from _of_outcome(spec, outcome=outcome)
+    return combined(readouts)
 
 
 def figures(spec: StaggeredSpec, result: Result) -> Mapping[str, "Figure"]:
@@ -226,6 +219,8 @@ def _covariance(sections: Sequence[Section], *, outcome: str) -> dict[str, pd.Da
     shown = next((s for s in sections if s.name == "event_study"), None)
     if shown is None:
         return {}
-    return {
-        "covariance": staggered_readout.covariance_table(shown.rows, shown.found, metric=outcome)
-    }
+    # An estimate without variance has no covariances either.
+    at = np.flatnonzero(shown.found.is_known)
+    names = [shown.rows[k].term for k in at]
+    known = shown.found.covariance[np.ix_(at, at)]
+    return {"covariance": covariance_table(names, known, metric=outcome)}

@@ -124,23 +124,6 @@ def table(rows: Sequence[Row], found: Inference, *, metric: str) -> pd.DataFrame
     return pd.concat([labels, sizes], axis=1)
 
 
-def covariance_table(rows: Sequence[Row], found: Inference, *, metric: str) -> pd.DataFrame:
-    """The covariance in long form, estimates without variance left out.
-
-    Columns: metric, row, column, covariance.
-    """
-    at = np.flatnonzero(found.is_known).tolist()
-    names = pd.Series([rows[k].term for k in at], dtype=object).to_numpy()
-    return pd.DataFrame(
-        {
-            "metric": metric,
-            "row": np.repeat(names, len(at)),
-            "column": np.tile(names, len(at)),
-            "covariance": found.covariance[np.ix_(at, at)].ravel(),
-        }
-    )
-
-
 def cohort_means(design: Design, *, metric: str) -> pd.DataFrame:
     """Mean outcome of each cohort by period.
 

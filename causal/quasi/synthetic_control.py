@@ -9,9 +9,9 @@ treatment, and that nobody anticipates it. Inference ranks the gap among those o
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from causal.core.readout import combined
 from causal.core.registry import Plan
 from causal.core.result import Result
-from causal.quasi.readout import joined
 from causal.quasi.synthetic.control_options import SyntheticControlSpec
 from causal.quasi.synthetic.control_readout import readout
 from causal.quasi.synthetic.control_study import study
@@ -35,18 +35,14 @@ def estimate(spec: SyntheticControlSpec) -> Plan:
     """
     options, where = spec.options, spec.source.conditions
     starts = yield from observe_starts(options, where)
-    readouts = []
+    readouts = {}
     for outcome in options.outcomes:
         panel = yield from observe(options, where, outcome=outcome, starts=starts)
         predictors = yield from observe_predictors(options, where, panel=panel)
-        found = readout(spec, study(spec, panel, predictors), predictors, outcome=outcome)
-        readouts.append(found if len(options.outcomes) == 1 else found.named(outcome))
-    return Result(
-        effects=tuple(effect for item in readouts for effect in item.effects),
-        diagnostics=tuple(check for item in readouts for check in item.diagnostics),
-        params={name: value for item in readouts for name, value in item.params.items()},
-        tables=joined(readouts),
-    )
+        readouts[outcome] = readout(
+            spec, study(spec, panel, predictors), predictors, outcome=outcome
+        )
+    return combined(readouts)
 
 
 def figures(spec: SyntheticControlSpec, result: Result) -> Mapping[str, "Figure"]:

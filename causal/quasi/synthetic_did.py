@@ -15,9 +15,9 @@ import pandas as pd
 from causal.core.errors import DataError
 from causal.core.frames import Condition, FrameRequest
 from causal.core.gram import Array
+from causal.core.readout import combined
 from causal.core.registry import Plan
 from causal.core.result import Result
-from causal.quasi.readout import joined
 from causal.quasi.synthetic.did_errors import replicate
 from causal.quasi.synthetic.did_readout import SyntheticDidOptions, SyntheticDidSpec, readout
 from causal.quasi.synthetic.region_panel import (
@@ -45,7 +45,7 @@ def estimate(spec: SyntheticDidSpec) -> Plan:
     """
     options, where = spec.options, spec.source.conditions
     starts = yield from observe_starts(options, where)
-    readouts = []
+    readouts = {}
     for outcome in options.outcomes:
         panel = yield from observe(options, where, outcome=outcome, starts=starts)
         covariates = yield from _observe_covariates(options, where, panel=panel)
@@ -55,14 +55,8 @@ def estimate(spec: SyntheticDidSpec) -> Plan:
             design, options.rule, fitted, kind=options.standard_errors,
             n_replications=options.n_replications, seed=spec.seed,
         )  # fmt: skip
-        found = readout(spec, panel, fitted, replicates, outcome=outcome)
-        readouts.append(found if len(options.outcomes) == 1 else found.named(outcome))
-    return Result(
-        effects=tuple(effect for item in readouts for effect in item.effects),
-        diagnostics=tuple(check for item in readouts for check in item.diagnostics),
-        params={name: value for item in readouts for name, value in item.params.items()},
-        tables=joined(readouts),
-    )
+        readouts[outcome] = readout(spec, panel, fitted, replicates, outcome=outcome)
+    return combined(readouts)
 
 
 def figures(spec: SyntheticDidSpec, result: Result) -> Mapping[str, "Figure"]:

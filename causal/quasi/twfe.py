@@ -11,11 +11,11 @@ from collections.abc import Generator
 import pandas as pd
 
 from causal.core.frames import Column, FrameRequest
+from causal.core.readout import Readout
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import regress
 from causal.quasi.panel import Panel, cohort_means, observe
 from causal.quasi.readout import (
-    Readout,
     coefficient_table,
     lead_regressors,
     panel_diagnostics,

@@ -24,6 +24,7 @@ from causal.core.frames import (
 )
 from causal.core.gram import meat
 from causal.core.inference import effect
+from causal.core.readout import Readout
 from causal.core.regression import cr1_factor, hc1_factor
 from causal.core.result import Diagnostic
 from causal.quasi.did_options import DidOptions, DidSpec
@@ -37,7 +38,7 @@ from causal.quasi.panel import (
     observe,
     observe_cells,
 )
-from causal.quasi.readout import Readout, lead_regressors, pre_trend
+from causal.quasi.readout import lead_regressors, pre_trend
 from causal.quasi.treatment_timing import EventWindow, period_sum, treated_post
 
 TERM = "treated x post"

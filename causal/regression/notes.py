@@ -38,16 +38,6 @@ def coefficient_table(
     )
 
 
-def covariance_table(names: Sequence[str], covariance: Array, *, metric: str) -> pd.DataFrame:
-    """The covariance in long form: metric, row, column, covariance."""
-    rows = [
-        {"metric": metric, "row": names[i], "column": names[j], "covariance": value}
-        for i, line in enumerate(covariance.tolist())
-        for j, value in enumerate(line)
-    ]
-    return pd.DataFrame(rows, columns=["metric", "row", "column", "covariance"])
-
-
 def data_notes(
     options: RegressionOptions, data: RegressionData, errors: Errors, *, k: int
 ) -> list[Diagnostic]:

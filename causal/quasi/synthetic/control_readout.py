@@ -9,8 +9,8 @@ import pandas as pd
 
 from causal.checks import donor_pool, panel_health
 from causal.core.errors import InferenceError
+from causal.core.readout import Readout
 from causal.core.result import Diagnostic, Effect
-from causal.quasi.readout import Readout
 from causal.quasi.synthetic.conformal import conformal_intervals
 from causal.quasi.synthetic.control_options import SyntheticControlSpec
 from causal.quasi.synthetic.control_rules import fit_rule

@@ -9,9 +9,9 @@ from pydantic import Field, model_validator
 
 from causal.checks import donor_pool, panel_health
 from causal.core.inference import effect
+from causal.core.readout import Readout
 from causal.core.result import Diagnostic, Effect
 from causal.core.spec import Spec
-from causal.quasi.readout import Readout
 from causal.quasi.synthetic.did_errors import Replicates
 from causal.quasi.synthetic.did_weights import Rule
 from causal.quasi.synthetic.region_effects import with_cumulative_and_relative
