@@ -2,14 +2,14 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from causal.core.canvas import canvas
 from causal.core.gram import Array
 from causal.core.inference import critical_value
 
-_ACTUAL, _MODEL, _GRID = "#1f3b5c", "#c8102e", "#d9dde2"
+_ACTUAL, _MODEL = "#1f3b5c", "#c8102e"
 
 
 def frequency_figure(table: pd.DataFrame, *, model: str) -> Figure:
@@ -19,7 +19,7 @@ def frequency_figure(table: pd.DataFrame, *, model: str) -> Figure:
         table: What `causal.clv.calibration.frequency_table` returns.
         model: Name of the model, for the legend.
     """
-    figure, axes = _canvas()
+    figure, axes = canvas()
     at = np.arange(len(table))
     axes.bar(at - 0.2, table["actual"], width=0.38, color=_ACTUAL, label="actual")
     axes.bar(at + 0.2, table["expected"], width=0.38, color=_MODEL, alpha=0.8, label=model)
@@ -40,7 +40,7 @@ def holdout_figure(table: pd.DataFrame, *, model: str, confidence_level: float =
         model: Name of the model, for the legend.
         confidence_level: Of the expectation's interval.
     """
-    figure, axes = _canvas()
+    figure, axes = canvas()
     at = np.arange(len(table))
     half = critical_value(confidence_level) * table["std_error"].to_numpy()
     axes.plot(at, table["actual"], "-o", color=_ACTUAL, label="actual")
@@ -73,7 +73,7 @@ def cumulative_figure(
         fitted_until: End of the period that the model was fitted on.
         model: Name of the model, for the legend.
     """
-    figure, axes = _canvas()
+    figure, axes = canvas()
     axes.plot(times, actual, color=_ACTUAL, linewidth=2, label="actual")
     axes.plot(times, expected, "--", color=_MODEL, linewidth=2, label=model)
     axes.axvline(fitted_until, color="grey", linestyle=":", linewidth=1)
@@ -88,15 +88,6 @@ def cumulative_figure(
     axes.set_title("Repeat purchases over time", loc="left")
     axes.legend(frameon=False, loc="upper left")
     return figure
-
-
-def _canvas() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=_GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes
 
 
 def _labels(frequency: "pd.Series[int]") -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from causal.checks import covariate_balance, guardrail
+from causal.checks.panel_health import note
 from causal.core.errors import DataError
 from causal.core.frames import Level
 from causal.core.result import Diagnostic
@@ -102,11 +103,7 @@ def few_clusters(clusterings: Mapping[str, Clustering]) -> list[Diagnostic]:
     if fewest >= FEW_CLUSTERS:
         return []
     detail = f"{fewest} clusters: intervals from clustered errors tend to be too short below 40"
-    return [
-        Diagnostic(
-            name="few_clusters", statistic=float(fewest), pvalue=None, passed=None, detail=detail
-        )
-    ]
+    return [note("few_clusters", float(fewest), detail)]
 
 
 def arm_clusters(counts: Mapping[Level, int]) -> list[Diagnostic]:

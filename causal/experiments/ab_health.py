@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from causal.checks import srm
+from causal.checks.panel_health import note
 from causal.core.frames import Level
 from causal.core.gram import Array
 from causal.core.inference import two_sided_pvalue
@@ -59,15 +60,7 @@ def missingness(metrics: Sequence[Metric], arms: Arms, *, is_clustered: bool) ->
             detail = (
                 f"{metric.name}: values are missing ({rates}); no test, for units share clusters"
             )
-            found.append(
-                Diagnostic(
-                    name=f"missingness.{metric.name}",
-                    statistic=None,
-                    pvalue=None,
-                    passed=None,
-                    detail=detail,
-                )
-            )
+            found.append(note(f"missingness.{metric.name}", None, detail))
             continue
         passed = bool(test.pvalue >= MISSING_ALPHA)
         verdict = "values are missing alike in all arms" if passed else "loss depends on the arm"

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from causal.checks.panel_health import note
 from causal.core.result import Diagnostic
+from causal.experiments.ab_checks import FEW_CLUSTERS
 from causal.experiments.power_history import ArrivalHistory, History
 from causal.experiments.power_options import PowerOptions
 from causal.experiments.power_questions import Question
 
-FEW_CLUSTERS = 40
 SAFE_CONTROL_LEVEL = 4.0
 
 
@@ -43,15 +44,7 @@ def history_checks(options: PowerOptions, history: History) -> list[Diagnostic]:
     fewest = min((item.n_clusters for item in history.clusters.values()), default=FEW_CLUSTERS)
     if fewest < FEW_CLUSTERS:
         detail = f"{fewest} clusters: the clustered variance of the history is itself uncertain"
-        found.append(
-            Diagnostic(
-                name="few_clusters",
-                statistic=float(fewest),
-                pvalue=None,
-                passed=None,
-                detail=detail,
-            )
-        )
+        found.append(note("few_clusters", float(fewest), detail))
     return found
 
 

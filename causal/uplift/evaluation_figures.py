@@ -1,13 +1,13 @@
 """Figures of an uplift evaluation: Qini curve with its band, uplift by decile."""
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from causal.core.canvas import canvas
 from causal.uplift.resampling import Score
 
-_INK, _BAND, _GREY, _ORANGE, _GRID = "#1f3b5c", "#8fb3cc", "#8a929b", "#d9822b", "#d9dde2"
+_INK, _BAND, _GREY, _ORANGE = "#1f3b5c", "#8fb3cc", "#8a929b", "#d9822b"
 
 
 def qini_figure(band: pd.DataFrame, *, outcome: str, score: Score | None = None) -> Figure:
@@ -18,7 +18,7 @@ def qini_figure(band: pd.DataFrame, *, outcome: str, score: Score | None = None)
         outcome: Name of the outcome, for the axis.
         score: The Qini coefficient, for the title.
     """
-    figure, axes = _canvas()
+    figure, axes = canvas()
     axes.fill_between(
         band["share"], band["ci_lower"], band["ci_upper"], color=_BAND, alpha=0.45, linewidth=0,
         label="pointwise interval",
@@ -42,7 +42,7 @@ def decile_figure(table: pd.DataFrame, *, outcome: str) -> Figure:
         table: What `causal.uplift.groups.uplift_by_group` returns.
         outcome: Name of the outcome, for the axis.
     """
-    figure, axes = _canvas()
+    figure, axes = canvas()
     at = table["group"].to_numpy()
     half = table["ci_upper"] - table["uplift"]
     axes.bar(at, table["uplift"], width=0.7, color=_BAND, label="observed")
@@ -65,12 +65,3 @@ def _title(score: Score | None) -> str:
         return text
     interval = f"[{score.ci_lower:.3f}, {score.ci_upper:.3f}]"
     return f"{text}, {score.confidence_level:.0%} interval {interval}"
-
-
-def _canvas() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=_GRID, linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes
