@@ -15,6 +15,8 @@ os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
 os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+# Every JVM of the suite lives for minutes at most: the optimising compiler does not pay.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
 TIERS = ("unit", "test_architecture", "contracts", "golden", "statistical", "spark", "e2e")
 

@@ -13,7 +13,7 @@ from jobs.runtime.settings import Settings, load_settings
 QUICK = {
     "spark.master": "local[2]",
     "spark.driver.memory": "2g",
-    "spark.driver.extraJavaOptions": ("-XX:+UseSerialGC -XX:+IgnoreUnrecognizedVMOptions"),
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
     "spark.sql.shuffle.partitions": "2",
     "spark.default.parallelism": "2",
     "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",

@@ -1,6 +1,7 @@
 """Tables: one commit per write, constraints, run keys, parts, versions, one-line errors."""
 
 import multiprocessing
+import time
 from pathlib import Path
 
 import pytest
@@ -236,32 +237,41 @@ def test_giving_up_on_a_lock(spark: SparkSession, tmp_path: Path) -> None:
         tables.write(visits(spark, 1), "visits", run_key="k1")
 
 
-def merge_many(warehouse: str, first: int) -> None:
-    from jobs.runtime.session import build_session
-    from tests.spark.conftest import QUICK
-
-    settings = load_settings(warehouse=warehouse)
-    spark = build_session(settings, extra={**QUICK, "spark.driver.memory": "700m"})
-    tables = Lakehouse(session=spark, settings=settings, declared=declared)
+def merge_many(spark: SparkSession, tables: Lakehouse, first: int) -> None:
     for number in range(3):
         rows = visits(spark, 10).withColumn(
             "unit_id", F.col("unit_id") + F.lit(first + 10 * number)
         )
         tables.merge(rows, "visits", run_key=f"{first}-{number}")
+
+
+def merge_elsewhere(warehouse: str, first: int) -> None:
+    from jobs.runtime.session import build_session
+    from tests.spark.conftest import QUICK
+
+    settings = load_settings(warehouse=warehouse)
+    spark = build_session(settings, extra={**QUICK, "spark.driver.memory": "700m"})
+    Path(warehouse, "is_ready").touch()
+    merge_many(spark, Lakehouse(session=spark, settings=settings, declared=declared), first)
     spark.stop()
 
 
 @pytest.mark.slow
-def test_two_processes_lose_nothing(tables: Lakehouse, settings: Settings) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    writers = [
-        spawn.Process(target=merge_many, args=(settings.warehouse, first)) for first in (0, 1000)
-    ]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(300)
-    assert [writer.exitcode for writer in writers] == [0, 0]
+def test_two_processes_lose_nothing(
+    spark: SparkSession, tables: Lakehouse, settings: Settings
+) -> None:
+    warehouse = Path(settings.warehouse)
+    warehouse.mkdir()
+    other = multiprocessing.get_context("spawn").Process(
+        target=merge_elsewhere, args=(settings.warehouse, 1000)
+    )
+    other.start()
+    while not (warehouse / "is_ready").exists():
+        assert other.is_alive()
+        time.sleep(0.05)
+    merge_many(spark, tables, 0)
+    other.join(300)
+    assert other.exitcode == 0
     assert tables.read("visits").select("unit_id").distinct().count() == 60
     assert tables.read("visits").count() == 60
 
