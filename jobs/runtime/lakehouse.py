@@ -375,6 +375,9 @@ class Lakehouse:
             if log is not None and log.is_dir():
                 # What a writer killed before its first commit left would count as a table.
                 shutil.rmtree(log)
+            if self._settings.tables == "catalog":
+                schema = name.rpartition(".")[0]
+                self._session.sql(f"CREATE SCHEMA IF NOT EXISTS {schema}")
             self._session.sql(f"CREATE TABLE IF NOT EXISTS {name} {_definition(table)}")
             return
         held_schema = self._session.table(name).schema

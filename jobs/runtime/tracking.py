@@ -203,8 +203,8 @@ class Tracking:
         folder = self._settings.local_warehouse
         if folder is None:
             raise SpecError(
-                "the warehouse is no local folder: set tracking.uri or MLFLOW_TRACKING_URI",
-                given=self._settings.warehouse,
+                "no local warehouse folder holds the runs: set tracking.uri or MLFLOW_TRACKING_URI",
+                given=f"tables: {self._settings.tables}, warehouse: {self._settings.warehouse}",
                 key="tracking.uri",
             )
         return folder.resolve() / "mlflow"

@@ -34,6 +34,7 @@ WIDER = Table(
     key=VISITS.key,
     checks={},
 )
+CATALOG = {"tables": "catalog", "catalog": "spark_catalog", "database": "of_a_test"}
 
 
 def declared(name: str) -> Table:
@@ -303,3 +304,21 @@ def test_nothing_written_is_a_commit_too(spark: SparkSession, tables: Lakehouse)
     again = tables.state("visits", part=part)
     assert again is not None
     assert again.run_key == "k2"
+
+
+def test_tables_of_a_catalog(spark: SparkSession, tmp_path: Path) -> None:
+    """Three-level names; the schema is made with its first table."""
+    chosen = [f"{key}={value}" for key, value in CATALOG.items()]
+    settings = load_settings(warehouse=str(tmp_path), overrides=chosen)
+    tables = Lakehouse(session=spark, settings=settings, declared=declared)
+    try:
+        assert tables.path("visits") == "spark_catalog.of_a_test.visits"
+        assert not tables.exists("visits")
+        tables.write(visits(spark, 5), "visits", run_key="k1")
+        tables.merge(visits(spark, 3, minutes=2.0), "visits", run_key="k2")
+        state = tables.state("visits")
+        assert state is not None
+        assert state.run_key == "k2"
+        assert tables.read("visits").agg(F.sum("minutes")).first()[0] == 8.0  # type: ignore[index]
+    finally:
+        spark.sql("DROP SCHEMA IF EXISTS spark_catalog.of_a_test CASCADE")
