@@ -1,7 +1,8 @@
 """Difference in differences: the effect of a treatment that some units start and others do not.
 
-Three estimators share one set of options: `two_by_two` compares four means, `twfe` fits one
-treatment coefficient and `event_study` one per event time beside unit and period effects.
+The estimators share one set of options: `two_by_two` compares four means, `twfe` fits one
+treatment coefficient and `event_study` one per event time beside unit and period effects;
+`sun_abraham` and `etwfe` fit one per cohort and event time and average them.
 Everything is computed from aggregates; no unit row reaches the driver.
 """
 
@@ -15,7 +16,7 @@ from causal.core.frames import FrameRequest
 from causal.core.readout import Readout, combined
 from causal.core.registry import Plan
 from causal.core.result import Result
-from causal.quasi import event_study, twfe, two_by_two
+from causal.quasi import cohort_effects, event_study, twfe, two_by_two
 from causal.quasi.did_options import DidSpec
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
         "two_by_two": two_by_two.estimate,
         "twfe": twfe.estimate,
         "event_study": event_study.estimate,
+        "sun_abraham": cohort_effects.estimate,
+        "etwfe": cohort_effects.estimate,
     }
 )
 

@@ -10,11 +10,12 @@ from causal.quasi.treatment_timing import Timing
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
 
 _ONLY_FOR = {
-    "group": ("two_by_two", "twfe", "event_study"),
+    "group": ("two_by_two", "twfe", "event_study", "sun_abraham", "etwfe"),
     "treatment": ("twfe",),
-    "covariates": ("twfe", "event_study"),
-    "period_effects_by": ("twfe", "event_study"),
-    "reference_period": ("event_study",),
+    "covariates": ("twfe", "event_study", "sun_abraham", "etwfe"),
+    "period_effects_by": ("twfe", "event_study", "sun_abraham", "etwfe"),
+    "reference_period": ("event_study", "sun_abraham"),
+    "weight": ("two_by_two", "twfe", "event_study"),
     "min_event_time": ("event_study",),
     "max_event_time": ("event_study",),
     "balanced": ("two_by_two",),
@@ -29,7 +30,9 @@ class DidOptions(Part):
         period: Numeric column of the period.
         outcome: The outcome column, or a list of them: one set of effects for each.
         estimator: `two_by_two` (four means), `twfe` (unit and period effects, one treatment
-            dummy) or `event_study` (unit and period effects, one dummy per event time).
+            dummy), `event_study` (unit and period effects, one dummy per event time) or
+            `sun_abraham` and `etwfe` (one dummy per cohort and event time, averaged by the cohorts'
+            shares; with leads around a reference period, or with lags only).
         first_treated_period: Column of the first treated period, constant within a unit; null
             means never treated.
         never_treated_value: Value of `first_treated_period` that means never, instead of null.
@@ -37,7 +40,8 @@ class DidOptions(Part):
         treatment_period: The first treated period of all units of `group`.
         treatment: Numeric column that varies over time, possibly a fraction (twfe only).
         control_group: Which units serve as comparison. The four means use the never treated; the
-            regressions use never-treated and not-yet-treated units alike.
+            regressions use never-treated and not-yet-treated units alike; `sun_abraham` the never
+            treated.
         covariates: Time-varying numeric columns held fixed.
         period_effects_by: Column by whose values the period effects differ (region-by-year); it
             may change within a unit.
@@ -58,7 +62,7 @@ class DidOptions(Part):
     unit: ColumnName
     period: ColumnName
     outcome: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
-    estimator: Literal["two_by_two", "twfe", "event_study"]
+    estimator: Literal["two_by_two", "twfe", "event_study", "sun_abraham", "etwfe"]
     first_treated_period: ColumnName | None = None
     never_treated_value: float | None = None
     group: ColumnName | None = None
@@ -134,7 +138,8 @@ class DidOptions(Part):
                 raise ValueError(
                     f"{name} goes with {' or '.join(estimators)}, not {self.estimator}"
                 )
-        implied = "never_treated" if self.estimator == "two_by_two" else "not_yet_treated"
+        against_never = self.estimator in {"two_by_two", "sun_abraham"}
+        implied = "never_treated" if against_never else "not_yet_treated"
         if self.control_group not in {None, implied}:
             raise ValueError(f"{self.estimator} compares with {implied} units")
         return self

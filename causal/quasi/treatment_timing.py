@@ -25,15 +25,17 @@ class EventWindow:
         name: Name of its regressor, such as `event_time=2`.
         low: Smallest event time of the window.
         high: Largest event time of the window.
+        cohort: The only cohort with this window; `None`: all.
     """
 
     name: str
     low: int | None
     high: int | None
+    cohort: float | None = None
 
     def path(self, periods: Array, first_treated_period: float | None) -> Array:
         """1 in the periods that a cohort spends in the window, 0 elsewhere, shape (T,)."""
-        if first_treated_period is None:
+        if first_treated_period is None or self.cohort not in {None, first_treated_period}:
             return np.zeros(len(periods))
         elapsed = periods - first_treated_period
         inside = np.ones(len(periods), dtype=bool)

@@ -254,6 +254,8 @@ EXAMPLES: Mapping[str, Example] = {
     "did two_by_two": did_example("two_by_two"),
     "did twfe": did_example("twfe"),
     "did event_study": did_example("event_study"),
+    "did sun_abraham": did_example("sun_abraham"),
+    "did etwfe": did_example("etwfe"),
     "staggered": staggered_example(),
     "staggered universal": staggered_example(
         base_period="universal", control_group="not_yet_treated", small_sample="clusters"
