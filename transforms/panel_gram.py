@@ -7,7 +7,7 @@ cross-products keep their digits without Spark's slower centred merge.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from operator import add
+from operator import add, and_
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
-from causal.core.frames import PanelGramRequest, packed_indices
+from causal.core.frames import PanelGramRequest, columns_of, packed_indices
 from transforms.bounded import collect_bounded
 from transforms.moments import centred, sums_of
 from transforms.terms import any_changing, compiled, keys_of, or_zero, quoted
@@ -44,7 +44,9 @@ def answer(
     )
     rows = _rows(df, request, columns, keys)
     periods, means = _periods(rows, request.period)
-    sums = _cohort_sums(_paths(rows, keys, periods, means), keys, len(periods))
+    n_held = len(request.covariates)
+    paths = _paths(rows, keys, periods, means, n_held=n_held)
+    sums = _cohort_sums(paths, keys, means, n_held=n_held)
     frame = collect(sums, keys)
     _check(frame, request)
     return _frame(frame, request, periods, means)
@@ -54,11 +56,13 @@ def _rows(
     df: DataFrame, request: PanelGramRequest, columns: Mapping[str, str], keys: Sequence[str]
 ) -> DataFrame:
     outcome = compiled(request.outcome, columns)
+    held = [compiled(term, columns) for term in request.covariates]
     unit, period = quoted(request.unit), quoted(request.period).cast("double")
-    used = outcome.isNotNull() & unit.isNotNull() & period.isNotNull()
+    used = reduce(and_, [item.isNotNull() for item in (outcome, unit, period, *held)])
     return df.select(
         *keys_of(keys), unit.alias("unit"), used.alias("is_used"),
         F.when(used, period).alias("period"), F.when(used, outcome).alias("y"),
+        *[F.when(used, item).alias(f"x{j}") for j, item in enumerate(held)],
     )  # fmt: skip
 
 
@@ -74,9 +78,12 @@ def _periods(rows: DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _paths(
-    rows: DataFrame, keys: Sequence[str], periods: np.ndarray, means: np.ndarray
+    rows: DataFrame, keys: Sequence[str], periods: np.ndarray, means: np.ndarray, *, n_held: int
 ) -> DataFrame:
-    """One row per unit: keys, counts, and `y0..` its path less the period means, null if absent."""
+    """One row per unit: keys, counts, and `y0..` its path less the period means, null if absent.
+
+    With covariates `x0..`, and `v0..`, whether they change within the unit.
+    """
     names = [f"k_{name}" for name in keys]
     values = [
         F.sum(F.when(F.col("period") == float(t), F.col("y") - F.lit(float(m)))).alias(f"y{i}")
@@ -88,11 +95,27 @@ def _paths(
         *[F.min(quoted(name)).alias(name) for name in names],
         any_changing(names).alias("n_changing"),
         *values,
+        *[F.min(f"x{j}").alias(f"x{j}") for j in range(n_held)],
+        *[(F.min(f"x{j}") < F.max(f"x{j}")).cast("long").alias(f"v{j}") for j in range(n_held)],
     )
 
 
-def _cohort_sums(paths: DataFrame, keys: Sequence[str], size: int) -> DataFrame:
+def _products(means: np.ndarray, n_held: int) -> list[str]:
+    """SQL of the values of a unit beside its path, by `s0..`, the path less the period means."""
+    held = [f"x{j}" for j in range(n_held)]
+    outcomes = [f"(s{i} + {float(mean)!r}D)" for i, mean in enumerate(means)]
+    return [
+        *held,
+        *[f"{x} * {y}" for x in held for y in outcomes],
+        *[f"{held[j]} * {held[k]}" for j, k in packed_indices(n_held)],
+    ]
+
+
+def _cohort_sums(
+    paths: DataFrame, keys: Sequence[str], means: np.ndarray, *, n_held: int
+) -> DataFrame:
     names = [f"k_{name}" for name in keys]
+    size = len(means)
     observed = reduce(add, [F.col(f"y{i}").isNotNull().cast("long") for i in range(size)])
     is_complete = observed == size
     units = paths.select(
@@ -104,8 +127,21 @@ def _cohort_sums(paths: DataFrame, keys: Sequence[str], size: int) -> DataFrame:
             or_zero(is_complete, F.coalesce(F.col(f"y{i}"), F.lit(0.0))).alias(f"s{i}")
             for i in range(size)
         ],
+        *[F.coalesce(F.col(f"x{j}"), F.lit(0.0)).alias(f"x{j}") for j in range(n_held)],
+        *[F.coalesce(F.col(f"v{j}"), F.lit(0)).alias(f"v{j}") for j in range(n_held)],
     )  # fmt: skip
-    counts = ("n_all", "n_used", "n_changing", "n_repeated")
+    products = _products(means, n_held)
+    if products:
+        kept = [name for name in units.columns if not name.startswith("x")]
+        units = units.select(
+            *map(quoted, kept),
+            *[
+                or_zero(F.col("is_complete"), F.expr(text)).alias(f"s{size + i}")
+                for i, text in enumerate(products)
+            ],
+        )
+    size += len(products)
+    counts = ("n_all", "n_used", "n_changing", "n_repeated", *[f"v{j}" for j in range(n_held)])
     return units.groupBy(*map(quoted, names)).agg(
         *[F.sum(name).alias(name) for name in counts],
         F.count_if("is_complete").alias("n"),
@@ -128,13 +164,20 @@ def _check(frame: pd.DataFrame, request: PanelGramRequest) -> None:
             f"more than one row for the same {request.unit} and {request.period}",
             given=f"{n_repeated} rows too many",
         )
+    for j, term in enumerate(request.covariates):
+        if n_varying := int(frame[f"v{j}"].sum()):
+            raise DataError(
+                f"{', '.join(sorted(columns_of(term)))} must not change within {request.unit}",
+                given=f"{n_varying} units where it does",
+            )
 
 
 def _frame(
     frame: pd.DataFrame, request: PanelGramRequest, periods: np.ndarray, means: np.ndarray
 ) -> pd.DataFrame:
-    sums, products = sums_of(frame, len(periods))
-    mean, cross = centred(sums, products, frame["n"].to_numpy(dtype=np.float64), means)
+    shift = np.concatenate([means, np.zeros(len(_products(means, len(request.covariates))))])
+    sums, products = sums_of(frame, len(shift))
+    mean, cross = centred(sums, products, frame["n"].to_numpy(dtype=np.float64), shift)
     first = request.first_treated_period
     cohort = [None] * len(frame) if first is None else list(frame[f"k_{first}"])
     answer_ = pd.DataFrame({"first_treated_period": pd.Series(cohort, index=frame.index)})

@@ -160,8 +160,12 @@ class PanelGramRequest:
     Answer, one row per cohort and combination of `by`:
         `first_treated_period` (null: never treated); the key columns; `periods`, the T periods in
         ascending order; `n` complete units; `n_incomplete` units that lack some period and are not
-        in the sums; `n_missing` rows with a null outcome; `mean` (T); `cross`, the packed upper
-        triangle of the T x T cross-product matrix centred on `mean`.
+        in the sums; `n_missing` rows with a null outcome or covariate; `mean` (S); `cross`, the
+        packed upper triangle of the S x S cross-product matrix centred on `mean`.
+
+    The S = T values of a unit are its outcomes. With p covariates there are, in this order, T
+    outcomes, p covariates, p x T products of a covariate and an outcome (covariate by covariate),
+    and p(p+1)/2 products of two covariates (packed).
 
     Attributes:
         unit: Column of the unit; one row per unit and period, or the engine raises `DataError`.
@@ -169,6 +173,8 @@ class PanelGramRequest:
         outcome: The outcome.
         first_treated_period: Column, constant within a unit; `None`: all units form one cohort.
         by: Further key columns, constant within a unit.
+        covariates: Terms that are constant within a unit, near zero and of size one for the sake
+            of their products; the engine raises `DataError` where they change.
         where: Conditions that all must hold.
     """
 
@@ -177,6 +183,7 @@ class PanelGramRequest:
     outcome: Term
     first_treated_period: str | None = None
     by: tuple[str, ...] = ()
+    covariates: tuple[Term, ...] = ()
     where: tuple[Condition, ...] = ()
 
 
@@ -311,8 +318,8 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
             | MeatRequest(scores=parts, weight=weight, where=where)
         ):
             return (*parts, weight, *where)
-        case PanelGramRequest(outcome=outcome, where=where):
-            return (outcome, *where)
+        case PanelGramRequest(outcome=outcome, covariates=covariates, where=where):
+            return (outcome, *covariates, *where)
         case KeyRequest(where=where):
             return where
         case _:
@@ -348,8 +355,9 @@ def describe(request: FrameRequest) -> str:
         case MeatRequest(scores=scores, cluster=cluster, absorb=absorb):
             within = f" within {absorb}" if absorb else ""
             return f"meat, {len(scores)} scores{within}{_by(cluster)}"
-        case PanelGramRequest(unit=unit, period=period, outcome=outcome, by=by):
-            return f"panel gram of {label(outcome)}, {unit} x {period}{_by(by)}"
+        case PanelGramRequest(unit=unit, period=period, outcome=outcome, by=by, covariates=held):
+            given = f" and {len(held)} covariates" if held else ""
+            return f"panel gram of {label(outcome)}{given}, {unit} x {period}{_by(by)}"
         case KeyRequest(key=key):
             return f"key check of {', '.join(key)}"
 

@@ -7,7 +7,7 @@ computing the sample variance").
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -164,8 +164,8 @@ class PanelGram:
         n: Complete units.
         n_incomplete: Units that lack some period; not in the sums.
         n_missing: Rows with a null outcome.
-        mean: Mean path, shape (T,).
-        cross: Centred cross-products of paths, shape (T, T).
+        mean: Mean path, shape (T,); with covariates, means of all S values of the request.
+        cross: Centred cross-products, shape (T, T) or (S, S).
     """
 
     first_treated_period: float | None
@@ -176,6 +176,12 @@ class PanelGram:
     n_missing: int
     mean: Array
     cross: Array
+
+    @property
+    def path(self) -> "PanelGram":
+        """The same without covariates."""
+        size = len(self.periods)
+        return replace(self, mean=self.mean[:size], cross=self.cross[:size, :size])
 
 
 def panel_grams(frame: pd.DataFrame, request: PanelGramRequest) -> tuple[PanelGram, ...]:
@@ -285,9 +291,10 @@ def _check_finite(mean: Array, cross: Array, terms: Sequence[Term]) -> None:
 def _panel_gram(row: Mapping[Any, Any], request: PanelGramRequest) -> PanelGram:
     periods = np.asarray(row["periods"], dtype=np.float64)
     mean = np.asarray(row["mean"], dtype=np.float64)
-    cross = unpack(np.asarray(row["cross"], dtype=np.float64), len(periods))
+    cross = unpack(np.asarray(row["cross"], dtype=np.float64), len(mean))
     if not (np.isfinite(mean).all() and np.isfinite(cross).all()):
-        raise DataError("some rows hold NaN or infinite values", given=label(request.outcome))
+        named = ", ".join(label(term) for term in (request.outcome, *request.covariates))
+        raise DataError("some rows hold NaN or infinite values", given=named)
     first = _scalar(row["first_treated_period"])
     return PanelGram(
         None if first is None else float(first), _key(row, request.by), periods, int(row["n"]),

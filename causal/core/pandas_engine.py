@@ -30,6 +30,8 @@ from causal.core.frames import (
     PanelGramRequest,
     Product,
     Term,
+    columns_of,
+    packed_indices,
 )
 from causal.core.gram import Array, pack
 
@@ -183,11 +185,16 @@ def _meat(frame: pd.DataFrame, request: MeatRequest) -> pd.DataFrame:
 
 def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
     outcome = evaluate(frame, request.outcome)
-    used = ~np.isnan(outcome)
+    covariates = [evaluate(frame, term) for term in request.covariates]
+    used = ~np.isnan([outcome, *covariates]).any(axis=0)
     used &= np.asarray(frame[[request.unit, request.period]].notna().all(axis=1))
     keys = [*_optional(request.first_treated_period), *request.by]
     long = frame.loc[used, list(dict.fromkeys([request.unit, request.period, *keys]))].copy()
-    long = long.assign(outcome_=outcome[used])
+    held = [f"covariate_{j}_" for j in range(len(covariates))]
+    long = long.assign(
+        outcome_=outcome[used],
+        **{name: x[used] for name, x in zip(held, covariates, strict=True)},
+    )
     repeated = int(long.duplicated([request.unit, request.period]).sum())
     if repeated:
         raise DataError(
@@ -197,6 +204,13 @@ def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
     changing = _changing(long, request.unit, keys)
     if changing:
         raise DataError(f"{changing} must not change within {request.unit}", given=changing)
+    for name, term in zip(held, request.covariates, strict=True):
+        n_varying = int((long.groupby(request.unit)[name].nunique() > 1).sum())
+        if n_varying:
+            raise DataError(
+                f"{', '.join(sorted(columns_of(term)))} must not change within {request.unit}",
+                given=f"{n_varying} units where it does",
+            )
     paths = long.pivot(index=request.unit, columns=request.period, values="outcome_")
     periods = np.asarray(paths.columns, dtype=np.float64)
     complete = np.asarray(paths.notna().all(axis=1))
@@ -206,6 +220,7 @@ def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
     for key, rows in _groups(units.reset_index(), tuple(keys)):
         at = rows[complete[rows]]
         y = paths.to_numpy(dtype=np.float64)[at]
+        y = _with_products(y, units[held].to_numpy(dtype=np.float64)[at])
         mean = _mean(y, np.ones(len(at)))
         row = {
             "first_treated_period": None, **key, "periods": periods, "n": len(at),
@@ -218,6 +233,15 @@ def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
         for row in out:
             row["first_treated_period"] = row.pop(request.first_treated_period)
     return _frame(out, ("first_treated_period", *request.by), answer)
+
+
+def _with_products(paths: Array, covariates: Array) -> Array:
+    """The values of a panel request: paths, covariates and their products, shape (n, S)."""
+    products = [x[:, None] * paths for x in covariates.T]
+    squares = [
+        covariates[:, [j]] * covariates[:, [k]] for j, k in packed_indices(covariates.shape[1])
+    ]
+    return np.column_stack([paths, covariates, *products, *squares])
 
 
 def _key(frame: pd.DataFrame, request: KeyRequest) -> pd.DataFrame:

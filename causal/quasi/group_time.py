@@ -17,6 +17,7 @@ import numpy as np
 
 from causal.core.errors import DataError
 from causal.quasi.influence import Estimates
+from causal.quasi.outcome_regression import Layout, adjusted
 from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.staggered_panel import Design
 
@@ -92,6 +93,7 @@ def effects(design: Design, cells: tuple[GroupTime, ...]) -> Estimates:
 
     A treated unit moves an effect by its own change less the cohort's mean change, over the number
     of treated units; a comparison unit by minus the same, with all comparison units as one group.
+    With covariates see `outcome_regression`.
 
     Args:
         design: The cohorts.
@@ -102,11 +104,21 @@ def effects(design: Design, cells: tuple[GroupTime, ...]) -> Estimates:
     values = np.zeros(len(cells))
     slopes = np.zeros((len(cells), *means.shape))
     offsets = np.zeros((len(cells), len(means)))
+    layout = Layout(len(design.periods), design.n_covariates)
     for k, cell in enumerate(cells):
         if cell.is_reference:
             continue
-        change = means[:, cell.at] - means[:, cell.base]
         pool = list(cell.controls)
+        if design.n_covariates:
+            found = adjusted(
+                moments.cohorts[cell.cohort], [moments.cohorts[c] for c in pool], layout,
+                at=cell.at, base=cell.base,
+            )  # fmt: skip
+            values[k] = found.value
+            slopes[k, cell.cohort], slopes[k, pool] = found.treated, found.control
+            offsets[k, pool] = means[pool] @ found.control + found.constant
+            continue
+        change = means[:, cell.at] - means[:, cell.base]
         share = counts[pool] / counts[pool].sum()
         untreated = float(share @ change[pool])
         values[k] = change[cell.cohort] - untreated

@@ -7,7 +7,8 @@ and change over time. Assumes parallel trends between each cohort and its compar
 anticipation beyond the stated one, and that treated units stay treated.
 
 One pass: sizes, mean paths and T x T cross-products by cohort (and cluster). They give the exact
-influence-function covariance of all effects at once; no unit row reaches the driver.
+influence-function covariance of all effects at once; no unit row reaches the driver. With
+covariates, parallel trends need to hold only among units with the same values of them; two passes.
 """
 
 from collections.abc import Generator, Mapping, Sequence
@@ -99,7 +100,7 @@ def _of_outcome(
     overall = _overall(spec, design, base, averages)
     sections = _sections(spec, design, base, averages)
     group_time = sections[-1]
-    two_way = goodman_bacon.decompose(design.moments.cohorts)
+    two_way = goodman_bacon.decompose(design.paths)
     _check_varies([overall, *sections], outcome)
     return Readout(
         effects=_effects(spec, design, [overall, *sections], outcome=outcome),
@@ -179,7 +180,7 @@ def _section(
 def _mean_square(design: Design) -> float:
     """Mean square of the outcome over units and periods."""
     counts: Array = design.moments.counts
-    squares = [np.trace(c.cross) + c.n * float(c.mean @ c.mean) for c in design.moments.cohorts]
+    squares = [np.trace(c.cross) + c.n * float(c.mean @ c.mean) for c in design.paths]
     return float(sum(squares) / (counts.sum() * len(design.periods)))
 
 

@@ -42,7 +42,9 @@ class StaggeredOptions(Part):
         bands: How the simultaneous bands find their critical value: `gaussian` draws from the
             estimated covariance; `multiplier` draws signs of clusters (needs `cluster`).
         n_draws: Number of draws for the bands; the spec's seed fixes them.
-        covariates: Not available: parallel trends given covariates need the unit rows.
+        covariates: Numeric columns, constant within a unit, given which trends are parallel.
+            Adjusted by outcome regression: a linear model of the comparison units' changes, fitted
+            for each effect (`est_method="reg"` of R's `did`).
     """
 
     unit: ColumnName
@@ -86,17 +88,10 @@ class StaggeredOptions(Part):
         return None if self.cluster == self.unit else self.cluster
 
     @model_validator(mode="after")
-    def _no_covariates(self) -> "StaggeredOptions":
-        if self.covariates:
-            raise ValueError(
-                "staggered assumes parallel trends without covariates; leave covariates out, or "
-                "use the method did"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _columns_differ(self) -> "StaggeredOptions":
-        roles = [*self.outcomes, self.unit, self.period, self.first_treated_period]
+        roles = [
+            *self.outcomes, self.unit, self.period, self.first_treated_period, *self.covariates
+        ]  # fmt: skip
         taken = [*roles, *(() if self.cluster_column is None else (self.cluster_column,))]
         repeated = sorted({name for name in taken if taken.count(name) > 1})
         if repeated:

@@ -7,8 +7,17 @@ import numpy as np
 import pandas as pd
 
 from causal.core.errors import DataError
-from causal.core.frames import Column, Condition, FrameRequest, PanelGramRequest
-from causal.core.gram import Array, Key, PanelGram, panel_grams, pooled_paths
+from causal.core.frames import (
+    Column,
+    Condition,
+    Constant,
+    FrameRequest,
+    GramRequest,
+    PanelGramRequest,
+    Term,
+    linear,
+)
+from causal.core.gram import Array, Key, PanelGram, grams, panel_grams, pooled_paths
 from causal.quasi.influence import Moments
 from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.treatment_timing import event_times
@@ -52,6 +61,8 @@ class Design:
         treated: Positions of the cohorts whose effects can be estimated.
         clusters: Of each cohort, the clusters in which its units lie; empty without clusters.
         left_out: What is not used.
+        n_covariates: Covariates whose products the moments hold.
+        level: What was taken from every outcome before its products were summed.
     """
 
     periods: Array
@@ -59,6 +70,14 @@ class Design:
     treated: tuple[int, ...]
     clusters: tuple[frozenset[Key], ...]
     left_out: LeftOut
+    n_covariates: int = 0
+    level: float = 0.0
+
+    @property
+    def paths(self) -> tuple[PanelGram, ...]:
+        """The cohorts' outcomes as they stand in the table, without covariates."""
+        paths = [cohort.path for cohort in self.moments.cohorts]
+        return tuple(replace(path, mean=path.mean + self.level) for path in paths)
 
     @property
     def starts(self) -> tuple[float | None, ...]:
@@ -79,7 +98,9 @@ class Design:
 def observe(
     options: StaggeredOptions, *, outcome: str, where: tuple[Condition, ...]
 ) -> Generator[FrameRequest, pd.DataFrame, Design]:
-    """Ask for the cohorts' moments, in one pass, and check that they can carry the design.
+    """Ask for the cohorts' moments and check that they can carry the design.
+
+    One pass; with covariates one before it, which tells their means and spreads.
 
     Args:
         options: The analysis.
@@ -91,12 +112,19 @@ def observe(
             everybody treated from the first period, or no comparison units.
     """
     column = options.cluster_column
+    y: Term = Column(outcome)
+    covariates: tuple[Term, ...] = ()
+    level = 0.0
+    if options.covariates:
+        level, covariates = yield from _standardised(options, outcome=outcome, where=where)
+        y = linear([(y, 1.0), (Constant(), -level)])
     request = PanelGramRequest(
         unit=options.unit,
         period=options.period,
-        outcome=Column(outcome),
+        outcome=y,
         first_treated_period=options.first_treated_period,
         by=() if column is None else (column,),
+        covariates=covariates,
         where=where,
     )
     found = panel_grams((yield request), request)
@@ -104,7 +132,30 @@ def observe(
         raise DataError("the source has no rows after the filters")
     _check_known(found, column)
     _check_periods(found[0].periods, options)
-    return design(found, options)
+    return replace(design(found, options), n_covariates=len(covariates), level=level)
+
+
+def _standardised(
+    options: StaggeredOptions, *, outcome: str, where: tuple[Condition, ...]
+) -> Generator[FrameRequest, pd.DataFrame, tuple[float, tuple[Term, ...]]]:
+    """The outcome's mean, and the covariates with mean zero and variance one over the rows.
+
+    Effects do not depend on either; sums of products keep their digits.
+    """
+    names = (outcome, *options.covariates)
+    request = GramRequest(terms=tuple(Column(name) for name in names), where=where)
+    gram = grams((yield request), request)[()]
+    if gram.n == 0:
+        raise DataError("no row has an outcome and all covariates", given=f"{gram.n_missing} rows")
+    spread = np.sqrt(np.diag(gram.cross) / gram.n)
+    for name, width in zip(names[1:], spread[1:], strict=True):
+        if not width > 0:
+            raise DataError(f"the covariate {name} has the same value in every row")
+    terms = [
+        linear([(Column(name), 1.0 / width), (Constant(), -mean / width)])
+        for name, mean, width in zip(names[1:], gram.mean[1:], spread[1:], strict=True)
+    ]
+    return float(gram.mean[0]), tuple(terms)
 
 
 def design(found: Sequence[PanelGram], options: StaggeredOptions) -> Design:

@@ -139,7 +139,7 @@ def cohort_means(design: Design, *, metric: str) -> pd.DataFrame:
                 "mean": cohort.mean,
             }
         )
-        for start, cohort in zip(design.starts, design.moments.cohorts, strict=True)
+        for start, cohort in zip(design.starts, design.paths, strict=True)
     ]
     return pd.concat(frames, ignore_index=True)
 

@@ -159,6 +159,16 @@ def staggered_example(**options: Any) -> Example:
     )  # fmt: skip
 
 
+def covariate_example(**options: Any) -> Example:
+    """Units that differ in size, which has nothing to do with who starts."""
+    base = staggered_example(**options)
+    size = np.random.default_rng(6).gamma(3.0, 2.0, base.frame["u"].nunique())
+    frame = base.frame.assign(size=size[base.frame["u"]])
+    return dataclasses.replace(
+        base, frame=frame, options={**base.options, "covariates": ["size"]}, swapped={}
+    )
+
+
 def regions(*, seed: int = 3, n_treated: int = 1) -> pd.DataFrame:
     """26 regions or so that share two factors; effect 4 from period 16 on in the first ones."""
     rng = np.random.default_rng(seed)
@@ -260,6 +270,7 @@ EXAMPLES: Mapping[str, Example] = {
     "staggered universal": staggered_example(
         base_period="universal", control_group="not_yet_treated", small_sample="clusters"
     ),
+    "staggered given a covariate": covariate_example(),
     "synthetic_control": region_example("synthetic_control"),
     "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),
     "synthetic_control of several": region_example("synthetic_control", n_treated=3),
@@ -326,7 +337,7 @@ def test_the_effect_scales_with_the_outcome(example: Example) -> None:
 
 def test_exchanged_arms_flip_the_sign(example: Example) -> None:
     if not example.swapped:
-        pytest.skip("treated regions and donors are not exchangeable: donors are weighted")
+        pytest.skip("not exchangeable: the untreated are weighted to be like the treated")
     swapped = example.frame.assign(**{example.arm: example.frame[example.arm].map(example.swapped)})
     found, base = example.absolute(swapped), example.absolute()
 

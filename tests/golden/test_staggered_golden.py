@@ -92,8 +92,33 @@ CSDID = [
             "event_time=1": (-0.0925872029, 0.032576070419),
         },
     ),
+    (
+        {"covariates": ["lpop"]},
+        {
+            "att(2004,2007)": (-0.107544274673, 0.032737692643),
+            "att(2006,2004)": (-0.002066058118, 0.022122286484),
+            "att(2006,2005)": (-0.006968283067, 0.018345785629),
+            "simple": (-0.041968612422, 0.011444829768),
+            "dynamic": (-0.080781745334, 0.018745854711),
+            "group": (-0.032929240229, 0.011860308766),
+            "calendar": (-0.044532331353, 0.014885027813),
+        },
+    ),
+    (
+        {"covariates": ["lpop"], "control_group": "not_yet_treated"},
+        {
+            "att(2006,2004)": (-0.008082062763, 0.021765470267),
+            "simple": (-0.041374769792, 0.011377161356),
+            "dynamic": (-0.080248548176, 0.018319046945),
+            "group": (-0.032252272686, 0.011933240633),
+            "calendar": (-0.045677370621, 0.01460828077),
+        },
+    ),
 ]
-"""Estimate and standard error by term; in the last setting without the never treated."""
+"""Estimate and standard error by term; `None` for never: without the never treated.
+
+With covariates csdid's `est_method="reg"`.
+"""
 
 
 def analyse(frame: pd.DataFrame, **options: object) -> Result:

@@ -82,7 +82,6 @@ def test_designs_that_cannot_be_estimated(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"covariates": ["x"]}, "parallel trends without covariates"),
         ({"bands": "multiplier"}, "needs a cluster"),
         ({"cluster": "first"}, "two roles: first"),
         ({"outcome": ["y", "y"]}, "two roles: y"),
