@@ -105,3 +105,30 @@ def _plain(value: Any) -> Any:
         if math.isinf(value):
             return "Infinity" if value > 0 else "-Infinity"
     return value
+
+
+def decision_rows(readout: ExperimentReadout) -> list[dict[str, Any]]:
+    """One row per treatment: the decision, what the sequential test says, and the return."""
+    rows = []
+    for decision in readout.decisions.decisions:
+        row = _decision(readout, decision)
+        reasons = _plain(row.pop("reasons"))
+        del row["guardrails"]
+        tested, found = readout.sequential.get(decision.term), readout.roi.get(decision.term)
+        rows.append(
+            {
+                "experiment": readout.spec.name,
+                "as_of_on": readout.as_of,
+                "look": readout.look,
+                **row,
+                "reasons": json.dumps(reasons, allow_nan=False),
+                "sequential_decision": None if tested is None else tested.decision,
+                "sequential_pvalue": None if tested is None else tested.looks[-1].pvalue,
+                "profit_per_year": None if found is None else found.profit_per_year.mean,
+                "profit_lower": None if found is None else found.profit_per_year.ci_lower,
+                "profit_upper": None if found is None else found.profit_per_year.ci_upper,
+                "prob_profit": None if found is None else found.prob_positive,
+                "cost_per_year": None if found is None else found.cost_per_year,
+            }
+        )
+    return rows

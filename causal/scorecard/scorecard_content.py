@@ -81,6 +81,32 @@ def verdict_line(decision: Decision) -> str:
     return f"{WORDS[decision.verdict].capitalize()}. {ADVICE[decision.verdict]}"
 
 
+def findings(readout: ExperimentReadout, decision: Decision) -> list[str]:
+    """What was found, in sentences for someone who has one minute."""
+    effect, gain = decision.effect, decision.gain
+    loss = wording.change(-gain.worse_than, effect.scale)
+    lines = [
+        f"{effect.metric} changed by {wording.change(effect.estimate, effect.scale)} "
+        f"({effect.confidence_level:.0%} interval {wording.interval(effect)}). The chance that the "
+        f"change is for the better is {wording.chance(gain.prob_positive)}, that it is a loss "
+        f"beyond {loss}: {wording.chance(gain.prob_worse)}."
+    ]
+    lines += _guardrails(decision)
+    lines += returns(readout, decision.term)[:1]
+    if decision.failed:
+        lines.append("What stands against it: " + "; ".join(r.detail for r in decision.failed) + ".")
+    return lines
+
+
+def _guardrails(decision: Decision) -> list[str]:
+    """Which guardrails are shown to be within their margins."""
+    failed = {item.compared for item in decision.failed if item.rule.startswith("guardrail")}
+    names = [item.guardrail.metric for item in decision.guardrails]
+    kept, open_ = [n for n in names if n not in failed], [n for n in names if n in failed]
+    lines = [f"Guardrails within their margins: {', '.join(kept)}."] if kept else []
+    return lines + ([f"Guardrails not shown to be: {', '.join(open_)}."] if open_ else [])
+
+
 def reasons(decision: Decision) -> TextTable:
     """Every condition of the rule, those that failed first."""
     ordered = sorted(decision.reasons, key=lambda item: item.passed)
@@ -215,7 +241,20 @@ def returns(readout: ExperimentReadout, term: str) -> list[str]:
         upper = found.return_on_cost_upper
         ends = f"{found.return_on_cost_lower:+.0%} to {upper:+.0%}" if upper is not None else ""
         lines.append(f"Return on that cost: {found.return_on_cost:+.0%} ({level} interval {ends}).")
+    tested = readout.sequential.get(term)
+    if tested is not None and tested.adjusted is not None and _is_early(readout, term):
+        lines.append(
+            "The test stopped early, and changes at an early stop tend to look larger than they "
+            "are: this return is of the change as measured."
+        )
     return lines
+
+
+def _is_early(readout: ExperimentReadout, term: str) -> bool:
+    """Whether the metric that earns is the one whose test stopped for an effect."""
+    tested = readout.sequential[term]
+    earns = readout.spec.earning_metric.name == readout.spec.rule.primary.metric
+    return earns and tested.decision == "stop_efficacy"
 
 
 def checks(readout: ExperimentReadout) -> TextTable:

@@ -126,7 +126,7 @@ def _treatment(
         f'<span class="verdict" style="background:{_COLOURS[decision.verdict]}">'
         f"{escaped(WORDS[decision.verdict])}</span>{best}",
         f'<p class="advice">{escaped(content.ADVICE[decision.verdict])}</p>',
-        f"<p>{escaped(decision.text)}</p>",
+        _list(content.findings(readout, decision)),
         "<h3>Metrics</h3>",
         _table(content.metrics(readout, term), mark=-1),
         _figure(figures, f"posterior_{file_name(term)}", "How likely each size of the change is."),

@@ -35,7 +35,7 @@ def _treatment(readout: ExperimentReadout, decision: Decision) -> list[str]:
         "",
         f"**{escaped(content.verdict_line(decision))}**",
         "",
-        escaped(decision.text),
+        *[f"- {escaped(line)}" for line in content.findings(readout, decision)],
         "",
         "### Why",
         "",
