@@ -107,7 +107,9 @@ def run_all(
             bound = analyses.bind(context, item, stored=stored)
             done.append(_estimated(context, bound))
     finally:
-        store(context, done)
+        written = store(context, done)
+        if written:
+            record(context, [run_record(item, written) for item in done])
         for found in done:
             _leave(context, found, output=_folder(output, found, len(loaded)), parent=parent)
     return done
@@ -140,16 +142,18 @@ def estimated(context: Context, bound: Bound) -> Result:
         raise bound.analysis.located(error) from error
 
 
-def store(context: Context, done: Sequence[Readout], *, job: str = "analyze") -> None:
+def store(context: Context, done: Sequence[Readout]) -> dict[str, int]:
     """Effects and diagnostics of all runs, one commit a table; nothing if they are there.
 
     Args:
         context: The run.
         done: The analyses with their results.
-        job: The job that made them.
+
+    Returns:
+        Tables written, with their versions.
     """
     if not done:
-        return
+        return {}
     keys = ", ".join(f"'{item.run_key}'" for item in done)
     part = f"run_key IN ({keys})"
     commit = hashlib.sha256(keys.encode()).hexdigest()
@@ -162,12 +166,17 @@ def store(context: Context, done: Sequence[Readout], *, job: str = "analyze") ->
         state = context.lakehouse.state(table.name, part=part)
         if state is None or state.run_key != commit:
             tasks[table.name] = partial(_write, context, table, found, run_key=commit, part=part)
-    written = context.side_by_side(tasks)
-    if written:
-        record(context, [_run_record(item, written, job=job) for item in done])
+    return context.side_by_side(tasks)
 
 
-def _run_record(found: Readout, written: Mapping[str, int], *, job: str) -> RunRecord:
+def run_record(found: Readout, written: Mapping[str, int], *, job: str = "analyze") -> RunRecord:
+    """The row of `runs` for an analysis.
+
+    Args:
+        found: The analysis with its result.
+        written: Tables written, with their versions.
+        job: The job that made it.
+    """
     return RunRecord(
         run_key=found.run_key,
         job=job,

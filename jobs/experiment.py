@@ -34,7 +34,7 @@ from jobs.runtime.context import Context
 from jobs.runtime.contract import CommandJob, JobConfig
 from jobs.runtime.experiments import ExperimentRun
 from jobs.runtime.locks import held
-from jobs.runtime.runner import RunRecord, record
+from jobs.runtime.runner import record
 
 
 class ExperimentConfig(JobConfig):
@@ -167,19 +167,11 @@ def _day(days: EntryDays | None, stored: pd.DataFrame, bound: Bound) -> dt.date:
 
 
 def _keep(context: Context, found: ExperimentRun) -> None:
-    analyze.store(context, [found], job="experiment")
     content_read = json.loads(found.bound.identity)["content"]
-    written = experiments.store(context, found, source_identity=content_read)
+    written = analyze.store(context, [found])
+    written |= experiments.store(context, found, source_identity=content_read)
     if written:
-        made = RunRecord(
-            run_key=found.run_key,
-            job="experiment",
-            started_at=found.started_at,
-            config=found.spec,
-            inputs={found.bound.source: found.bound.version},
-            outputs=written,
-        )
-        record(context, [made])
+        record(context, [analyze.run_record(found, written, job="experiment")])
 
 
 def _show(context: Context, found: ExperimentRun) -> None:
@@ -227,9 +219,7 @@ def _one_at_a_time(context: Context, experiment: str) -> Generator[None]:
         yield
         return
     path = folder / ".locks" / f"{context.settings.database}.experiment-{experiment}.lock"
-    with held(
-        path, timeout=context.settings.limits.lock_seconds, purpose=f"look at {experiment}"
-    ):
+    with held(path, timeout=context.settings.limits.lock_seconds, purpose=f"look at {experiment}"):
         yield
 
 

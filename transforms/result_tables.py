@@ -244,7 +244,9 @@ DECISIONS = Table(
         Field(name="ci_lower", type="DOUBLE", comment="Lower end of the interval"),
         Field(name="ci_upper", type="DOUBLE", comment="Upper end of the interval"),
         Field(
-            name="expected_gain", type="DOUBLE", comment="Posterior mean of the change for the better"
+            name="expected_gain",
+            type="DOUBLE",
+            comment="Posterior mean of the change for the better",
         ),
         Field(name="gain_lower", type="DOUBLE", comment="Lower end of its credible interval"),
         Field(name="gain_upper", type="DOUBLE", comment="Upper end of its credible interval"),

@@ -6,6 +6,7 @@ and returns.
 
 import dataclasses
 import datetime as dt
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -122,7 +123,8 @@ def read(
         as_of=as_of,
         look=look,
         result=dataclasses.replace(
-            known, tables={**known.tables, **_tables(spec, known, looks, tested, decisions, returns)}
+            known,
+            tables={**known.tables, **_tables(spec, known, looks, tested, decisions, returns)},
         ),
         sequential=tested,
         decisions=decisions,
@@ -232,7 +234,7 @@ def _unit_checks(spec: ExperimentSpec, looks: pd.DataFrame) -> list[Diagnostic]:
     fell = [
         f"{arm}: {before:,} at look {at}, {after:,} at look {at + 1}"
         for arm, units in counts.items()
-        for at, (before, after) in enumerate(zip(units, units[1:], strict=False), start=1)
+        for at, (before, after) in enumerate(itertools.pairwise(units), start=1)
         if after < before
     ]
     if fell:

@@ -227,4 +227,3 @@ def decision_rule(options: AbOptions, part: DecisionPart, *, prior: NormalPrior)
         prior=prior,
         terms=part.terms,
     )
-

@@ -44,7 +44,9 @@ def report(readout: ExperimentReadout, provenance: Provenance) -> dict[str, Any]
             term: {
                 "decision": tested.decision,
                 "stopped_at": tested.stopped_at,
-                "adjusted": None if tested.adjusted is None else dataclasses.asdict(tested.adjusted),
+                "adjusted": None
+                if tested.adjusted is None
+                else dataclasses.asdict(tested.adjusted),
                 "looks": _records(tested.to_frame()),
             }
             for term, tested in readout.sequential.items()

@@ -86,15 +86,19 @@ def findings(readout: ExperimentReadout, decision: Decision) -> list[str]:
     effect, gain = decision.effect, decision.gain
     loss = wording.change(-gain.worse_than, effect.scale)
     lines = [
-        f"{effect.metric} changed by {wording.change(effect.estimate, effect.scale)} "
-        f"({effect.confidence_level:.0%} interval {wording.interval(effect)}). The chance that the "
-        f"change is for the better is {wording.chance(gain.prob_positive)}, that it is a loss "
-        f"beyond {loss}: {wording.chance(gain.prob_worse)}."
+        (
+            f"{effect.metric} changed by {wording.change(effect.estimate, effect.scale)} "
+            f"({effect.confidence_level:.0%} interval {wording.interval(effect)}). The chance "
+            f"that the change is for the better is {wording.chance(gain.prob_positive)}, that it is a loss "
+            f"beyond {loss}: {wording.chance(gain.prob_worse)}."
+        )
     ]
     lines += _guardrails(decision)
     lines += returns(readout, decision.term)[:1]
     if decision.failed:
-        lines.append("What stands against it: " + "; ".join(r.detail for r in decision.failed) + ".")
+        lines.append(
+            "What stands against it: " + "; ".join(r.detail for r in decision.failed) + "."
+        )
     return lines
 
 
@@ -227,15 +231,21 @@ def returns(readout: ExperimentReadout, term: str) -> list[str]:
     profit = found.profit_per_year
     level = f"{profit.confidence_level:.0%}"
     lines = [
-        f"Incremental profit per year: {wording.number(profit.mean, is_signed=True)} "
-        f"({level} interval {wording.number(profit.ci_lower, is_signed=True)} to "
-        f"{wording.number(profit.ci_upper, is_signed=True)}); the chance that it is a profit is "
-        f"{wording.chance(found.prob_positive)}.",
-        f"It is a gain of {wording.number(found.gain_per_year)} less a cost of "
-        f"{wording.number(found.cost_per_year)} per year.",
-        f"It breaks even at a change of {found.effect.metric} of "
-        f"{wording.number(found.break_even_effect, is_signed=True)} per unit and period; "
-        f"{wording.number(found.effect.estimate, is_signed=True)} was measured.",
+        (
+            f"Incremental profit per year: {wording.number(profit.mean, is_signed=True)} "
+            f"({level} interval {wording.number(profit.ci_lower, is_signed=True)} to "
+            f"{wording.number(profit.ci_upper, is_signed=True)}); the chance that it is a profit "
+            f"is {wording.chance(found.prob_positive)}."
+        ),
+        (
+            f"It is a gain of {wording.number(found.gain_per_year)} less a cost of "
+            f"{wording.number(found.cost_per_year)} per year."
+        ),
+        (
+            f"It breaks even at a change of {found.effect.metric} of "
+            f"{wording.number(found.break_even_effect, is_signed=True)} per unit and period; "
+            f"{wording.number(found.effect.estimate, is_signed=True)} was measured."
+        ),
     ]
     if found.return_on_cost is not None and found.return_on_cost_lower is not None:
         upper = found.return_on_cost_upper
@@ -280,21 +290,27 @@ def origin(readout: ExperimentReadout, provenance: Provenance) -> list[str]:
     version = "" if provenance.version is None else f", version {provenance.version}"
     loss = wording.change(-rule.thresholds.worse_than, rule.primary.scale)
     lines = [
-        f"The rule: ship if the expected change of {rule.primary.metric} is for the better, the "
-        f"chance that it is worse than {loss} is below {rule.thresholds.max_prob_worse:.0%}, every "
-        "guardrail is within its margin and measured well enough, and no health check is red.",
-        f"Intervals have level {spec.confidence_level:.0%} unless they say otherwise. "
-        "Changes are relative to the control arm, of the units that were assigned.",
-        f"Data: {provenance.source}{version}. Run {provenance.run_key[:12]}, code "
-        f"{provenance.code_version[:12]}.",
+        (
+            f"The rule: ship if the expected change of {rule.primary.metric} is for the better, "
+            f"the chance that it is worse than {loss} is below "
+            f"{rule.thresholds.max_prob_worse:.0%}, every guardrail is within its margin and measured well enough, and no health check is red."
+        ),
+        (
+            f"Intervals have level {spec.confidence_level:.0%} unless they say otherwise. "
+            "Changes are relative to the control arm, of the units that were assigned."
+        ),
+        (
+            f"Data: {provenance.source}{version}. Run {provenance.run_key[:12]}, code "
+            f"{provenance.code_version[:12]}."
+        ),
     ]
     if spec.sequential is not None:
         what = "relative change" if spec.sequential.scale == "relative" else "change in its unit"
         lines.insert(
             1,
             f"The sequential test ({spec.sequential.method.replace('_', ' ')}, alpha "
-            f"{spec.sequential.alpha:g}, {spec.sequential.alternative.replace('_', '-')}) is of the "
-            f"{what} of {rule.primary.metric}; a change ships only once the test has stopped.",
+            f"{spec.sequential.alpha:g}, {spec.sequential.alternative.replace('_', '-')}) is of "
+            f"the {what} of {rule.primary.metric}; a change ships only once the test has stopped.",
         )
     return lines
 

@@ -45,9 +45,7 @@ def _posterior(readout: ExperimentReadout, decision: Decision) -> "Figure":
     )
     kind = "lift" if effect.scale == "relative" else "effect on"
     label = f"{kind} of {effect.metric}" if kind == "lift" else f"{kind} {effect.metric}"
-    return posterior_figure(
-        posterior, summary, label=f"{label}, {effect.term}", scale=effect.scale
-    )
+    return posterior_figure(posterior, summary, label=f"{label}, {effect.term}", scale=effect.scale)
 
 
 def _at_one_look(result: Result) -> Result:

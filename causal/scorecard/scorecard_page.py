@@ -55,7 +55,7 @@ img { max-width: 100%; height: auto; }
 figcaption { color: #56636f; font-size: 13px; }
 ul { margin: 6px 0 0; padding-left: 20px; }
 details summary { cursor: pointer; color: #3c4a59; font-weight: 600; }
-@media print { body { background: #fff; } section { break-inside: avoid; border: 0; padding: 8px 0; } }
+@media print { body { background: #fff; } section { border: 0; padding: 8px 0; } }
 """
 
 
@@ -123,8 +123,10 @@ def _treatment(
         else ""
     )
     parts = [
-        f'<span class="verdict" style="background:{_COLOURS[decision.verdict]}">'
-        f"{escaped(WORDS[decision.verdict])}</span>{best}",
+        (
+            f'<span class="verdict" style="background:{_COLOURS[decision.verdict]}">'
+            f"{escaped(WORDS[decision.verdict])}</span>{best}"
+        ),
         f'<p class="advice">{escaped(content.ADVICE[decision.verdict])}</p>',
         _list(content.findings(readout, decision)),
         "<h3>Metrics</h3>",

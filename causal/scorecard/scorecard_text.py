@@ -18,7 +18,14 @@ def markdown(readout: ExperimentReadout, provenance: Provenance) -> str:
     lines = [f"# {escaped(content.title(readout))}", "", escaped(content.standing(readout)), ""]
     for decision in readout.decisions.decisions:
         lines += _treatment(readout, decision)
-    lines += ["## Health checks", "", *_table(content.checks(readout)), "", "## How to read this", ""]
+    lines += [
+        "## Health checks",
+        "",
+        *_table(content.checks(readout)),
+        "",
+        "## How to read this",
+        "",
+    ]
     lines += [f"- {escaped(line)}" for line in content.origin(readout, provenance)]
     return "\n".join(lines)
 

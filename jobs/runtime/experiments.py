@@ -165,7 +165,7 @@ def _tags(found: ExperimentRun) -> dict[str, str]:
 
 
 def look_metrics(experiment: ExperimentReadout) -> Iterator[tuple[int, dict[str, float]]]:
-    """Every look's numbers, by its number: estimates of all metrics, the test of the primary one."""
+    """Every look's numbers by its number: estimates of all metrics, the test of the primary."""
     for look, rows in experiment.looks.groupby("look", sort=True):
         metrics = {}
         for row in rows.to_dict("records"):
@@ -217,4 +217,3 @@ def _native(row: Mapping[Any, Any]) -> dict[str, Any]:
         plain = value.item() if isinstance(value, np.generic) else value
         out[str(name)] = None if isinstance(plain, float) and math.isnan(plain) else plain
     return out
-

@@ -23,7 +23,11 @@ def test_the_rule_follows_from_the_metrics() -> None:
         ("kept", 0.05, "increase"),
     ]
     thresholds = rule.thresholds
-    assert (thresholds.min_gain, thresholds.worse_than, thresholds.max_prob_worse) == (0, 0.005, 0.05)
+    assert (thresholds.min_gain, thresholds.worse_than, thresholds.max_prob_worse) == (
+        0,
+        0.005,
+        0.05,
+    )
     assert thresholds.max_std_error_to_margin == 0.8
     assert (rule.prior.mean, rule.prior.sd) == (0.01, 0.1)
 
@@ -73,7 +77,10 @@ PROFIT = {"name": "profit", "type": "mean", "column": "profit", "role": "primary
             "the lift needs relative_interval delta",
         ),
         ({"bayes": {"rope": [0.1, -0.1]}}, "the lower one first"),
-        ({"bayes": {"beta": {}}, "options": options(metrics=[PROFIT])}, "no metric is a proportion"),
+        (
+            {"bayes": {"beta": {}}, "options": options(metrics=[PROFIT])},
+            "no metric is a proportion",
+        ),
         ({"bayes": {"gamma": {}}, "options": options(cluster="house")}, "independent units"),
         ({"options": options(metrics=RATIO)}, "is a ratio; a return needs an effect per unit"),
         ({"roi": {**worlds.SPEC["roi"], "metric": "sales"}}, "no metric is called sales"),

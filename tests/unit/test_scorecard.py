@@ -158,9 +158,7 @@ def test_the_sequential_ratio_is_of_all_looks(readout: ExperimentReadout) -> Non
 
 
 def test_units_that_disappear_between_looks_are_said() -> None:
-    found = worlds.looked(
-        worlds.spec(sequential=None), [USERS[:3000], USERS[:2900]]
-    )
+    found = worlds.looked(worlds.spec(sequential=None), [USERS[:3000], USERS[:2900]])
     checks = {item.name: item for item in found.result.diagnostics}
 
     assert checks["units_by_look"].passed is False
@@ -170,9 +168,7 @@ def test_units_that_disappear_between_looks_are_said() -> None:
 
 def test_a_plan_changed_between_looks_blocks_the_decision() -> None:
     first = worlds.looked(worlds.spec(), [USERS[:1500]])
-    changed = worlds.spec(
-        sequential={"information": "units", "maximum_information": 5000}
-    )
+    changed = worlds.spec(sequential={"information": "units", "maximum_information": 5000})
     found = experiment_readout.read(
         changed,
         run(ab.estimate(changed), PandasEngine(USERS)),
@@ -245,10 +241,10 @@ def test_an_earlier_look_can_be_shown_again_but_not_changed(readout: ExperimentR
     same = readout.looks[readout.looks["look"] == 2]
 
     looks.check_unchanged(same, at)
+    moved = same.assign(
+        estimate=same["estimate"] + np.where(same["metric"] == "profit", 0.001, 0.0)
+    )
     with pytest.raises(DataError, match="cannot be restated: the estimate of profit"):
-        moved = same.assign(
-            estimate=same["estimate"] + np.where(same["metric"] == "profit", 0.001, 0.0)
-        )
         looks.check_unchanged(moved, at)
 
 
@@ -379,7 +375,9 @@ def test_the_report_holds_every_number_unrounded(readout: ExperimentReadout) -> 
     assert decision["verdict"] == readout.decisions.decisions[0].verdict == "ship"
     assert decision["prob_worse"] == readout.decisions.decisions[0].gain.prob_worse
     assert len(decision["reasons"]) == len(readout.decisions.decisions[0].reasons)
-    assert found["sequential"][TERM]["looks"][0]["pvalue"] == readout.sequential[TERM].looks[0].pvalue
+    assert (
+        found["sequential"][TERM]["looks"][0]["pvalue"] == readout.sequential[TERM].looks[0].pvalue
+    )
     assert found["roi"][0]["profit_per_year"] == readout.roi[TERM].profit_per_year.mean
     assert found["look"] == 3
     assert found["provenance"]["version"] == 3
