@@ -89,8 +89,8 @@ def findings(readout: ExperimentReadout, decision: Decision) -> list[str]:
         (
             f"{effect.metric} changed by {wording.change(effect.estimate, effect.scale)} "
             f"({effect.confidence_level:.0%} interval {wording.interval(effect)}). The chance "
-            f"that the change is for the better is {wording.chance(gain.prob_positive)}, that it is a loss "
-            f"beyond {loss}: {wording.chance(gain.prob_worse)}."
+            f"that the change is for the better is {wording.chance(gain.prob_positive)}, "
+            f"that it is a loss beyond {loss}: {wording.chance(gain.prob_worse)}."
         )
     ]
     lines += _guardrails(decision)
@@ -293,7 +293,8 @@ def origin(readout: ExperimentReadout, provenance: Provenance) -> list[str]:
         (
             f"The rule: ship if the expected change of {rule.primary.metric} is for the better, "
             f"the chance that it is worse than {loss} is below "
-            f"{rule.thresholds.max_prob_worse:.0%}, every guardrail is within its margin and measured well enough, and no health check is red."
+            f"{rule.thresholds.max_prob_worse:.0%}, every guardrail is within its "
+            "margin and measured well enough, and no health check is red."
         ),
         (
             f"Intervals have level {spec.confidence_level:.0%} unless they say otherwise. "
