@@ -19,21 +19,19 @@ import pandas as pd
 from pydantic import Field
 
 from causal.core.errors import CausalError, HealthError
-from causal.core.frames import GramRequest
 from causal.experiments.decision import WORDS
 from causal.scorecard import experiment_readout, wording
 from causal.scorecard import looks as look_history
 from causal.scorecard import scorecard_content as content
-from causal.scorecard.entry_days import EntryDays, entry_days
+from causal.scorecard.entry_days import EntryDays
 from causal.scorecard.experiment_spec import ExperimentSpec
 from causal.scorecard.looks import LOOK_COLUMNS, Place
 from jobs import analyze
-from jobs.runtime import analyses, experiments
+from jobs.runtime import analyses, daily, experiments
 from jobs.runtime.analyses import Analysis, Bound, Until
 from jobs.runtime.context import Context
 from jobs.runtime.contract import CommandJob, JobConfig
 from jobs.runtime.experiments import ExperimentRun
-from jobs.runtime.locks import held
 from jobs.runtime.runner import record
 
 
@@ -89,7 +87,7 @@ def run(context: Context, config: ExperimentConfig) -> int:
     stopped = []
     for number, item in enumerate(loaded, start=1):
         context.progress.bar(done=number - 1, total=len(loaded), label=item.spec.name)
-        with _one_at_a_time(context, item.spec.name):
+        with experiments.one_at_a_time(context, item.spec.name):
             found = _look(context, item, config)
             _keep(context, found)
         folder = config.output
@@ -110,12 +108,12 @@ def _look(context: Context, item: Analysis, config: ExperimentConfig) -> Experim
     with context.progress.step(f"look at {spec.name}"):
         stored = experiments.stored_looks(context, spec.name)
         whole = analyses.bind(context, item)
-        days = _days(whole, spec)
+        days = experiments.days_of(whole, spec)
         as_of = config.as_of or _day(days, stored, whole)
         with _located(item):
             at = look_history.place(stored, as_of=as_of)
         until = None if spec.looks.day is None else Until(spec.looks.day, as_of)
-        bound = whole if until is None else analyses.bind(context, item, until=until)
+        bound = whole if until is None else _until(context, item, until)
         is_final = config.final or bool(at.held["is_final"].any())
         result = analyze.estimated(context, bound)
         if days is not None:
@@ -133,6 +131,13 @@ def _look(context: Context, item: Analysis, config: ExperimentConfig) -> Experim
     return ExperimentRun(named, experiment.result, started_at, experiment)
 
 
+def _until(context: Context, item: Analysis, until: Until) -> Bound:
+    """The rows of the look, by way of stored days where these are of the same content."""
+    bound = analyses.bind(context, item, until=until)
+    engine = daily.from_days(context, bound, until)
+    return bound if engine is None else replace(bound, engine=engine)
+
+
 def _identity(bound: Bound, at: Place, *, as_of: dt.date, is_final: bool) -> str:
     """Names all that a look was made of: the content read, its day, and the looks before it."""
     before = at.earlier[list(LOOK_COLUMNS)].to_json(orient="records", double_precision=15)
@@ -145,18 +150,6 @@ def _identity(bound: Bound, at: Place, *, as_of: dt.date, is_final: bool) -> str
             "is_final": is_final,
         }
     )
-
-
-def _days(bound: Bound, spec: ExperimentSpec) -> EntryDays | None:
-    """Units by day; `None` where the spec names no column of days."""
-    column = spec.looks.day
-    if column is None:
-        return None
-    try:
-        frame = bound.engine(GramRequest(terms=(), by=(column,), where=spec.source.conditions))
-        return entry_days(frame, column)
-    except CausalError as error:
-        raise bound.analysis.located(error.located(key="looks.day")) from error
 
 
 def _day(days: EntryDays | None, stored: pd.DataFrame, bound: Bound) -> dt.date:
@@ -209,18 +202,6 @@ def _located(item: Analysis) -> Generator[None]:
         yield
     except CausalError as error:
         raise item.located(error) from error
-
-
-@contextmanager
-def _one_at_a_time(context: Context, experiment: str) -> Generator[None]:
-    """Two processes that look at the same experiment on the same local tables take turns."""
-    folder = context.settings.local_warehouse
-    if folder is None:
-        yield
-        return
-    path = folder / ".locks" / f"{context.settings.database}.experiment-{experiment}.lock"
-    with held(path, timeout=context.settings.limits.lock_seconds, purpose=f"look at {experiment}"):
-        yield
 
 
 JOB = CommandJob(name="experiment", config=ExperimentConfig, run=run, check=check)

@@ -98,6 +98,48 @@ KEY_CHECK = Table(
     clustering=("analysis",),
 )
 
+DAILY_GRAM = Table(
+    name="daily_gram",
+    comment="Stored moments of an experiment by day: additive, each day made of its own rows alone",
+    fields=(
+        Field(name="analysis", type="STRING", comment="Name of the experiment"),
+        Field(name="day_on", type="DATE", comment="Day on which the units entered"),
+        Field(name="request_hash", type="STRING", comment="Fingerprint of the request"),
+        Field(name="request_json", type="STRING", comment="The encoded request"),
+        _KEY,
+        _ROWS,
+        _MISSING,
+        Field(name="sum_weights", type="DOUBLE", comment="Sum of the weights"),
+        Field(name="mean", type="ARRAY<DOUBLE>", comment="Weighted means of the p terms"),
+        Field(
+            name="cross_products",
+            type="ARRAY<DOUBLE>",
+            comment="Upper triangle, row by row, of the centred cross-product matrix",
+        ),
+    ),
+    key=("analysis", "day_on", "request_hash", "key_json"),
+    checks={"counts_not_negative": "n >= 0 AND n_missing >= 0"},
+    clustering=("analysis", "day_on"),
+)
+
+DAILY_SOURCES = Table(
+    name="daily_sources",
+    comment="Which content the days of an experiment in daily_gram were made of",
+    fields=(
+        Field(name="analysis", type="STRING", comment="Name of the experiment"),
+        Field(name="source", type="STRING", comment="What was aggregated"),
+        Field(name="source_identity", type="STRING", comment="Names the content"),
+        Field(
+            name="is_complete",
+            type="BOOLEAN",
+            comment="All its days are stored; false while they are being restated",
+        ),
+        Field(name="refreshed_at", type="TIMESTAMP", comment="When, UTC"),
+    ),
+    key=("analysis",),
+    checks={},
+)
+
 EFFECTS = Table(
     name="effects",
     comment="Estimates of every method, one row each",
@@ -334,4 +376,13 @@ RUNS = Table(
 )
 
 FRAME_TABLES: tuple[Table, ...] = (GRAM, PANEL_GRAM, MEAT, KEY_CHECK)
-RESULT_TABLES: tuple[Table, ...] = (*FRAME_TABLES, EFFECTS, DIAGNOSTICS, LOOKS, DECISIONS, RUNS)
+RESULT_TABLES: tuple[Table, ...] = (
+    *FRAME_TABLES,
+    DAILY_GRAM,
+    DAILY_SOURCES,
+    EFFECTS,
+    DIAGNOSTICS,
+    LOOKS,
+    DECISIONS,
+    RUNS,
+)

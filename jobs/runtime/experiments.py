@@ -2,7 +2,8 @@
 
 import datetime as dt
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,15 +13,21 @@ import numpy as np
 import pandas as pd
 from pyspark.sql import functions as F
 
+from causal.core.errors import CausalError
+from causal.core.frames import GramRequest
+from causal.scorecard.entry_days import EntryDays, entry_days
 from causal.scorecard.experiment_readout import ExperimentReadout
+from causal.scorecard.experiment_spec import ExperimentSpec
 from causal.scorecard.report import decision_rows, report_json
 from causal.scorecard.scorecard_content import Provenance
 from causal.scorecard.scorecard_figures import figures
 from causal.scorecard.scorecard_page import page
 from causal.scorecard.scorecard_text import markdown
 from jobs.runtime import readout as analysis_readout
+from jobs.runtime.analyses import Bound
 from jobs.runtime.catalogue import code_version
 from jobs.runtime.context import Context
+from jobs.runtime.locks import held
 from jobs.runtime.readout import Readout
 from jobs.runtime.tracking import Run
 from transforms.bounded import collect_bounded
@@ -42,7 +49,7 @@ class ExperimentRun(Readout):
     experiment: ExperimentReadout
 
     @cached_property
-    def figures(self) -> Mapping[str, "Figure"]:  # type: ignore[override]
+    def figures(self) -> Mapping[str, "Figure"]:
         """The figures of the scorecard by file name without ending."""
         return figures(self.experiment)
 
@@ -217,3 +224,27 @@ def _native(row: Mapping[Any, Any]) -> dict[str, Any]:
         plain = value.item() if isinstance(value, np.generic) else value
         out[str(name)] = None if isinstance(plain, float) and math.isnan(plain) else plain
     return out
+
+
+def days_of(bound: Bound, spec: ExperimentSpec) -> EntryDays | None:
+    """Units by day; `None` where the spec names no column of days."""
+    column = spec.looks.day
+    if column is None:
+        return None
+    try:
+        frame = bound.engine(GramRequest(terms=(), by=(column,), where=spec.source.conditions))
+        return entry_days(frame, column)
+    except CausalError as error:
+        raise bound.analysis.located(error.located(key="looks.day")) from error
+
+
+@contextmanager
+def one_at_a_time(context: Context, experiment: str) -> Generator[None]:
+    """Two processes that look at the same experiment or restate its days take turns."""
+    folder = context.settings.local_warehouse
+    if folder is None:
+        yield
+        return
+    path = folder / ".locks" / f"{context.settings.database}.experiment-{experiment}.lock"
+    with held(path, timeout=context.settings.limits.lock_seconds, purpose=f"look at {experiment}"):
+        yield
