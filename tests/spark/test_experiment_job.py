@@ -13,6 +13,7 @@ import yaml
 from pyspark.sql import SparkSession
 
 from causal.core.errors import DataError, HealthError, SpecError
+from causal.scorecard.experiment_readout import ExperimentReadout
 from jobs import experiment
 from jobs.runtime.context import Context
 from jobs.runtime.progress import Progress
@@ -60,54 +61,76 @@ def table(context: Context, name: str, experiment_name: str) -> pd.DataFrame:
     return rows.toPandas()
 
 
-def test_two_looks_join_in_tables_and_runs(
+def test_looks_join_in_tables_and_runs(
     context: Context,
     spec_file: Callable[..., Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    users = worlds.users(3000)
-    file = spec_file("perk", users)
+    users = worlds.users(3000, lift=1.5)
+    file = spec_file("perk", users[:2900])
     first = experiment.ExperimentConfig(spec=(file,), as_of=FIRST)
-    second = experiment.ExperimentConfig(spec=(file,), output=tmp_path / "out")
+    second = experiment.ExperimentConfig(spec=(file,), as_of=SECOND, output=tmp_path / "out")
 
     experiment.check(second)
     assert experiment.run(context, first) == 0
     assert experiment.run(context, second) == 0
+    before = table(context, "looks", "perk").set_index(["look", "metric", "scale"]).sort_index()
+    spec_file("perk", users)
+    assert experiment.run(context, second) == 0
 
     expected = worlds.looked(worlds.spec(), [users[:1500], users])
-    looks = table(context, "looks", "perk").sort_values(["look", "metric", "scale"])
-    assert dict.fromkeys(zip(looks["as_of_on"], looks["look"], strict=True)) == {
-        (FIRST, 1): None,
-        (SECOND, 2): None,
+    looks = table(context, "looks", "perk").set_index(["look", "metric", "scale"]).sort_index()
+    assert set(zip(looks["as_of_on"], looks.index.get_level_values("look"), strict=True)) == {
+        (FIRST, 1),
+        (SECOND, 2),
     }
-    wanted = expected.looks.sort_values(["look", "metric", "scale"])
+    pd.testing.assert_frame_equal(looks.loc[[1]], before.loc[[1]])
+    wanted = expected.looks.set_index(["look", "metric", "scale"]).sort_index()
     for name in ("estimate", "std_error", "information"):
         np.testing.assert_allclose(looks[name], wanted[name], rtol=1e-8)
     decisions = table(context, "decisions", "perk").set_index("look")
-    assert decisions.loc[1, "verdict"] == "needs_more_data"
-    assert decisions.loc[1, "sequential_decision"] == "continue"
-    assert decisions.loc[2, "verdict"] == expected.decisions.decisions[0].verdict == "ship"
+    assert decisions["verdict"].to_dict() == {1: "needs_more_data", 2: "ship"}
+    assert decisions["sequential_decision"].to_dict() == {1: "continue", 2: "stop_efficacy"}
+    assert expected.decisions.decisions[0].verdict == "ship"
     assert decisions.loc[2, "profit_per_year"] == pytest.approx(
         expected.roi[TERM].profit_per_year.mean, rel=1e-8
     )
-
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {
-        *("scorecard.html", "scorecard.md", "report.json", "effects.json", "diagnostics.json"),
-        *("spec.json", "summary.md", "decision.png", "looks_perk_control.png"),
-    } <= names
-    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
-    tested = report["sequential"][TERM]
-    adjusted = expected.sequential[TERM].adjusted
-    assert adjusted is not None
-    assert tested["adjusted"]["pvalue"] == pytest.approx(adjusted.pvalue, rel=1e-6)
+    check_files(tmp_path / "out", expected)
     shown = capsys.readouterr().out
     assert "perk, look 2 (2026-11-30): profit" in shown
     assert "The test stopped at look 2." in shown
+    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
+    check_run(context, report["provenance"]["run_key"], expected)
 
+    versions = {name: context.lakehouse.version(name) for name in ("looks", "decisions", "effects")}
+    assert experiment.run(context, second) == 0
+    assert "already in MLflow" in capsys.readouterr().out
+    for name, version in versions.items():
+        assert context.lakehouse.version(name) == version
+    between = experiment.ExperimentConfig(spec=(file,), as_of=dt.date(2026, 11, 20))
+    with pytest.raises(DataError, match="later ones were made already"):
+        experiment.run(context, between)
+    spec_file("perk", users.assign(profit=users["profit"] + (users["variant"] == "perk")))
+    with pytest.raises(DataError, match="cannot be restated"):
+        experiment.run(context, first)
+
+
+def check_files(folder: Path, expected: ExperimentReadout) -> None:
+    assert {
+        *("scorecard.html", "scorecard.md", "report.json", "effects.json", "diagnostics.json"),
+        *("spec.json", "summary.md", "decision.png", "looks_perk_control.png"),
+    } <= {path.name for path in folder.iterdir()}
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    adjusted = expected.sequential[TERM].adjusted
+    assert adjusted is not None
+    found = report["sequential"][TERM]["adjusted"]
+    assert found["pvalue"] == pytest.approx(adjusted.pvalue, rel=1e-6)
+
+
+def check_run(context: Context, run_key: str, expected: ExperimentReadout) -> None:
     client = context.tracking._client
-    run_id = context.tracking.find_finished(report["provenance"]["run_key"])
+    run_id = context.tracking.find_finished(run_key)
     assert run_id is not None
     metric = f"look/estimate/profit/absolute/{TERM}"
     history = {item.step: item.value for item in client.get_metric_history(run_id, metric)}
@@ -117,74 +140,24 @@ def test_two_looks_join_in_tables_and_runs(
     assert {"scorecard.html", "scorecard.md", "report.json", "effects.json", "figures"} <= kept
     assert client.get_run(run_id).data.tags["causalake.decision"] == f"{TERM}: ship"
 
-    versions = {name: context.lakehouse.version(name) for name in ("looks", "decisions", "effects")}
-    assert experiment.run(context, second) == 0
-    assert "already in MLflow" in capsys.readouterr().out
-    for name, version in versions.items():
-        assert context.lakehouse.version(name) == version
 
-    assert experiment.run(context, first) == 0
-    assert len(table(context, "looks", "perk")) == len(looks)
-    between = experiment.ExperimentConfig(spec=(file,), as_of=dt.date(2026, 11, 20))
-    with pytest.raises(DataError, match="later ones were made already"):
-        experiment.run(context, between)
-
-
-def test_a_late_correction_restates_the_last_look_only(
-    context: Context, spec_file: Callable[..., Path]
-) -> None:
-    users = worlds.users(3000)
-    file = spec_file("late", users[:2900])
-    experiment.run(context, experiment.ExperimentConfig(spec=(file,), as_of=FIRST))
-    experiment.run(context, experiment.ExperimentConfig(spec=(file,), as_of=SECOND))
-    before = table(context, "looks", "late").set_index(["look", "metric", "scale"])
-
-    spec_file("late", users)
-    experiment.run(context, experiment.ExperimentConfig(spec=(file,), as_of=SECOND))
-
-    after = table(context, "looks", "late").set_index(["look", "metric", "scale"])
-    assert len(after) == len(before)
-    pd.testing.assert_frame_equal(after.loc[[1]].sort_index(), before.loc[[1]].sort_index())
-    expected = worlds.looked(worlds.spec(), [users[:1500], users])
-    wanted = expected.looks[expected.looks["look"] == 2].set_index(["look", "metric", "scale"])
-    np.testing.assert_allclose(
-        after.loc[[2]].sort_index()["estimate"], wanted.sort_index()["estimate"], rtol=1e-8
-    )
-    changed = users.assign(profit=users["profit"] + 1.0 * (users["variant"] == "perk"))
-    spec_file("late", changed)
-    with pytest.raises(DataError, match="cannot be restated"):
-        experiment.run(context, experiment.ExperimentConfig(spec=(file,), as_of=FIRST))
-
-
-def test_a_red_check_stops_with_everything_written(
-    context: Context, spec_file: Callable[..., Path], tmp_path: Path
-) -> None:
-    users = worlds.users(3000)
-    lost = users[(users["variant"] == "perk") | (users["user"] % 4 > 0)]
-    config = experiment.ExperimentConfig(spec=(spec_file("lost", lost),), output=tmp_path / "out")
-
-    with pytest.raises(HealthError, match="sample") as stopped:
-        experiment.run(context, config)
-
-    assert stopped.value.exit_code == 4
-    assert table(context, "decisions", "lost")["verdict"].tolist() == ["hold"]
-    report = json.loads((tmp_path / "out" / "report.json").read_text("utf-8"))
-    assert report["stops"]
-    assert "Stop: a health check" in (tmp_path / "out" / "scorecard.html").read_text("utf-8")
-
-
-def test_two_experiments_at_once(
+def test_two_experiments_at_once_one_of_them_red(
     spark: SparkSession, settings: Settings, spec_file: Callable[..., Path], tmp_path: Path
 ) -> None:
-    frames = {"left": worlds.users(2000), "right": worlds.users(2000, lift=0.1, seed=8)}
+    users = worlds.users(2000)
+    lost = users[(users["variant"] == "perk") | (users["user"] % 4 > 0)]
+    frames = {"whole": users, "lost": lost}
     files = {name: spec_file(name, rows) for name, rows in frames.items()}
 
     def go(name: str) -> int:
         config = experiment.ExperimentConfig(spec=(files[name],), output=tmp_path / name / "out")
-        return experiment.run(Shared(spark, settings, Progress(is_quiet=True)), config)
+        try:
+            return experiment.run(Shared(spark, settings, Progress(is_quiet=True)), config)
+        except HealthError as error:
+            return error.exit_code
 
     with ThreadPoolExecutor(max_workers=2) as pool:
-        assert list(pool.map(go, files)) == [0, 0]
+        assert list(pool.map(go, files)) == [0, 4]
 
     both = Shared(spark, settings, Progress())
     for name, rows in frames.items():
@@ -194,13 +167,18 @@ def test_two_experiments_at_once(
         np.testing.assert_allclose(looks["estimate"], wanted["estimate"], rtol=1e-8)
         verdict = expected.decisions.decisions[0].verdict
         assert table(both, "decisions", name)["verdict"].tolist() == [verdict]
+    assert table(both, "decisions", "lost")["verdict"].tolist() == ["hold"]
     assert len(both.lakehouse.read("runs").toPandas()) == 2
+    report = json.loads((tmp_path / "lost" / "out" / "report.json").read_text("utf-8"))
+    assert any("sample" in reason or "mismatch" in reason for reason in report["stops"])
+    page = (tmp_path / "lost" / "out" / "scorecard.html").read_text("utf-8")
+    assert "Stop: a health check" in page
 
 
 def test_a_day_column_that_is_not_there_is_refused(
     context: Context, spec_file: Callable[..., Path]
 ) -> None:
-    file = spec_file("dayless", worlds.users(200).drop(columns="entered_on"))
+    file = spec_file("dayless", worlds.users(100).drop(columns="entered_on"))
     config = experiment.ExperimentConfig(spec=(file,))
 
     with pytest.raises((SpecError, DataError), match="entered_on"):
