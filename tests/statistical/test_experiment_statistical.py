@@ -1,4 +1,4 @@
-"""Error rates of experiments as they are run: looks joined, tested and decided one after the other."""
+"""Error rates of experiments as they are run: looks joined, tested and decided in turn."""
 
 import datetime as dt
 
