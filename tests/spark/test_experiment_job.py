@@ -33,11 +33,6 @@ class Shared(Context):
 
 
 @pytest.fixture
-def context(spark: SparkSession, settings: Settings) -> Context:
-    return Shared(spark, settings, Progress())
-
-
-@pytest.fixture
 def spec_file(tmp_path: Path) -> Callable[..., Path]:
     """Writes units and a spec that reads them; the spec's file."""
 
@@ -62,11 +57,13 @@ def table(context: Context, name: str, experiment_name: str) -> pd.DataFrame:
 
 
 def test_looks_join_in_tables_and_runs(
-    context: Context,
+    spark: SparkSession,
+    settings: Settings,
     spec_file: Callable[..., Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    context = Shared(spark, settings, Progress())
     users = worlds.users(3000, lift=1.5)
     file = spec_file("perk", users[:2900])
     first = experiment.ExperimentConfig(spec=(file,), as_of=FIRST)
@@ -176,10 +173,10 @@ def test_two_experiments_at_once_one_of_them_red(
 
 
 def test_a_day_column_that_is_not_there_is_refused(
-    context: Context, spec_file: Callable[..., Path]
+    spark: SparkSession, settings: Settings, spec_file: Callable[..., Path]
 ) -> None:
     file = spec_file("dayless", worlds.users(100).drop(columns="entered_on"))
     config = experiment.ExperimentConfig(spec=(file,))
 
     with pytest.raises((SpecError, DataError), match="entered_on"):
-        experiment.run(context, config)
+        experiment.run(Shared(spark, settings, Progress()), config)
