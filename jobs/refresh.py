@@ -114,7 +114,12 @@ def _refresh(context: Context, item: Analysis, restated: Sequence[dt.date]) -> N
     )
     with context.progress.step(f"days of {spec.name}"):
         plan.run(ab.estimate(spec), engine)
-    _check_days(engine.answers, days, held=held, restated=restated)
+    of_all_rows = {
+        request: by_day
+        for request, by_day in engine.answers.items()
+        if request in held and request.where == spec.source.conditions
+    }
+    _check_days(of_all_rows, days, held=held, restated=restated)
     touched = None if not restated else sorted({*restated, *_days_in(engine.made)})
     key = _run_key(bound, touched)
     written = daily.restate(context, engine.answers, touched, bound=bound, run_key=key)
@@ -136,13 +141,18 @@ def _check_days(
 ) -> None:
     """Days that are kept must hold as many rows as the data have.
 
+    Args:
+        answers: Answers by day to requests that are about all rows.
+        days: Rows of the data by day.
+        held: What was stored.
+        restated: The days that are aggregated again.
+
     Raises:
         DataError: They do not: more days changed than were to be restated.
     """
-    kept = [by_day for request, by_day in answers.items() if request in held]
     changed = {
         day
-        for by_day in kept
+        for by_day in answers.values()
         for day, n in days.units.items()
         if day not in restated and _rows(by_day[day]) != n
     }
