@@ -12,6 +12,7 @@ from pydantic import Field
 from causal.core import plan, registry
 from causal.core.errors import CausalError, HealthError, SpecError
 from causal.core.frames import describe
+from causal.core.result import Result
 from jobs.runtime import analyses, readout
 from jobs.runtime.analyses import Bound, StoredFrames
 from jobs.runtime.context import Context
@@ -49,7 +50,16 @@ class AnalyzeConfig(JobConfig):
 def check(config: AnalyzeConfig) -> None:
     """Validate specs and the output folder without Spark."""
     analyses.load_all(config.paths)
-    for place in () if config.output is None else (config.output, *config.output.parents):
+    check_folder(config.output)
+
+
+def check_folder(output: Path | None) -> None:
+    """An output folder can be made.
+
+    Raises:
+        SpecError: A file stands where it should be.
+    """
+    for place in () if output is None else (output, *output.parents):
         if place.exists() and not place.is_dir():
             raise SpecError("this is a file, not a folder", given=place, key="--output")
 
@@ -97,7 +107,9 @@ def run_all(
             bound = analyses.bind(context, item, stored=stored)
             done.append(_estimated(context, bound))
     finally:
-        _store(context, done)
+        written = store(context, done)
+        if written:
+            record(context, [run_record(item, written) for item in done])
         for found in done:
             _leave(context, found, output=_folder(output, found, len(loaded)), parent=parent)
     return done
@@ -107,23 +119,41 @@ def _estimated(context: Context, bound: Bound) -> Readout:
     spec = bound.analysis.spec
     started_at = datetime.now(UTC)
     with context.progress.step(f"analyze {spec.name}"):
-        try:
-            result = plan.run(
-                registry.method(spec.method).estimate(spec),
-                bound.engine,
-                on_request=lambda number, asked: context.progress.line(
-                    f"pass {number}: {describe(asked)}"
-                ),
-            )
-        except CausalError as error:
-            raise bound.analysis.located(error) from error
+        result = estimated(context, bound)
     return Readout(bound, result, started_at)
 
 
-def _store(context: Context, done: Sequence[Readout]) -> None:
-    """Effects and diagnostics of all runs, one commit a table; nothing if they are there."""
+def estimated(context: Context, bound: Bound) -> Result:
+    """Run the plan of an analysis on what it is bound to.
+
+    Raises:
+        CausalError: The data cannot carry it; says file and key.
+    """
+    spec = bound.analysis.spec
+    try:
+        return plan.run(
+            registry.method(spec.method).estimate(spec),
+            bound.engine,
+            on_request=lambda number, asked: context.progress.line(
+                f"pass {number}: {describe(asked)}"
+            ),
+        )
+    except CausalError as error:
+        raise bound.analysis.located(error) from error
+
+
+def store(context: Context, done: Sequence[Readout]) -> dict[str, int]:
+    """Effects and diagnostics of all runs, one commit a table; nothing if they are there.
+
+    Args:
+        context: The run.
+        done: The analyses with their results.
+
+    Returns:
+        Tables written, with their versions.
+    """
     if not done:
-        return
+        return {}
     keys = ", ".join(f"'{item.run_key}'" for item in done)
     part = f"run_key IN ({keys})"
     commit = hashlib.sha256(keys.encode()).hexdigest()
@@ -136,15 +166,20 @@ def _store(context: Context, done: Sequence[Readout]) -> None:
         state = context.lakehouse.state(table.name, part=part)
         if state is None or state.run_key != commit:
             tasks[table.name] = partial(_write, context, table, found, run_key=commit, part=part)
-    written = context.side_by_side(tasks)
-    if written:
-        record(context, [_run_record(item, written) for item in done])
+    return context.side_by_side(tasks)
 
 
-def _run_record(found: Readout, written: Mapping[str, int]) -> RunRecord:
+def run_record(found: Readout, written: Mapping[str, int], *, job: str = "analyze") -> RunRecord:
+    """The row of `runs` for an analysis.
+
+    Args:
+        found: The analysis with its result.
+        written: Tables written, with their versions.
+        job: The job that made it.
+    """
     return RunRecord(
         run_key=found.run_key,
-        job="analyze",
+        job=job,
         started_at=found.started_at,
         config=found.spec,
         inputs={found.bound.source: found.bound.version},

@@ -98,6 +98,48 @@ KEY_CHECK = Table(
     clustering=("analysis",),
 )
 
+DAILY_GRAM = Table(
+    name="daily_gram",
+    comment="Stored moments of an experiment by day: additive, each day made of its own rows alone",
+    fields=(
+        Field(name="analysis", type="STRING", comment="Name of the experiment"),
+        Field(name="day_on", type="DATE", comment="Day on which the units entered"),
+        Field(name="request_hash", type="STRING", comment="Fingerprint of the request"),
+        Field(name="request_json", type="STRING", comment="The encoded request"),
+        _KEY,
+        _ROWS,
+        _MISSING,
+        Field(name="sum_weights", type="DOUBLE", comment="Sum of the weights"),
+        Field(name="mean", type="ARRAY<DOUBLE>", comment="Weighted means of the p terms"),
+        Field(
+            name="cross_products",
+            type="ARRAY<DOUBLE>",
+            comment="Upper triangle, row by row, of the centred cross-product matrix",
+        ),
+    ),
+    key=("analysis", "day_on", "request_hash", "key_json"),
+    checks={"counts_not_negative": "n >= 0 AND n_missing >= 0"},
+    clustering=("analysis", "day_on"),
+)
+
+DAILY_SOURCES = Table(
+    name="daily_sources",
+    comment="Which content the days of an experiment in daily_gram were made of",
+    fields=(
+        Field(name="analysis", type="STRING", comment="Name of the experiment"),
+        Field(name="source", type="STRING", comment="What was aggregated"),
+        Field(name="source_identity", type="STRING", comment="Names the content"),
+        Field(
+            name="is_complete",
+            type="BOOLEAN",
+            comment="All its days are stored; false while they are being restated",
+        ),
+        Field(name="refreshed_at", type="TIMESTAMP", comment="When, UTC"),
+    ),
+    key=("analysis",),
+    checks={},
+)
+
 EFFECTS = Table(
     name="effects",
     comment="Estimates of every method, one row each",
@@ -174,6 +216,141 @@ DIAGNOSTICS = Table(
     clustering=("analysis",),
 )
 
+_LOOK = (
+    Field(name="experiment", type="STRING", comment="Name of the experiment"),
+    Field(name="as_of_on", type="DATE", comment="Day of the look"),
+    Field(name="look", type="INT", comment="Number of the look, from 1"),
+)
+_TERM = Field(name="term", type="STRING", comment="Comparison, such as treatment - control")
+
+LOOKS = Table(
+    name="looks",
+    comment="What each look at an experiment found, one row per metric, comparison and scale",
+    fields=(
+        *_LOOK,
+        Field(name="metric", type="STRING", comment="Outcome measured"),
+        _TERM,
+        Field(name="scale", type="STRING", comment="absolute, or relative to the control level"),
+        Field(name="estimator", type="STRING", comment="How it was estimated: welch, cuped"),
+        Field(name="estimate", type="DOUBLE", comment="The estimate on all data of the look"),
+        Field(name="std_error", type="DOUBLE", comment="Standard error of the estimate"),
+        Field(
+            name="df",
+            type="DOUBLE",
+            comment="Degrees of freedom of the t reference; null: standard normal",
+            is_nullable=True,
+        ),
+        Field(name="n_treated", type="BIGINT", comment="Units behind the treated side"),
+        Field(name="n_control", type="BIGINT", comment="Units behind the comparison side"),
+        Field(
+            name="information",
+            type="DOUBLE",
+            comment="Information in the unit of the sequential test",
+        ),
+        Field(
+            name="is_final",
+            type="BOOLEAN",
+            comment="The experiment ended with this look, whatever it found",
+        ),
+        Field(name="arm_units", type="STRING", comment="Units by arm, a JSON object"),
+        Field(name="plan", type="STRING", comment="Fingerprint of what must not change by look"),
+        Field(name="source_identity", type="STRING", comment="Names the content that was read"),
+        Field(name="run_key", type="STRING", comment="Run that made the look"),
+    ),
+    key=("experiment", "as_of_on", "metric", "term", "scale"),
+    checks={
+        "look_positive": "look > 0",
+        "std_error_not_negative": "std_error >= 0",
+        "scale_is_known": "scale IN ('absolute', 'relative')",
+    },
+    clustering=("experiment",),
+)
+
+DECISIONS = Table(
+    name="decisions",
+    comment="The decision on each treatment of an experiment at each look, with its reasons",
+    fields=(
+        *_LOOK,
+        _TERM,
+        Field(name="verdict", type="STRING", comment="ship, hold, roll_back or needs_more_data"),
+        Field(
+            name="is_recommended",
+            type="BOOLEAN",
+            comment="The treatment to prefer among those that may ship",
+        ),
+        Field(name="metric", type="STRING", comment="Metric that decides"),
+        Field(name="scale", type="STRING", comment="Scale on which it is judged"),
+        Field(name="estimator", type="STRING", comment="How it was estimated"),
+        Field(name="estimate", type="DOUBLE", comment="The estimate"),
+        Field(name="std_error", type="DOUBLE", comment="Standard error of the estimate"),
+        Field(name="ci_lower", type="DOUBLE", comment="Lower end of the interval"),
+        Field(name="ci_upper", type="DOUBLE", comment="Upper end of the interval"),
+        Field(
+            name="expected_gain",
+            type="DOUBLE",
+            comment="Posterior mean of the change for the better",
+        ),
+        Field(name="gain_lower", type="DOUBLE", comment="Lower end of its credible interval"),
+        Field(name="gain_upper", type="DOUBLE", comment="Upper end of its credible interval"),
+        Field(name="confidence_level", type="DOUBLE", comment="Level of both intervals"),
+        Field(name="prob_gain", type="DOUBLE", comment="Probability of a change for the better"),
+        Field(name="worse_than", type="DOUBLE", comment="Loss that must be unlikely"),
+        Field(name="prob_worse", type="DOUBLE", comment="Probability of a larger loss than that"),
+        Field(name="loss_ship", type="DOUBLE", comment="Expected loss of shipping"),
+        Field(name="loss_keep", type="DOUBLE", comment="Expected loss of not shipping"),
+        Field(name="n_failed", type="INT", comment="Conditions that did not hold"),
+        Field(name="failed", type="STRING", comment="These conditions, in words"),
+        Field(name="text", type="STRING", comment="The decision in plain words"),
+        Field(name="reasons", type="STRING", comment="Every condition tested, a JSON list"),
+        Field(
+            name="sequential_decision",
+            type="STRING",
+            comment="What the sequential test says; null: there is none",
+            is_nullable=True,
+        ),
+        Field(
+            name="sequential_pvalue",
+            type="DOUBLE",
+            comment="Its p-value that allows for the looks",
+            is_nullable=True,
+        ),
+        Field(
+            name="profit_per_year",
+            type="DOUBLE",
+            comment="Expected incremental profit per year; null: not asked for",
+            is_nullable=True,
+        ),
+        Field(
+            name="profit_lower",
+            type="DOUBLE",
+            comment="Lower end of its interval",
+            is_nullable=True,
+        ),
+        Field(
+            name="profit_upper",
+            type="DOUBLE",
+            comment="Upper end of its interval",
+            is_nullable=True,
+        ),
+        Field(
+            name="prob_profit", type="DOUBLE", comment="Probability of a profit", is_nullable=True
+        ),
+        Field(
+            name="cost_per_year",
+            type="DOUBLE",
+            comment="Expected cost per year",
+            is_nullable=True,
+        ),
+        Field(name="run_key", type="STRING", comment="Run that made the decision"),
+    ),
+    key=("experiment", "as_of_on", "term"),
+    checks={
+        "verdict_is_known": "verdict IN ('ship', 'hold', 'roll_back', 'needs_more_data')",
+        "look_positive": "look > 0",
+    },
+    clustering=("experiment",),
+)
+
 RUNS = Table(
     name="runs",
     comment="One row per run of a job that wrote tables; the newest state of a run key",
@@ -199,4 +376,13 @@ RUNS = Table(
 )
 
 FRAME_TABLES: tuple[Table, ...] = (GRAM, PANEL_GRAM, MEAT, KEY_CHECK)
-RESULT_TABLES: tuple[Table, ...] = (*FRAME_TABLES, EFFECTS, DIAGNOSTICS, RUNS)
+RESULT_TABLES: tuple[Table, ...] = (
+    *FRAME_TABLES,
+    DAILY_GRAM,
+    DAILY_SOURCES,
+    EFFECTS,
+    DIAGNOSTICS,
+    LOOKS,
+    DECISIONS,
+    RUNS,
+)

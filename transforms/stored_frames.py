@@ -58,8 +58,8 @@ def rows_of(
     out = []
     for answer in frame.to_dict("records"):
         row = shared | {_RENAMED.get(str(name), str(name)): value for name, value in answer.items()}
-        row["key_json"] = json.dumps({name: _plain(answer[name]) for name in by})
-        out.append({name: _plain(row[name]) for name in columns})
+        row["key_json"] = json.dumps({name: plain(answer[name]) for name in by})
+        out.append({name: plain(row[name]) for name in columns})
     return out
 
 
@@ -94,12 +94,12 @@ def _by(request: FrameRequest) -> Sequence[str]:
             return ()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Python values: what JSON and Spark both take."""
     if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if value is None or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
         return None
     return value if isinstance(value, str | int | float | bool) else str(value)

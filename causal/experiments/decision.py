@@ -69,6 +69,8 @@ class Reason:
     detail: str
 
 
+_NOTHING: Mapping[str, Sequence[Reason]] = MappingProxyType({})
+
 REASON_COLUMNS: tuple[str, ...] = ("term", *(f.name for f in dataclasses.fields(Reason)))
 
 
@@ -170,13 +172,17 @@ class Decisions:
         return "\n\n".join(paragraphs)
 
 
-def decide(result: Result, rule: DecisionRule) -> Decisions:
+def decide(
+    result: Result, rule: DecisionRule, *, further: Mapping[str, Sequence[Reason]] = _NOTHING
+) -> Decisions:
     """Apply a rule to the result of any method.
 
     Args:
         result: Effects and checks. A failed check that stops (`causal.checks.health`) blocks every
             treatment; a guardrail that the result itself found breached, its own treatment.
         rule: The rule.
+        further: Conditions from beyond the result, by term, such as a sequential test that has not
+            stopped yet. They count like the rule's own, by their role.
 
     Raises:
         SpecError: The rule names a metric, scale, estimator or term that the result lacks.
@@ -201,7 +207,9 @@ def decide(result: Result, rule: DecisionRule) -> Decisions:
         'ship'
     """
     terms = _terms(result, rule)
-    decisions = tuple(_decide_term(result, rule, term) for term in terms)
+    decisions = tuple(
+        _decide_term(result, rule, term, further=further.get(term, ())) for term in terms
+    )
     may_ship = [item for item in decisions if item.verdict == "ship"]
     best = max(may_ship, key=lambda item: item.gain.mean, default=None)
     return Decisions(
@@ -224,7 +232,9 @@ def gain_posterior(effect: Effect, *, direction: Direction, prior: NormalPrior =
     return effect_posterior(flipped, prior=mirrored)
 
 
-def _decide_term(result: Result, rule: DecisionRule, term: str) -> Decision:
+def _decide_term(
+    result: Result, rule: DecisionRule, term: str, *, further: Sequence[Reason]
+) -> Decision:
     effect = _find(result, rule.primary, term, key="primary")
     thresholds = rule.thresholds
     posterior = gain_posterior(effect, direction=rule.primary.direction, prior=rule.prior)
@@ -244,6 +254,7 @@ def _decide_term(result: Result, rule: DecisionRule, term: str) -> Decision:
         *_harm_reasons(result, rule, gain, readings, term),
         *_ship_reasons(thresholds, effect, gain, prob_worthwhile=prob_worthwhile),
         *(item for reading in readings for item in _guardrail_reasons(reading, thresholds)),
+        *further,
     )
     verdict = _verdict(reasons)
     return Decision(

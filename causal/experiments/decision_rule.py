@@ -161,7 +161,17 @@ def rule_of_metrics(
             allowed=[metric.name for metric in metrics],
             key="metrics",
         )
-    guardrails = tuple(
+    return DecisionRule(
+        primary=Primary(metric=primary[0].name, scale=scale, direction=primary[0].direction),
+        guardrails=guardrails_of(metrics),
+        thresholds=thresholds or Thresholds(),
+        prior=prior or NormalPrior(),
+    )
+
+
+def guardrails_of(metrics: Sequence[Metric]) -> tuple[Guardrail, ...]:
+    """The guardrails among an experiment's metrics that have a margin."""
+    return tuple(
         Guardrail(
             metric=metric.name,
             margin=metric.margin,
@@ -170,10 +180,4 @@ def rule_of_metrics(
         )
         for metric in metrics
         if metric.role == "guardrail" and metric.margin is not None
-    )
-    return DecisionRule(
-        primary=Primary(metric=primary[0].name, scale=scale, direction=primary[0].direction),
-        guardrails=guardrails,
-        thresholds=thresholds or Thresholds(),
-        prior=prior or NormalPrior(),
     )

@@ -1,5 +1,6 @@
 """Analysis specs: found, validated, and bound to the rows and stored frames they read."""
 
+import datetime as dt
 import difflib
 import hashlib
 import json
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from causal.core import registry
@@ -79,6 +81,19 @@ class Bound:
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Until:
+    """The rows of a day and of the days before it.
+
+    Attributes:
+        column: Column of a row's day; rows without one are not read.
+        day: The last day.
+    """
+
+    column: str
+    day: dt.date
+
+
 def default_specs(folder: str = "analyses") -> tuple[Path, ...]:
     """The specs of `conf/analyses` (or another folder of `conf`), by name."""
     return tuple(sorted(places.conf(folder).glob("*.yaml")))
@@ -139,22 +154,31 @@ def load_all(paths: Sequence[Path], *, model: type[Spec] | None = None) -> tuple
     return analyses
 
 
-def bind(context: Context, analysis: Analysis, *, stored: "StoredFrames | None" = None) -> Bound:
+def bind(
+    context: Context,
+    analysis: Analysis,
+    *,
+    stored: "StoredFrames | None" = None,
+    until: Until | None = None,
+) -> Bound:
     """Open the source of an analysis.
 
     Args:
         context: The run.
         analysis: The analysis.
         stored: Stored answers; without them everything is asked of Spark.
+        until: Which days are read; all if left out.
 
     Raises:
-        SpecError: There is nothing to read.
+        SpecError: There is nothing to read, or it has no such column of days.
     """
     source = analysis.spec.source
     lakehouse = context.lakehouse
     try:
         df, version = lakehouse.read_source(source, beside=analysis.file.path.parent)
         identity = lakehouse.source_identity(source, version, beside=analysis.file.path.parent)
+        if until is not None:
+            df, identity = _until(df, until), f"{identity} until {until.day}"
     except CausalError as error:
         raise analysis.located(error) from error
     limits = context.settings.limits
@@ -162,6 +186,15 @@ def bind(context: Context, analysis: Analysis, *, stored: "StoredFrames | None" 
     answers = stored.of(analysis.spec.name, identity) if stored is not None else []
     engine = StoredGramEngine(answers, otherwise=spark)
     return Bound(analysis, engine, str(source.table or source.path), identity, version)
+
+
+def _until(df: DataFrame, until: Until) -> DataFrame:
+    if until.column not in df.columns:
+        raise SpecError(
+            "the data have no such column", given=until.column, allowed=df.columns, key="looks.day"
+        )
+    quoted = "`" + until.column.replace("`", "``") + "`"
+    return df.where(F.to_date(F.col(quoted)) <= F.lit(until.day))
 
 
 class StoredFrames:
