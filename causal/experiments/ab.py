@@ -27,7 +27,7 @@ from causal.experiments.ab_checks import (
     row_counts,
 )
 from causal.experiments.ab_options import AbOptions, AbSpec
-from causal.experiments.ab_slices import Slices, ask_slices
+from causal.experiments.ab_slices import Slices, ask_slices, whole_arms_only
 from causal.experiments.arms import (
     Arms,
     Clustering,
@@ -37,6 +37,7 @@ from causal.experiments.arms import (
     ask_count_covariance,
     ask_moments,
     ask_units,
+    with_moments,
 )
 from causal.experiments.comparison import (
     Comparison,
@@ -50,6 +51,7 @@ from causal.experiments.comparison import (
 )
 from causal.experiments.families import corrected, families_of, uncorrected
 from causal.experiments.metrics import Metric
+from causal.experiments.quantiles import ask_quantiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,7 +105,15 @@ def estimate(spec: AbSpec) -> Plan:
         strata=options.strata or (),
     )
     yield from ask_units(design)
-    arms = yield from ask_moments(design, options.metrics)
+    arms = yield from ask_moments(design, options.moment_metrics)
+    quantiles = yield from ask_quantiles(
+        design,
+        arms,
+        options.quantile_metrics,
+        cluster=options.clusters,
+        correction=options.cluster_correction,
+    )
+    moment_arms, arms = arms, with_moments(arms, quantiles.moments)
     checks = [
         (yield from _sample_ratio(options, design, arms)),
         *row_counts(options.metrics, arms),
@@ -113,19 +123,25 @@ def estimate(spec: AbSpec) -> Plan:
     if options.cluster is not None:
         clusterings = yield from ask_clustering(
             design,
-            options.metrics,
-            arms,
+            options.moment_metrics,
+            moment_arms,
             cluster=options.clusters,
             correction=options.cluster_correction,
         )
+        clusterings = {**clusterings, **quantiles.clusterings}
         checks += few_clusters(clusterings)
         checks += arm_clusters((yield from ask_arm_clusters(design, arms, options.clusters)))
     for position, metric in enumerate(options.metrics):
         with located(f"options.metrics.{position}"):
             check_outcome(metric, arms)
     how = _inference(spec)
-    slices = yield from ask_slices(design, arms, options, how)
-    return _result(spec, arms, clusterings, checks, slices)
+    checks += whole_arms_only(options)
+    slices = yield from ask_slices(design, moment_arms, options, how)
+    pairs = {
+        metric.name: comparisons(metric, arms, clusterings.get(metric.name))
+        for metric in options.moment_metrics
+    }
+    return _result(spec, arms, {**pairs, **quantiles.comparisons}, checks, slices)
 
 
 def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
@@ -151,7 +167,7 @@ def _inference(spec: AbSpec) -> Inference:
 def _result(
     spec: AbSpec,
     arms: Arms,
-    clusterings: Mapping[str, Clustering],
+    pairs: Mapping[str, Sequence[Comparison]],
     checks: Sequence[Diagnostic],
     slices: Slices,
 ) -> Result:
@@ -163,7 +179,7 @@ def _result(
     best: list[Readout] = []
     for position, metric in enumerate(spec.options.metrics):
         with located(f"options.metrics.{position}"):
-            part, readouts = _metric_result(metric, arms, clusterings.get(metric.name), spec)
+            part, readouts = _metric_result(metric, arms, pairs[metric.name], spec)
         effects += part.effects
         diagnostics += part.diagnostics
         params |= part.params
@@ -204,7 +220,7 @@ def _families(
 
 
 def _metric_result(
-    metric: Metric, arms: Arms, clustering: Clustering | None, spec: AbSpec
+    metric: Metric, arms: Arms, plain: Sequence[Comparison], spec: AbSpec
 ) -> tuple[Result, list[Readout]]:
     """Effects, checks and levels of one metric, and the best readout of each treatment."""
     how = _inference(spec)
@@ -213,7 +229,6 @@ def _metric_result(
     params: dict[str, float] = {}
     rows: list[dict[str, object]] = []
     chosen: list[Readout] = []
-    plain = comparisons(metric, arms, clustering)
     weighed = _weighed(metric, arms, spec.options) or plain
     for comparison, stratum in zip(plain, weighed, strict=True):
         raw = raw_readout(comparison, how)

@@ -87,6 +87,16 @@ class AbOptions(Part):
     srm_alpha: float = Field(default=0.0005, gt=0, lt=1)
 
     @property
+    def moment_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that are functions of means."""
+        return tuple(metric for metric in self.metrics if metric.is_moment)
+
+    @property
+    def quantile_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that are quantiles."""
+        return tuple(metric for metric in self.metrics if metric.type == "quantile")
+
+    @property
     def clusters(self) -> tuple[str, ...]:
         """The cluster columns."""
         if self.cluster is None:
@@ -173,6 +183,26 @@ class AbOptions(Part):
             raise ValueError("cluster_correction cr3 is for one column of clusters")
         if self.strata is None and "stratification" in given:
             raise ValueError("stratification needs strata")
+        return self
+
+    @model_validator(mode="after")
+    def _metrics_fit_design(self) -> "AbOptions":
+        other = [metric for metric in self.metrics if not metric.is_moment]
+        if not other:
+            return self
+        given = {
+            "variance": self.variance == "pooled",
+            "strata": self.strata is not None,
+            "population_sizes": self.population_sizes is not None,
+        }
+        wrong = [name for name, is_given in given.items() if is_given]
+        if wrong:
+            raise ValueError(
+                f"metric {other[0].name}: {wrong[0]} is for means, not for a {other[0].type}"
+            )
+        has_slices = self.segments is not None or self.interaction is not None
+        if has_slices and not self.moment_metrics:
+            raise ValueError("segments and interaction need a mean, a proportion or a ratio")
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """What an experiment asks of the data: the moments of each metric in each arm."""
 
+import dataclasses
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -179,6 +180,11 @@ def ask_moments(
         moments[metric.name] = tuple(pooled(cells[metric.name][level].values()) for level in levels)
         _check_sizes(metric, dict(zip(levels, moments[metric.name], strict=True)))
     return Arms(levels=levels, counts=counts, n_other=n_other, moments=moments, cells=cells)
+
+
+def with_moments(arms: Arms, moments: Mapping[str, tuple[Gram, ...]]) -> Arms:
+    """The same arms with moments of further metrics, by name."""
+    return dataclasses.replace(arms, moments={**arms.moments, **moments})
 
 
 def ask_clustering(

@@ -10,7 +10,7 @@ from causal.experiments.levels import Quotient
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
-MetricType = Literal["mean", "proportion", "count", "ratio"]
+MetricType = Literal["mean", "proportion", "count", "ratio", "quantile"]
 Role = Literal["primary", "secondary", "guardrail"]
 Direction = Literal["increase", "decrease"]
 MarginScale = Literal["absolute", "relative"]
@@ -74,8 +74,8 @@ class Metric(Part):
         name: Name in the results.
         type: `mean` per unit; `proportion` of units, a 0/1 column; `count` of events per unit,
             which is never negative; `ratio` of two sums, such as refunds per order, whose units of
-            randomisation are not its units of analysis.
-        column: The outcome of a mean, a proportion or a count.
+            randomisation are not its units of analysis; `quantile` of the rows.
+        column: The outcome; a ratio has two columns in its place.
         numerator: Numerator of a ratio.
         denominator: Denominator of a ratio.
         role: What the metric is for; a guardrail must not get worse.
@@ -85,6 +85,10 @@ class Metric(Part):
         covariates: Predictors measured before the experiment, for CUPED.
         winsorise: Bounds for the outcome of a mean or a count. The estimand is then the effect on
             the bounded outcome; covariates are taken as they are.
+        quantile: Which quantile, such as 0.95: the smallest value that at least this share of the
+            rows do not exceed.
+        resolution: Step to which a quantile's values are rounded, such as 1 for whole milliseconds;
+            the quantile is then interpolated within the step.
     """
 
     name: MetricName
@@ -98,6 +102,18 @@ class Metric(Part):
     margin_scale: MarginScale = "absolute"
     covariates: tuple[Covariate, ...] = ()
     winsorise: Winsorise | None = None
+    quantile: float | None = Field(default=None, gt=0, lt=1)
+    resolution: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _quantile_fits_type(self) -> "Metric":
+        if (self.quantile is not None) != (self.type == "quantile"):
+            raise ValueError(f"metric {self.name}: type quantile, and no other, takes quantile")
+        if self.resolution is not None and self.type != "quantile":
+            raise ValueError(f"metric {self.name}: only a quantile has a resolution")
+        if self.covariates and self.type == "quantile":
+            raise ValueError(f"metric {self.name}: a quantile has no covariates")
+        return self
 
     @model_validator(mode="after")
     def _columns_fit_type(self) -> "Metric":
@@ -141,6 +157,11 @@ class Metric(Part):
         if repeated:
             raise ValueError(f"metric {self.name}: covariate {repeated[0]} is listed twice")
         return self
+
+    @property
+    def is_moment(self) -> bool:
+        """Whether the metric is a function of means over rows."""
+        return self.type != "quantile"
 
     @property
     def outcome(self) -> str | ColumnRatio:
