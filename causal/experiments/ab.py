@@ -9,6 +9,7 @@ arm joins the experiment.
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -52,6 +53,8 @@ from causal.experiments.comparison import (
 from causal.experiments.families import corrected, families_of, uncorrected
 from causal.experiments.metrics import Metric
 from causal.experiments.quantiles import ask_quantiles
+from causal.experiments.retention import ask_retentions
+from causal.experiments.winsorising import ask_bounds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,6 +108,8 @@ def estimate(spec: AbSpec) -> Plan:
         strata=options.strata or (),
     )
     yield from ask_units(design)
+    spec, bounds = yield from _bounded(spec, design)
+    options = spec.options
     arms = yield from ask_moments(design, options.moment_metrics)
     quantiles = yield from ask_quantiles(
         design,
@@ -113,7 +118,16 @@ def estimate(spec: AbSpec) -> Plan:
         cluster=options.clusters,
         correction=options.cluster_correction,
     )
-    moment_arms, arms = arms, with_moments(arms, quantiles.moments)
+    retentions = yield from ask_retentions(
+        design,
+        arms,
+        options.retention_metrics,
+        cluster=options.clusters,
+        correction=options.cluster_correction,
+        confidence_level=spec.confidence_level,
+    )
+    moment_arms = arms
+    arms = with_moments(arms, {**quantiles.moments, **retentions.moments})
     checks = [
         (yield from _sample_ratio(options, design, arms)),
         *row_counts(options.metrics, arms),
@@ -128,20 +142,33 @@ def estimate(spec: AbSpec) -> Plan:
             cluster=options.clusters,
             correction=options.cluster_correction,
         )
-        clusterings = {**clusterings, **quantiles.clusterings}
+        clusterings = {**clusterings, **quantiles.clusterings, **retentions.clusterings}
         checks += few_clusters(clusterings)
         checks += arm_clusters((yield from ask_arm_clusters(design, arms, options.clusters)))
     for position, metric in enumerate(options.metrics):
         with located(f"options.metrics.{position}"):
             check_outcome(metric, arms)
     how = _inference(spec)
-    checks += whole_arms_only(options)
+    checks += [*bounds, *retentions.diagnostics, *whole_arms_only(options)]
     slices = yield from ask_slices(design, moment_arms, options, how)
     pairs = {
         metric.name: comparisons(metric, arms, clusterings.get(metric.name))
         for metric in options.moment_metrics
     }
-    return _result(spec, arms, {**pairs, **quantiles.comparisons}, checks, slices)
+    pairs |= {**quantiles.comparisons, **retentions.comparisons}
+    result = _result(spec, arms, pairs, checks, slices)
+    if retentions.curves is None:
+        return result
+    return replace(result, tables={**result.tables, "retention": retentions.curves})
+
+
+def _bounded(
+    spec: AbSpec, design: Design
+) -> Generator[FrameRequest, pd.DataFrame, tuple[AbSpec, list[Diagnostic]]]:
+    """The spec with numbers in place of the quantiles that metrics are winsorised at."""
+    metrics, notes = yield from ask_bounds(design, spec.options.metrics)
+    options = spec.options.model_copy(update={"metrics": metrics})
+    return spec.model_copy(update={"options": options}), notes
 
 
 def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:

@@ -97,6 +97,11 @@ class AbOptions(Part):
         return tuple(metric for metric in self.metrics if metric.type == "quantile")
 
     @property
+    def retention_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that are retentions."""
+        return tuple(metric for metric in self.metrics if metric.type == "retention")
+
+    @property
     def clusters(self) -> tuple[str, ...]:
         """The cluster columns."""
         if self.cluster is None:
@@ -199,6 +204,12 @@ class AbOptions(Part):
         if wrong:
             raise ValueError(
                 f"metric {other[0].name}: {wrong[0]} is for means, not for a {other[0].type}"
+            )
+        survival = [metric for metric in other if metric.churn_day is not None]
+        if survival and self.clusters:
+            raise ValueError(
+                f"metric {survival[0].name}: churn_day is for independent units; with cluster give "
+                "a 0/1 column"
             )
         has_slices = self.segments is not None or self.interaction is not None
         if has_slices and not self.moment_metrics:

@@ -40,6 +40,10 @@ class PlannedMetric(Metric):
                 f"metric {self.name}: a {self.type} cannot be planned; plan a mean, a proportion, "
                 "a count or a ratio"
             )
+        if self.winsorise is not None and self.winsorise.quantiles:
+            raise ValueError(
+                f"metric {self.name}: a plan needs numbers for the bounds of winsorise"
+            )
         return self
 
     @model_validator(mode="after")

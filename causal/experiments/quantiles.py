@@ -37,7 +37,8 @@ from causal.experiments.arms import (
     ask_clustering,
     ask_moments,
 )
-from causal.experiments.comparison import Comparison, Joint, comparisons
+from causal.experiments.comparison import Comparison, comparisons
+from causal.experiments.influence import moments_of, named
 from causal.experiments.metrics import Metric
 from causal.experiments.order_statistics import (
     Histogram,
@@ -175,14 +176,20 @@ def ask_quantiles(
         else:
             found, variances = yield from _ask_independent(search, start)
         moments[metric.name] = tuple(
-            _gram(metric, start[level,], point.value, float(variance))
+            moments_of(
+                metric,
+                point.value,
+                variance=float(variance),
+                n=start[level,].n,
+                n_missing=start[level,].n_missing,
+            )
             for level, point, variance in zip(arms.levels, found, variances, strict=True)
         )
-        pairs[metric.name] = _comparisons(
-            metric,
-            dataclasses.replace(arms, moments={metric.name: moments[metric.name]}),
-            clusterings.get(metric.name),
-        )
+        mine = dataclasses.replace(arms, moments={metric.name: moments[metric.name]})
+        pairs[metric.name] = [
+            named(item, ESTIMATOR)
+            for item in comparisons(metric, mine, clusterings.get(metric.name))
+        ]
     return Quantiles(moments=moments, comparisons=pairs, clusterings=clusterings)
 
 
@@ -223,7 +230,7 @@ class _Search:
         self, start: Mapping[Key, Histogram], shares: Mapping[Level, Sequence[float]]
     ) -> Generator[FrameRequest, pd.DataFrame, dict[Level, list[Position]]]:
         """The quantiles at some shares of each arm."""
-        ranks = {
+        ranks: dict[Key, list[int]] = {
             (level,): [rank_of(share, start[level,].n) for share in some]
             for level, some in shares.items()
         }
@@ -363,29 +370,3 @@ def _ask_clustered(
     return list(found.values()), dataclasses.replace(
         clustering, covariance=shares * np.outer(slopes, slopes), n_terms=1
     )
-
-
-def _gram(metric: Metric, rows: Histogram, value: float, variance: float) -> Gram:
-    """Moments whose mean is the quantile and whose variance of the mean is the quantile's."""
-    cross = np.array([[variance * rows.n * (rows.n - 1.0)]])
-    return Gram(metric.terms, rows.n, rows.n_missing, 0, float(rows.n), np.array([value]), cross)
-
-
-def _comparisons(metric: Metric, arms: Arms, clustering: Clustering | None) -> list[Comparison]:
-    return [
-        dataclasses.replace(item, joint=_joint(item))
-        for item in comparisons(metric, arms, clustering)
-    ]
-
-
-def _joint(comparison: Comparison) -> Joint:
-    """The same uncertainty under the estimator's own name."""
-    if comparison.joint is not None:
-        return dataclasses.replace(comparison.joint, estimator=ESTIMATOR)
-    parts, dfs = [], []
-    for arm, gram in enumerate(comparison.moments):
-        part = np.zeros((2, 2))
-        part[arm, arm] = gram.covariance[0, 0] / gram.n
-        parts.append(part)
-        dfs.append(gram.n - 1.0)
-    return Joint(estimator=ESTIMATOR, parts=tuple(parts), dfs=tuple(dfs))
