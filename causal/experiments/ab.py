@@ -52,6 +52,7 @@ from causal.experiments.comparison import (
 )
 from causal.experiments.families import corrected, families_of, uncorrected
 from causal.experiments.metrics import Metric
+from causal.experiments.novelty import ask_novelty
 from causal.experiments.quantiles import ask_quantiles
 from causal.experiments.retention import ask_retentions
 from causal.experiments.winsorising import ask_bounds
@@ -106,6 +107,7 @@ def estimate(spec: AbSpec) -> Plan:
         treatments=options.treatments,
         where=spec.source.conditions,
         strata=options.strata or (),
+        period=options.time_since_exposure,
     )
     yield from ask_units(design)
     spec, bounds = yield from _bounded(spec, design)
@@ -131,10 +133,10 @@ def estimate(spec: AbSpec) -> Plan:
     checks = [
         (yield from _sample_ratio(options, design, arms)),
         *row_counts(options.metrics, arms),
-        *ab_health.missingness(options.metrics, arms, is_clustered=options.cluster is not None),
+        *ab_health.missingness(options.metrics, arms, is_clustered=bool(options.clusters)),
     ]
     clusterings: Mapping[str, Clustering] = {}
-    if options.cluster is not None:
+    if options.clusters:
         clusterings = yield from ask_clustering(
             design,
             options.moment_metrics,
@@ -157,9 +159,28 @@ def estimate(spec: AbSpec) -> Plan:
     }
     pairs |= {**quantiles.comparisons, **retentions.comparisons}
     result = _result(spec, arms, pairs, checks, slices)
-    if retentions.curves is None:
+    result = with_table(result, "retention", retentions.curves)
+    if options.time_since_exposure is None or options.inference_clusters is None:
         return result
-    return replace(result, tables={**result.tables, "retention": retentions.curves})
+    curve = yield from ask_novelty(
+        design,
+        options.moment_metrics,
+        how,
+        column=options.time_since_exposure,
+        clusters=options.inference_clusters,
+        seed=spec.seed,
+    )
+    result = replace(
+        result,
+        effects=(*result.effects, *curve.effects),
+        diagnostics=(*result.diagnostics, *curve.diagnostics),
+    )
+    return with_table(result, "novelty", curve.curves)
+
+
+def with_table(result: Result, name: str, table: pd.DataFrame | None) -> Result:
+    """The same result with one more table, if there is one."""
+    return result if table is None else replace(result, tables={**result.tables, name: table})
 
 
 def _bounded(
@@ -173,10 +194,27 @@ def _bounded(
 
 def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
     """Effects with intervals on both scales, arm levels, and adjusted against raw effects."""
-    from causal.experiments import ab_figures
+    from causal.experiments import ab_figures, curve_figures
 
-    metrics = [metric.name for metric in spec.options.metrics]
-    return ab_figures.figures(result, metrics=metrics)
+    options = spec.options
+    metrics = [metric.name for metric in options.metrics]
+    period = options.time_since_exposure
+    # Effects by period have a figure of their own.
+    shown = tuple(e for e in result.effects if period is None or not _is_of(e, period))
+    found = dict(ab_figures.figures(replace(result, effects=shown), metrics=metrics))
+    if "retention" in result.tables:
+        horizons = {item.name: item.horizon or 0 for item in options.retention_metrics}
+        found |= curve_figures.retention(result.tables["retention"], horizons=horizons)
+    if period is not None:
+        found |= curve_figures.novelty(
+            result.tables["novelty"], column=period, confidence_level=spec.confidence_level
+        )
+    return found
+
+
+def _is_of(effect: Effect, column: str) -> bool:
+    """Whether an effect is that of one value of a column."""
+    return effect.term.partition(" | ")[2].startswith(f"{column}=")
 
 
 def _inference(spec: AbSpec) -> Inference:

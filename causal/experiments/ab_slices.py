@@ -60,9 +60,10 @@ def ask_slices(
 def whole_arms_only(options: AbOptions) -> list[Diagnostic]:
     """Which metrics have no effects by segment."""
     others = [metric.name for metric in options.metrics if not metric.is_moment]
-    if not others or (options.segments is None and options.interaction is None):
+    slices = (options.segments, options.interaction, options.time_since_exposure)
+    if not others or not any(slices):
         return []
-    detail = f"{', '.join(others)}: estimated for whole arms, not by segment"
+    detail = f"{', '.join(others)}: estimated for whole arms, not by segment or period"
     return [note("whole_arms_only", float(len(others)), detail)]
 
 
