@@ -25,7 +25,6 @@ from causal.core import inference
 from causal.core.errors import DataError
 from causal.core.frames import FrameRequest, Level
 from causal.core.gram import Array, Gram, Key
-from causal.core.inference import critical_value
 from causal.core.result import Diagnostic, Effect
 from causal.core.simultaneous import gaussian_critical_value
 from causal.experiments.arms import MIN_UNITS, Arms, Design, ask_moments
@@ -174,12 +173,13 @@ def _curve(
 ) -> _Curve:
     """Effects by period with errors from their joint covariance, and their trend."""
     errors = np.sqrt(np.diag(covariance))
+    name = "cuped" if slices[0].best is not slices[0].raw else "cluster_robust"
     by_period = []
     for one, error in zip(slices, errors, strict=True):
         plain = one.best.effects[0]
         by_period.append(
             inference.effect(
-                estimator=f"{plain.estimator}_by_period",
+                estimator=f"{name}_by_period",
                 estimand="cate",
                 metric=plain.metric,
                 term=plain.term,
@@ -246,7 +246,6 @@ def _rows(
     width = gaussian_critical_value(
         covariance, confidence_level=level, rng=rng, n_draws=_N_DRAWS, df=df
     )
-    assert width >= critical_value(level, df=df)  # noqa: S101 - a band is no narrower than its parts
     frame = pd.DataFrame([dataclasses.asdict(item) for item in found.by_period])
     band = width * frame["std_error"]
     return frame.assign(
@@ -268,17 +267,15 @@ def _slices(
     periods: Sequence[Level],
 ) -> list[Slice]:
     """One comparison per period that both arms have varying rows in."""
-    cells = arms.cells[metric.name]
-    control = arms.levels[0]
     found = []
     for level in periods:
-        pair = (cells[control].get((level,)), cells[variant].get((level,)))
-        if not _can_compare(metric, pair):
+        pair = _pair(metric, arms, variant, level)
+        if pair is None:
             continue
         comparison = Comparison(
             metric=metric,
-            variants=(control, variant),
-            moments=(_known(pair[0]), _known(pair[1])),
+            variants=(arms.levels[0], variant),
+            moments=pair,
             segment=f"{column}={level}",
         )
         raw = raw_readout(comparison, how)
@@ -287,17 +284,15 @@ def _slices(
     return found
 
 
-def _can_compare(metric: Metric, pair: tuple[Gram | None, Gram | None]) -> bool:
-    grams = [gram for gram in pair if gram is not None and gram.n >= MIN_UNITS]
-    if len(grams) < len(pair):
-        return False
-    return not all(is_constant(gram, metric.quotients[0]) for gram in grams)
-
-
-def _known(gram: Gram | None) -> Gram:
-    if gram is None:
-        raise DataError("a period has no rows")
-    return gram
+def _pair(metric: Metric, arms: Arms, variant: Level, level: Level) -> tuple[Gram, Gram] | None:
+    """Moments of control and a treatment in a period; `None` if they cannot be compared."""
+    cells = arms.cells[metric.name]
+    control, treatment = (cells[arm].get((level,)) for arm in (arms.levels[0], variant))
+    if control is None or treatment is None or min(control.n, treatment.n) < MIN_UNITS:
+        return None
+    outcome = metric.quotients[0]
+    is_flat = is_constant(control, outcome) and is_constant(treatment, outcome)
+    return None if is_flat else (control, treatment)
 
 
 def _periods(column: str, arms: Arms) -> list[Level]:
@@ -339,12 +334,7 @@ def _left_out(
         for metric in metrics
         for variant in arms.levels[1:]
         for level in periods
-        if not _can_compare(
-            metric,
-            tuple(  # type: ignore[arg-type]
-                arms.cells[metric.name][arm].get((level,)) for arm in (arms.levels[0], variant)
-            ),
-        )
+        if _pair(metric, arms, variant, level) is None
     ]
     if thin:
         detail = f"periods without two rows that differ in both arms are left out: {thin[0]}"

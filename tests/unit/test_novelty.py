@@ -66,7 +66,6 @@ def test_effects_by_period_are_those_of_one_clustered_regression(days: pd.DataFr
     names = [f"C(day)[{day}]:treated" for day in range(N_DAYS)]
     result = analyse(days, SPEND)
     found = [e for e in result.effects if e.estimator == "cluster_robust_by_period"]
-    found = found or [e for e in result.effects if e.estimator.endswith("_by_period")]
 
     np.testing.assert_allclose([e.estimate for e in found], fit.params[names], rtol=1e-9)
     np.testing.assert_allclose([e.std_error for e in found], fit.bse[names], rtol=1e-9)
@@ -128,10 +127,10 @@ def test_ratios_covariates_and_several_arms() -> None:
 
 
 def test_thin_periods_and_missing_ones_are_said(days: pd.DataFrame) -> None:
-    late = pd.DataFrame([days.iloc[0] | {"unit": 9999, "day": 9}])
+    late = pd.DataFrame([days.iloc[0].to_dict() | {"unit": 9999, "day": 9}])
     frame = pd.concat([days, late], ignore_index=True).astype({"day": "Int64"})
     frame.loc[:4, "day"] = pd.NA
-    frame.loc[:4, "unit"] = [f for f in range(20000, 20005)]
+    frame.loc[:4, "unit"] = list(range(20000, 20005))
     with pytest.raises(DataError, match="unit or day is null"):
         analyse(frame, SPEND)
     result = analyse(frame[5:], SPEND)
@@ -146,24 +145,6 @@ def test_a_line_is_found_exactly() -> None:
 
     assert found.slope == pytest.approx(-0.5)
     np.testing.assert_allclose(found.line, 3.0 - 0.5 * periods)
-
-
-@pytest.mark.parametrize("seed_of_block", [0])
-def test_size_and_coverage_of_trend_and_band(seed_of_block: int) -> None:
-    """Under a constant effect the trend is found 5 % of the time; bands hold all periods 95 %."""
-    rng = np.random.default_rng(seed_of_block)
-    n, n_experiments = 80, 60
-    rejected, held = [], []
-    for _ in range(n_experiments):
-        frame = unit_days(seed=int(rng.integers(1 << 30)), n=n, fade=0.0)
-        result = analyse(frame, SPEND)
-        (slope,) = [e for e in result.effects if e.estimator == "trend"]
-        curve = result.tables["novelty"]
-        rejected.append(slope.pvalue < 0.05)
-        held.append(((curve["band_lower"] <= 2.0) & (curve["band_upper"] >= 2.0)).all())
-
-    assert np.mean(rejected) <= 0.05 + 3.5 * np.sqrt(0.05 * 0.95 / n_experiments)
-    assert np.mean(held) >= 0.95 - 3.5 * np.sqrt(0.05 * 0.95 / n_experiments)
 
 
 @pytest.mark.parametrize(
