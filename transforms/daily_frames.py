@@ -67,4 +67,4 @@ def _frame(request: GramRequest, part: pd.DataFrame) -> pd.DataFrame:
 
 
 def _date(value: Any) -> dt.date:
-    return value.date() if isinstance(value, dt.datetime) else value  # type: ignore[no-any-return]
+    return value.date() if isinstance(value, dt.datetime) else value

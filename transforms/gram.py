@@ -23,6 +23,7 @@ from causal.core.errors import DataError
 from causal.core.frames import (
     FrameRequest,
     GramRequest,
+    HistogramRequest,
     KeyRequest,
     Linear,
     MeatRequest,
@@ -33,7 +34,7 @@ from causal.core.frames import (
     packed_indices,
     required_columns,
 )
-from transforms import panel_gram
+from transforms import histogram, panel_gram
 from transforms.bounded import collect_bounded
 from transforms.moments import centred, sums_of
 from transforms.terms import (
@@ -89,7 +90,9 @@ class SparkEngine:
         """Column names and kinds."""
         return self._columns
 
-    def __call__(self, request: FrameRequest) -> pd.DataFrame:
+    def __call__(  # noqa: C901, PLR0911 - one per kind
+        self, request: FrameRequest
+    ) -> pd.DataFrame:
         """The frame that the request describes.
 
         Raises:
@@ -115,6 +118,8 @@ class SparkEngine:
                 return panel_gram.answer(df, request, self._columns, self._collect)
             case KeyRequest():
                 return self._key(df, request)
+            case HistogramRequest():
+                return histogram.answer(df, request, self._columns, self._collect)
 
     def _gram(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
         size = len(request.terms)

@@ -140,6 +140,28 @@ DAILY_SOURCES = Table(
     checks={},
 )
 
+HISTOGRAM = Table(
+    name="histogram",
+    comment="Stored counts of values between edges, by key: what quantiles were found from",
+    fields=(
+        *_REQUEST,
+        _KEY,
+        Field(name="n", type="BIGINT", comment="Rows with a value"),
+        Field(name="n_missing", type="BIGINT", comment="Rows without a value"),
+        Field(
+            name="bins",
+            type="ARRAY<DOUBLE>",
+            comment="Bins that hold rows; bin k holds values with k edges below them",
+        ),
+        Field(name="counts", type="ARRAY<DOUBLE>", comment="Rows in each of these bins"),
+        Field(name="lowest", type="ARRAY<DOUBLE>", comment="Smallest value in each of them"),
+        Field(name="highest", type="ARRAY<DOUBLE>", comment="Largest value in each of them"),
+    ),
+    key=("analysis", "request_hash", "key_json"),
+    checks={"counts_not_negative": "n >= 0 AND n_missing >= 0"},
+    clustering=("analysis",),
+)
+
 EFFECTS = Table(
     name="effects",
     comment="Estimates of every method, one row each",
@@ -375,7 +397,7 @@ RUNS = Table(
     },
 )
 
-FRAME_TABLES: tuple[Table, ...] = (GRAM, PANEL_GRAM, MEAT, KEY_CHECK)
+FRAME_TABLES: tuple[Table, ...] = (GRAM, PANEL_GRAM, MEAT, KEY_CHECK, HISTOGRAM)
 RESULT_TABLES: tuple[Table, ...] = (
     *FRAME_TABLES,
     DAILY_GRAM,

@@ -10,6 +10,7 @@ import pandas as pd
 from causal.core.frames import (
     FrameRequest,
     GramRequest,
+    HistogramRequest,
     KeyRequest,
     MeatRequest,
     PanelGramRequest,
@@ -17,7 +18,7 @@ from causal.core.frames import (
     encode,
     fingerprint,
 )
-from transforms.result_tables import FRAME_TABLES, GRAM, KEY_CHECK, MEAT, PANEL_GRAM
+from transforms.result_tables import FRAME_TABLES, GRAM, HISTOGRAM, KEY_CHECK, MEAT, PANEL_GRAM
 from transforms.schema import Table
 
 _TABLES: Mapping[type, Table] = {
@@ -25,6 +26,7 @@ _TABLES: Mapping[type, Table] = {
     PanelGramRequest: PANEL_GRAM,
     MeatRequest: MEAT,
     KeyRequest: KEY_CHECK,
+    HistogramRequest: HISTOGRAM,
 }
 _RENAMED = {"cross": "cross_products"}
 
@@ -88,7 +90,7 @@ def _by(request: FrameRequest) -> Sequence[str]:
     match request:
         case GramRequest(by=by):
             return by
-        case PanelGramRequest(by=by):
+        case PanelGramRequest(by=by) | HistogramRequest(by=by):
             return by
         case _:
             return ()

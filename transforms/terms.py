@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    AtMost,
     Clipped,
     Column,
     ColumnKind,
@@ -69,7 +70,7 @@ def compiled(
 
 
 def _compiled_atom(
-    term: Column | Constant | Indicator | EventTime | Clipped, columns: Mapping[str, str]
+    term: Column | Constant | Indicator | EventTime | Clipped | AtMost, columns: Mapping[str, str]
 ) -> SparkColumn:
     match term:
         case Column(name):
@@ -82,6 +83,8 @@ def _compiled_atom(
             return _event_time(term)
         case Clipped(inner, low, high):
             return _clipped(compiled(inner, columns), low=low, high=high)
+        case AtMost(inner, bound):
+            return _at_most(compiled(inner, columns), bound)
 
 
 def atoms(terms: Iterable[Term]) -> tuple[Term, ...]:
@@ -116,7 +119,7 @@ def value_at(term: Term, values: Mapping[Term, float]) -> float:
 
 def is_zero_one(term: Term) -> bool:
     """Whether a term can only be 0, 1 or missing, so that it needs no shift."""
-    return isinstance(term, Indicator | EventTime | Constant)
+    return isinstance(term, Indicator | EventTime | Constant | AtMost)
 
 
 def filtered(
@@ -166,6 +169,11 @@ def _clipped(value: SparkColumn, *, low: float | None, high: float | None) -> Sp
         is_above = (value > F.lit(float(high))) & ~F.isnan(value)
         out = F.when(is_above, F.lit(float(high))).otherwise(out)
     return out
+
+
+def _at_most(value: SparkColumn, bound: float) -> SparkColumn:
+    """For Spark NaN is larger than any bound; it stays NaN, to be refused by name."""
+    return F.when(F.isnan(value), value).otherwise((value <= F.lit(float(bound))).cast("double"))
 
 
 def _event_time(term: EventTime) -> SparkColumn:

@@ -84,7 +84,15 @@ class Clipped:
     high: float | None = None
 
 
-Term = Column | Constant | Indicator | EventTime | Product | Linear | Clipped
+@dataclass(frozen=True)
+class AtMost:
+    """1 where a term is at most `bound`, 0 where it is larger, missing where the term is."""
+
+    term: "Term"
+    bound: float
+
+
+Term = Column | Constant | Indicator | EventTime | Product | Linear | Clipped | AtMost
 
 
 @dataclass(frozen=True)
@@ -205,7 +213,32 @@ class KeyRequest:
     n_examples: int = 5
 
 
-FrameRequest = GramRequest | MeatRequest | PanelGramRequest | KeyRequest
+@dataclass(frozen=True, kw_only=True)
+class HistogramRequest:
+    """How many rows have a value between edges, by key: what quantiles are found from.
+
+    Bin k holds the values with exactly k edges below them, so those in
+    `(edges[k - 1], edges[k]]`. Histograms of disjoint rows with the same edges add up.
+
+    Answer, one row per combination of `by`:
+        the key columns; `n` rows with a value; `n_missing` rows without; `bins`, the numbers of the
+        b bins that hold rows, ascending; `counts`, their rows; `lowest` and `highest`, the smallest
+        and largest value in each of them.
+
+    Attributes:
+        term: The values.
+        edges: Ascending, no two equal; none: one bin.
+        by: Key columns.
+        where: Conditions that all must hold.
+    """
+
+    term: Term
+    edges: tuple[float, ...] = ()
+    by: tuple[str, ...] = ()
+    where: tuple[Condition, ...] = ()
+
+
+FrameRequest = GramRequest | MeatRequest | PanelGramRequest | KeyRequest | HistogramRequest
 
 
 class Engine(Protocol):
@@ -257,7 +290,7 @@ def required_columns(term: Term) -> frozenset[str]:
             return frozenset({period})
         case Product(parts) | Linear(parts, _):
             return frozenset().union(*(required_columns(part) for part in parts))
-        case Clipped(inner, _, _):
+        case Clipped(inner, _, _) | AtMost(inner, _):
             return required_columns(inner)
         case _:
             return columns_of(term)
@@ -286,6 +319,8 @@ def _own_columns(item: object) -> Iterator[str]:
             yield from _optional(first)
         case KeyRequest(key=key):
             yield from key
+        case HistogramRequest(by=by):
+            yield from by
 
 
 def _numeric_columns(item: object) -> Iterator[str]:
@@ -309,7 +344,7 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
     match item:
         case Product(parts) | Linear(parts, _):
             return parts
-        case Clipped(inner, _, _):
+        case Clipped(inner, _, _) | AtMost(inner, _):
             return (inner,)
         case Score(left, right):
             return (left, right)
@@ -320,13 +355,15 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
             return (*parts, weight, *where)
         case PanelGramRequest(outcome=outcome, covariates=covariates, where=where):
             return (outcome, *covariates, *where)
+        case HistogramRequest(term=term, where=where):
+            return (term, *where)
         case KeyRequest(where=where):
             return where
         case _:
             return ()
 
 
-def label(term: Term) -> str:  # noqa: PLR0911 - one per kind
+def label(term: Term) -> str:  # noqa: C901, PLR0911 - one per kind
     """A short text for messages and progress lines."""
     match term:
         case Column(name):
@@ -344,6 +381,8 @@ def label(term: Term) -> str:  # noqa: PLR0911 - one per kind
         case Clipped(inner, low, high):
             ends = f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
             return f"{label(inner)} within {ends}"
+        case AtMost(inner, bound):
+            return f"[{label(inner)} <= {bound:g}]"
 
 
 def describe(request: FrameRequest) -> str:
@@ -360,6 +399,8 @@ def describe(request: FrameRequest) -> str:
             return f"panel gram of {label(outcome)}{given}, {unit} x {period}{_by(by)}"
         case KeyRequest(key=key):
             return f"key check of {', '.join(key)}"
+        case HistogramRequest(term=term, edges=edges, by=by):
+            return f"histogram of {label(term)}, {len(edges) + 1} bins{_by(by)}"
 
 
 def _by(keys: tuple[str, ...]) -> str:
@@ -369,8 +410,8 @@ def _by(keys: tuple[str, ...]) -> str:
 _TYPES: Mapping[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (
-        Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Condition, Score,
-        GramRequest, MeatRequest, PanelGramRequest, KeyRequest,
+        Column, Constant, Indicator, EventTime, Product, Linear, Clipped, AtMost, Condition,
+        Score, GramRequest, MeatRequest, PanelGramRequest, KeyRequest, HistogramRequest,
     )
 }  # fmt: skip
 

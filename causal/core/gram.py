@@ -31,6 +31,7 @@ Key = tuple[Level | None, ...]
 
 GRAM_COLUMNS = ("n", "n_missing", "n_units", "sum_weights", "mean", "cross")
 MEAT_COLUMNS = ("n", "n_missing", "n_clusters", "cross")
+HISTOGRAM_COLUMNS = ("n", "n_missing", "bins", "counts", "lowest", "highest")
 PANEL_GRAM_COLUMNS = ("periods", "n", "n_incomplete", "n_missing", "mean", "cross")
 
 
@@ -115,7 +116,7 @@ def grams(frame: pd.DataFrame, request: GramRequest) -> dict[Key, Gram]:
         DataError: A term is infinite or NaN somewhere, or a key column holds both nulls and NaN.
     """
     rows = frame.to_dict("records")
-    found = {_key(row, request.by): _gram(row, request) for row in rows}
+    found = {key_of(row, request.by): _gram(row, request) for row in rows}
     if len(found) < len(rows):
         raise DataError(
             "a grouping column holds both nulls and NaN, which cannot be told apart",
@@ -254,7 +255,8 @@ def combine(gram_: Gram, terms: Sequence[Linear]) -> Gram:
     )  # fmt: skip
 
 
-def _key(row: Mapping[Any, Any], by: tuple[str, ...]) -> Key:
+def key_of(row: Mapping[Any, Any], by: tuple[str, ...]) -> Key:
+    """The key of an answer's row; null and NaN are `None`."""
     return tuple(_scalar(row[name]) for name in by)
 
 
@@ -297,7 +299,7 @@ def _panel_gram(row: Mapping[Any, Any], request: PanelGramRequest) -> PanelGram:
         raise DataError("some rows hold NaN or infinite values", given=named)
     first = _scalar(row["first_treated_period"])
     return PanelGram(
-        None if first is None else float(first), _key(row, request.by), periods, int(row["n"]),
+        None if first is None else float(first), key_of(row, request.by), periods, int(row["n"]),
         int(row["n_incomplete"]), int(row["n_missing"]), mean, cross,
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from pandas.api import types
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    AtMost,
     Clipped,
     Column,
     ColumnKind,
@@ -22,6 +23,7 @@ from causal.core.frames import (
     EventTime,
     FrameRequest,
     GramRequest,
+    HistogramRequest,
     Indicator,
     KeyRequest,
     Level,
@@ -33,7 +35,7 @@ from causal.core.frames import (
     columns_of,
     packed_indices,
 )
-from causal.core.gram import Array, pack
+from causal.core.gram import HISTOGRAM_COLUMNS, Array, pack
 
 _Rows = NDArray[np.bool_]
 
@@ -74,6 +76,8 @@ def _answer(rows: pd.DataFrame, request: FrameRequest) -> pd.DataFrame:
             return _panel_gram(rows, request)
         case KeyRequest():
             return _key(rows, request)
+        case HistogramRequest():
+            return _histogram(rows, request)
 
 
 def evaluate(frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None = None) -> Array:
@@ -90,7 +94,7 @@ def evaluate(frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None
     return known[term]
 
 
-def _evaluate(  # noqa: PLR0911 - one per kind of term
+def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
     frame: pd.DataFrame, term: Term, known: dict[Term, Array]
 ) -> Array:
     match term:
@@ -106,6 +110,9 @@ def _evaluate(  # noqa: PLR0911 - one per kind of term
         case Clipped(inner, low, high):
             values_ = evaluate(frame, inner, known=known)
             return values_ if low is None and high is None else np.clip(values_, low, high)
+        case AtMost(inner, bound):
+            held = evaluate(frame, inner, known=known)
+            return np.where(np.isnan(held), np.nan, (held <= bound).astype(np.float64))
         case Product(factors):
             values = [evaluate(frame, factor, known=known) for factor in factors]
             return _infinite_kept(np.prod(values, axis=0), values)
@@ -255,6 +262,25 @@ def _key(frame: pd.DataFrame, request: KeyRequest) -> pd.DataFrame:
         "n_duplicated": len(repeated), "examples": examples,
     }  # fmt: skip
     return pd.DataFrame([row])
+
+
+def _histogram(frame: pd.DataFrame, request: HistogramRequest) -> pd.DataFrame:
+    values = evaluate(frame, request.term)
+    edges = np.array(request.edges, dtype=np.float64)
+    out: list[dict[str, object]] = []
+    for key, rows in _groups(frame, request.by):
+        held = values[rows][~np.isnan(values[rows])]
+        bins = np.searchsorted(edges, held, side="left")
+        found = pd.Series(held).groupby(bins).agg(["size", "min", "max"])
+        row = {
+            **key, "n": len(held), "n_missing": len(rows) - len(held),
+            "bins": np.asarray(found.index, dtype=np.float64),
+            "counts": np.asarray(found["size"], dtype=np.float64),
+            "lowest": np.asarray(found["min"], dtype=np.float64),
+            "highest": np.asarray(found["max"], dtype=np.float64),
+        }  # fmt: skip
+        out.append(row)
+    return _frame(out, request.by, HISTOGRAM_COLUMNS)
 
 
 def _values(

@@ -9,6 +9,7 @@ arm joins the experiment.
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -27,7 +28,7 @@ from causal.experiments.ab_checks import (
     row_counts,
 )
 from causal.experiments.ab_options import AbOptions, AbSpec
-from causal.experiments.ab_slices import Slices, ask_slices
+from causal.experiments.ab_slices import Slices, ask_slices, whole_arms_only
 from causal.experiments.arms import (
     Arms,
     Clustering,
@@ -37,6 +38,7 @@ from causal.experiments.arms import (
     ask_count_covariance,
     ask_moments,
     ask_units,
+    with_moments,
 )
 from causal.experiments.comparison import (
     Comparison,
@@ -50,6 +52,10 @@ from causal.experiments.comparison import (
 )
 from causal.experiments.families import corrected, families_of, uncorrected
 from causal.experiments.metrics import Metric
+from causal.experiments.novelty import ask_novelty
+from causal.experiments.quantiles import ask_quantiles
+from causal.experiments.retention import ask_retentions
+from causal.experiments.winsorising import ask_bounds
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -101,39 +107,114 @@ def estimate(spec: AbSpec) -> Plan:
         treatments=options.treatments,
         where=spec.source.conditions,
         strata=options.strata or (),
+        period=options.time_since_exposure,
     )
     yield from ask_units(design)
-    arms = yield from ask_moments(design, options.metrics)
+    spec, bounds = yield from _bounded(spec, design)
+    options = spec.options
+    arms = yield from ask_moments(design, options.moment_metrics)
+    quantiles = yield from ask_quantiles(
+        design,
+        arms,
+        options.quantile_metrics,
+        cluster=options.clusters,
+        correction=options.cluster_correction,
+    )
+    retentions = yield from ask_retentions(
+        design,
+        arms,
+        options.retention_metrics,
+        cluster=options.clusters,
+        correction=options.cluster_correction,
+        confidence_level=spec.confidence_level,
+    )
+    moment_arms = arms
+    arms = with_moments(arms, {**quantiles.moments, **retentions.moments})
     checks = [
         (yield from _sample_ratio(options, design, arms)),
         *row_counts(options.metrics, arms),
-        *ab_health.missingness(options.metrics, arms, is_clustered=options.cluster is not None),
+        *ab_health.missingness(options.metrics, arms, is_clustered=bool(options.clusters)),
     ]
     clusterings: Mapping[str, Clustering] = {}
-    if options.cluster is not None:
+    if options.clusters:
         clusterings = yield from ask_clustering(
             design,
-            options.metrics,
-            arms,
+            options.moment_metrics,
+            moment_arms,
             cluster=options.clusters,
             correction=options.cluster_correction,
         )
+        clusterings = {**clusterings, **quantiles.clusterings, **retentions.clusterings}
         checks += few_clusters(clusterings)
         checks += arm_clusters((yield from ask_arm_clusters(design, arms, options.clusters)))
     for position, metric in enumerate(options.metrics):
         with located(f"options.metrics.{position}"):
             check_outcome(metric, arms)
     how = _inference(spec)
-    slices = yield from ask_slices(design, arms, options, how)
-    return _result(spec, arms, clusterings, checks, slices)
+    checks += [*bounds, *retentions.diagnostics, *whole_arms_only(options)]
+    slices = yield from ask_slices(design, moment_arms, options, how)
+    pairs = {
+        metric.name: comparisons(metric, arms, clusterings.get(metric.name))
+        for metric in options.moment_metrics
+    }
+    pairs |= {**quantiles.comparisons, **retentions.comparisons}
+    result = _result(spec, arms, pairs, checks, slices)
+    result = with_table(result, "retention", retentions.curves)
+    if options.time_since_exposure is None or options.inference_clusters is None:
+        return result
+    curve = yield from ask_novelty(
+        design,
+        options.moment_metrics,
+        how,
+        column=options.time_since_exposure,
+        clusters=options.inference_clusters,
+        seed=spec.seed,
+    )
+    result = replace(
+        result,
+        effects=(*result.effects, *curve.effects),
+        diagnostics=(*result.diagnostics, *curve.diagnostics),
+    )
+    return with_table(result, "novelty", curve.curves)
+
+
+def with_table(result: Result, name: str, table: pd.DataFrame | None) -> Result:
+    """The same result with one more table, if there is one."""
+    return result if table is None else replace(result, tables={**result.tables, name: table})
+
+
+def _bounded(
+    spec: AbSpec, design: Design
+) -> Generator[FrameRequest, pd.DataFrame, tuple[AbSpec, list[Diagnostic]]]:
+    """The spec with numbers in place of the quantiles that metrics are winsorised at."""
+    metrics, notes = yield from ask_bounds(design, spec.options.metrics)
+    options = spec.options.model_copy(update={"metrics": metrics})
+    return spec.model_copy(update={"options": options}), notes
 
 
 def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
     """Effects with intervals on both scales, arm levels, and adjusted against raw effects."""
-    from causal.experiments import ab_figures
+    from causal.experiments import ab_figures, curve_figures
 
-    metrics = [metric.name for metric in spec.options.metrics]
-    return ab_figures.figures(result, metrics=metrics)
+    options = spec.options
+    metrics = [metric.name for metric in options.metrics]
+    period = options.time_since_exposure
+    # Effects by period have a figure of their own.
+    shown = tuple(e for e in result.effects if period is None or not _is_of(e, period))
+    found = dict(ab_figures.figures(replace(result, effects=shown), metrics=metrics))
+    if "retention" in result.tables:
+        horizons = {item.name: item.horizon or 0 for item in options.retention_metrics}
+        found |= curve_figures.retention(result.tables["retention"], horizons=horizons)
+    if period is not None:
+        found |= curve_figures.novelty(
+            result.tables["novelty"], column=period, confidence_level=spec.confidence_level
+        )
+    return found
+
+
+def _is_of(effect: Effect, column: str) -> bool:
+    """Whether an effect is that of one value of a column."""
+    return effect.term.partition(" | ")[2].startswith(f"{column}=")
 
 
 def _inference(spec: AbSpec) -> Inference:
@@ -151,7 +232,7 @@ def _inference(spec: AbSpec) -> Inference:
 def _result(
     spec: AbSpec,
     arms: Arms,
-    clusterings: Mapping[str, Clustering],
+    pairs: Mapping[str, Sequence[Comparison]],
     checks: Sequence[Diagnostic],
     slices: Slices,
 ) -> Result:
@@ -163,7 +244,7 @@ def _result(
     best: list[Readout] = []
     for position, metric in enumerate(spec.options.metrics):
         with located(f"options.metrics.{position}"):
-            part, readouts = _metric_result(metric, arms, clusterings.get(metric.name), spec)
+            part, readouts = _metric_result(metric, arms, pairs[metric.name], spec)
         effects += part.effects
         diagnostics += part.diagnostics
         params |= part.params
@@ -204,7 +285,7 @@ def _families(
 
 
 def _metric_result(
-    metric: Metric, arms: Arms, clustering: Clustering | None, spec: AbSpec
+    metric: Metric, arms: Arms, plain: Sequence[Comparison], spec: AbSpec
 ) -> tuple[Result, list[Readout]]:
     """Effects, checks and levels of one metric, and the best readout of each treatment."""
     how = _inference(spec)
@@ -213,7 +294,6 @@ def _metric_result(
     params: dict[str, float] = {}
     rows: list[dict[str, object]] = []
     chosen: list[Readout] = []
-    plain = comparisons(metric, arms, clustering)
     weighed = _weighed(metric, arms, spec.options) or plain
     for comparison, stratum in zip(plain, weighed, strict=True):
         raw = raw_readout(comparison, how)

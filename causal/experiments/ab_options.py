@@ -55,6 +55,9 @@ class AbOptions(Part):
         stratification: Whether the strata's shares are a sample (`post_stratified`) or given by
             the design (`blocked`).
         segments: Columns by which effects are shown one by one, known before the treatment.
+        time_since_exposure: Column of the day or week since the unit's exposure, where a unit has
+            a row in each of them: effects by period, and whether they wear off. Errors are then
+            clustered by unit unless `cluster` says otherwise.
         multiplicity: Families of effects that are corrected together.
         interaction: Another experiment on the same units.
         power: Power at which the smallest effect that could be found is stated.
@@ -80,6 +83,7 @@ class AbOptions(Part):
     strata: tuple[ColumnName, ...] | None = Field(default=None, min_length=1)
     stratification: Stratification = "post_stratified"
     segments: tuple[ColumnName, ...] | None = Field(default=None, min_length=1)
+    time_since_exposure: ColumnName | None = None
     multiplicity: Multiplicity | None = None
     interaction: OtherExperiment | None = None
     power: float = Field(default=0.8, gt=0, lt=1)
@@ -87,10 +91,25 @@ class AbOptions(Part):
     srm_alpha: float = Field(default=0.0005, gt=0, lt=1)
 
     @property
+    def moment_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that are functions of means."""
+        return tuple(metric for metric in self.metrics if metric.is_moment)
+
+    @property
+    def quantile_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that are quantiles."""
+        return tuple(metric for metric in self.metrics if metric.type == "quantile")
+
+    @property
+    def retention_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that are retentions."""
+        return tuple(metric for metric in self.metrics if metric.type == "retention")
+
+    @property
     def clusters(self) -> tuple[str, ...]:
         """The cluster columns."""
         if self.cluster is None:
-            return ()
+            return () if self.time_since_exposure is None else (self.unit,)
         return (self.cluster,) if isinstance(self.cluster, str) else self.cluster
 
     @property
@@ -104,14 +123,16 @@ class AbOptions(Part):
     def _roles_differ(self) -> "AbOptions":
         if len(self.clusters) > MAX_CLUSTER_COLUMNS:
             raise ValueError("cluster is one column or two")
-        roles = [self.unit, self.variant, *self.clusters]
+        period = () if self.time_since_exposure is None else (self.time_since_exposure,)
+        columns = () if self.cluster is None else self.clusters
+        roles = [self.unit, self.variant, *columns, *period]
         if len(set(roles)) < len(roles):
-            raise ValueError("unit, variant and cluster must be different columns")
+            raise ValueError("unit, variant, cluster and period must be different columns")
         for metric in self.metrics:
             shared = columns_of(metric).intersection(roles)
             if shared:
                 raise ValueError(
-                    f"metric {metric.name}: {min(shared)} is the unit, variant or cluster"
+                    f"metric {metric.name}: {min(shared)} is the unit, variant, cluster or period"
                 )
         return self
 
@@ -163,11 +184,11 @@ class AbOptions(Part):
     @model_validator(mode="after")
     def _variance_fits_design(self) -> "AbOptions":
         given = self.model_fields_set
-        if self.cluster is not None and "variance" in given:
+        if self.clusters and "variance" in given:
             raise ValueError("variance applies to independent units; with cluster leave it out")
         if self.strata is not None and "variance" in given:
             raise ValueError("variance applies to unstratified arms; with strata leave it out")
-        if self.cluster is None and "cluster_correction" in given:
+        if not self.clusters and "cluster_correction" in given:
             raise ValueError("cluster_correction needs cluster")
         if self.cluster_correction == "cr3" and len(self.clusters) > 1:
             raise ValueError("cluster_correction cr3 is for one column of clusters")
@@ -176,12 +197,41 @@ class AbOptions(Part):
         return self
 
     @model_validator(mode="after")
+    def _metrics_fit_design(self) -> "AbOptions":
+        other = [metric for metric in self.metrics if not metric.is_moment]
+        if not other:
+            return self
+        given = {
+            "variance": self.variance == "pooled",
+            "strata": self.strata is not None,
+            "population_sizes": self.population_sizes is not None,
+        }
+        wrong = [name for name, is_given in given.items() if is_given]
+        if wrong:
+            raise ValueError(
+                f"metric {other[0].name}: {wrong[0]} is for means, not for a {other[0].type}"
+            )
+        survival = [metric for metric in other if metric.churn_day is not None]
+        if survival and self.clusters:
+            raise ValueError(
+                f"metric {survival[0].name}: churn_day is for independent units; with cluster give "
+                "a 0/1 column"
+            )
+        has_slices = any((self.segments, self.interaction, self.time_since_exposure))
+        if has_slices and not self.moment_metrics:
+            raise ValueError(
+                "segments, interaction and time_since_exposure need a mean, a proportion, a count "
+                "or a ratio"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _designs_go_together(self) -> "AbOptions":
-        if self.strata is not None and self.cluster is not None:
+        if self.strata is not None and self.clusters:
             raise ValueError("strata are for independent units; with cluster leave them out")
         if self.population_sizes is None:
             return self
-        if self.strata is not None or self.cluster is not None:
+        if self.strata is not None or self.clusters:
             raise ValueError("population_sizes are for independent units without strata")
         if self.segments is not None or self.interaction is not None:
             raise ValueError("population_sizes are those of whole arms: leave segments out")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from causal.checks import srm
+from causal.checks.panel_health import note
 from causal.core.errors import DataError
 from causal.core.frames import FrameRequest, Level
 from causal.core.gram import Array
@@ -56,12 +57,22 @@ def ask_slices(
     return out
 
 
+def whole_arms_only(options: AbOptions) -> list[Diagnostic]:
+    """Which metrics have no effects by segment."""
+    others = [metric.name for metric in options.metrics if not metric.is_moment]
+    slices = (options.segments, options.interaction, options.time_since_exposure)
+    if not others or not any(slices):
+        return []
+    detail = f"{', '.join(others)}: estimated for whole arms, not by segment or period"
+    return [note("whole_arms_only", float(len(others)), detail)]
+
+
 def _ask_segment(
     design: Design, arms: Arms, options: AbOptions, how: Inference, column: str
 ) -> Generator[FrameRequest, pd.DataFrame, Slices]:
     clusters = options.inference_clusters
     found = yield from ask_segmentation(
-        design, options.metrics, how, column=column, clusters=clusters
+        design, options.moment_metrics, how, column=column, clusters=clusters
     )
     diagnostics = [(yield from _ask_ratio(design, arms, options, found)), *segments.notes(found)]
     for group in found.slices.values():
@@ -108,7 +119,7 @@ def _ask_interaction(
     """
     column, clusters = other.variant, options.inference_clusters
     found = yield from ask_segmentation(
-        design, options.metrics, how, column=column, clusters=clusters
+        design, options.moment_metrics, how, column=column, clusters=clusters
     )
     if other.control not in found.levels:
         raise DataError(f"{column} has no such variant", given=other.control, allowed=found.levels)

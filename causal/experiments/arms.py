@@ -1,5 +1,6 @@
 """What an experiment asks of the data: the moments of each metric in each arm."""
 
+import dataclasses
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -47,6 +48,7 @@ class Design:
         treatments: The arms to compare; `None`: all others.
         where: Conditions on the rows.
         strata: Columns by which the moments of each arm are told apart.
+        period: Column of the period, where a unit has a row in each; `None`: one row per unit.
     """
 
     unit: str
@@ -55,6 +57,12 @@ class Design:
     treatments: tuple[Level, ...] | None = None
     where: tuple[Condition, ...] = ()
     strata: tuple[str, ...] = ()
+    period: str | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that identify a row."""
+        return (self.unit,) if self.period is None else (self.unit, self.period)
 
 
 Cells = Mapping[Level, Mapping[Key, Gram]]
@@ -112,19 +120,21 @@ def ask_units(design: Design) -> Generator[FrameRequest, pd.DataFrame, None]:
     Raises:
         DataError: A unit is null or occurs twice.
     """
-    frame = yield KeyRequest(key=(design.unit,), where=design.where)
+    frame = yield KeyRequest(key=design.key, where=design.where)
     row = frame.to_dict("records")[0]
     if row["n_null"]:
-        raise DataError(f"{design.unit} is null", given=f"{row['n_null']} of {row['n']} rows")
+        raise DataError(
+            f"{' or '.join(design.key)} is null", given=f"{row['n_null']} of {row['n']} rows"
+        )
     if row["n_duplicated"]:
         examples = ", ".join(map(str, row["examples"]))
-        pairs = yield KeyRequest(key=(design.unit, design.variant), where=design.where)
+        pairs = yield KeyRequest(key=(*design.key, design.variant), where=design.where)
         n_crossed = int(pairs["n_keys"].iloc[0]) - int(row["n_keys"])
         crossed = (
             f"{n_crossed} of them are in two variants" if n_crossed else "none changes variant"
         )
         raise DataError(
-            f"{design.unit} must identify a row",
+            f"{' and '.join(design.key)} must identify a row",
             given=(
                 f"{row['n_duplicated']} units occur more than once, such as {examples}; {crossed}"
             ),
@@ -179,6 +189,11 @@ def ask_moments(
         moments[metric.name] = tuple(pooled(cells[metric.name][level].values()) for level in levels)
         _check_sizes(metric, dict(zip(levels, moments[metric.name], strict=True)))
     return Arms(levels=levels, counts=counts, n_other=n_other, moments=moments, cells=cells)
+
+
+def with_moments(arms: Arms, moments: Mapping[str, tuple[Gram, ...]]) -> Arms:
+    """The same arms with moments of further metrics, by name."""
+    return dataclasses.replace(arms, moments={**arms.moments, **moments})
 
 
 def ask_clustering(

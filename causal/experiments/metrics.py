@@ -4,13 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from causal.core.errors import SpecError
 from causal.core.frames import Clipped, Column, Term
 from causal.core.spec import COLUMN_PATTERN, Part
 from causal.experiments.levels import Quotient
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,62}$")]
-MetricType = Literal["mean", "proportion", "count", "ratio"]
+MetricType = Literal["mean", "proportion", "count", "ratio", "quantile", "retention"]
+_OTHER_TYPES = ("quantile", "retention")
+_RETENTION_KEYS = ("churn_day", "observed_days", "horizon")
 Role = Literal["primary", "secondary", "guardrail"]
 Direction = Literal["increase", "decrease"]
 MarginScale = Literal["absolute", "relative"]
@@ -35,23 +38,43 @@ class ColumnRatio(Part):
 
 
 class Winsorise(Part):
-    """Bounds to which values beyond them are set, fixed before the experiment is read.
+    """Bounds to which values beyond them are set.
 
-    Bounds that are taken from the data of the experiment itself would be estimates; a quantile of
-    an earlier period is a number that can be written here.
+    A bound is a number, or a quantile of the outcome over all arms together. A quantile is an
+    estimate; because it is the same for all arms its error moves an effect only as far as the arms
+    differ in how many of their units lie beyond it, and standard errors take it as given.
 
     Attributes:
         lower: Smaller values become this one; open if left out.
         upper: Larger values become this one; open if left out.
+        lower_quantile: The same, as a quantile: 0.01 moves the smallest hundredth.
+        upper_quantile: The same, as a quantile: 0.99 moves the largest hundredth.
     """
 
     lower: float | None = None
     upper: float | None = None
+    lower_quantile: float | None = Field(default=None, gt=0, lt=1)
+    upper_quantile: float | None = Field(default=None, gt=0, lt=1)
+
+    @property
+    def quantiles(self) -> tuple[float, ...]:
+        """The quantiles that are to be found."""
+        return tuple(q for q in (self.lower_quantile, self.upper_quantile) if q is not None)
+
+    @model_validator(mode="after")
+    def _quantiles_stand_alone(self) -> "Winsorise":
+        for side in ("lower", "upper"):
+            if getattr(self, side) is not None and getattr(self, f"{side}_quantile") is not None:
+                raise ValueError(f"winsorise: give {side} or {side}_quantile, not both")
+        low, high = self.lower_quantile, self.upper_quantile
+        if low is not None and high is not None and not low < high:
+            raise ValueError("winsorise: lower_quantile must be below upper_quantile")
+        return self
 
     @model_validator(mode="after")
     def _bounds(self) -> "Winsorise":
-        if self.lower is None and self.upper is None:
-            raise ValueError("winsorise needs lower or upper")
+        if self.lower is None and self.upper is None and not self.quantiles:
+            raise ValueError("winsorise needs lower or upper, or a quantile for one of them")
         if self.lower is not None and self.upper is not None and not self.lower < self.upper:
             raise ValueError("winsorise: lower must be below upper")
         return self
@@ -74,8 +97,9 @@ class Metric(Part):
         name: Name in the results.
         type: `mean` per unit; `proportion` of units, a 0/1 column; `count` of events per unit,
             which is never negative; `ratio` of two sums, such as refunds per order, whose units of
-            randomisation are not its units of analysis.
-        column: The outcome of a mean, a proportion or a count.
+            randomisation are not its units of analysis; `quantile` of the rows;
+            `retention`: the share of units that are still there after some days.
+        column: The outcome; a ratio has two columns in its place.
         numerator: Numerator of a ratio.
         denominator: Denominator of a ratio.
         role: What the metric is for; a guardrail must not get worse.
@@ -85,6 +109,15 @@ class Metric(Part):
         covariates: Predictors measured before the experiment, for CUPED.
         winsorise: Bounds for the outcome of a mean or a count. The estimand is then the effect on
             the bounded outcome; covariates are taken as they are.
+        quantile: Which quantile, such as 0.95: the smallest value that at least this share of the
+            rows do not exceed.
+        resolution: Step to which a quantile's values are rounded, such as 1 for whole milliseconds;
+            the quantile is then interpolated within the step.
+        churn_day: Of a retention: the day, counted from the unit's start, on which it left; null:
+            it had not left when it was last seen. In place of `column`, which is 1 if the unit was
+            there on the horizon's day and 0 if not.
+        observed_days: Of a retention: the days from the unit's start to the end of the data.
+        horizon: Of a retention: the days, such as 1, 7 or 28.
     """
 
     name: MetricName
@@ -98,10 +131,45 @@ class Metric(Part):
     margin_scale: MarginScale = "absolute"
     covariates: tuple[Covariate, ...] = ()
     winsorise: Winsorise | None = None
+    quantile: float | None = Field(default=None, gt=0, lt=1)
+    resolution: float | None = Field(default=None, gt=0)
+    churn_day: ColumnName | None = None
+    observed_days: ColumnName | None = None
+    horizon: int | None = Field(default=None, ge=0, strict=True)
+
+    @model_validator(mode="after")
+    def _quantile_fits_type(self) -> "Metric":
+        if (self.quantile is not None) != (self.type == "quantile"):
+            raise ValueError(f"metric {self.name}: type quantile, and no other, takes quantile")
+        if self.resolution is not None and self.type != "quantile":
+            raise ValueError(f"metric {self.name}: only a quantile has a resolution")
+        if self.covariates and self.type in _OTHER_TYPES:
+            raise ValueError(f"metric {self.name}: a {self.type} has no covariates")
+        return self
+
+    @model_validator(mode="after")
+    def _retention_fits_type(self) -> "Metric":
+        given = [name for name in _RETENTION_KEYS if getattr(self, name) is not None]
+        if self.type != "retention":
+            if given:
+                raise ValueError(f"metric {self.name}: only a retention has {given[0]}")
+            return self
+        missing = [name for name in ("observed_days", "horizon") if name not in given]
+        if missing:
+            raise ValueError(f"metric {self.name}: a retention needs {' and '.join(missing)}")
+        columns = (self.column, self.churn_day, self.observed_days)
+        if len({name for name in columns if name is not None}) != 2:  # noqa: PLR2004 - a pair
+            raise ValueError(
+                f"metric {self.name}: a retention takes column or churn_day, and another column "
+                "for observed_days"
+            )
+        return self
 
     @model_validator(mode="after")
     def _columns_fit_type(self) -> "Metric":
         needed = {"numerator", "denominator"} if self.type == "ratio" else {"column"}
+        if self.churn_day is not None:
+            needed = set()
         columns = {"column", "numerator", "denominator"}
         given = {name for name in columns if getattr(self, name) is not None}
         if given != needed:
@@ -143,11 +211,16 @@ class Metric(Part):
         return self
 
     @property
+    def is_moment(self) -> bool:
+        """Whether the metric is a function of means over rows."""
+        return self.type not in _OTHER_TYPES
+
+    @property
     def outcome(self) -> str | ColumnRatio:
         """The outcome in the form that covariates have: a column, or a ratio of two."""
         if self.numerator is not None and self.denominator is not None:
             return ColumnRatio(numerator=self.numerator, denominator=self.denominator)
-        return str(self.column)
+        return str(self.column if self.churn_day is None else self.churn_day)
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -169,6 +242,8 @@ class Metric(Part):
         columns = tuple(map(Column, _columns_of(self.outcome)))
         if self.winsorise is None:
             return columns
+        if self.winsorise.quantiles:
+            raise SpecError(f"metric {self.name}: the quantiles of winsorise are not known yet")
         return tuple(
             Clipped(column, self.winsorise.lower, self.winsorise.upper) for column in columns
         )
@@ -186,7 +261,8 @@ def covariate_name(covariate: str | ColumnRatio) -> str:
 def columns_of(metric: Metric) -> frozenset[str]:
     """The columns that a metric reads."""
     parts = (metric.outcome, *metric.covariates)
-    return frozenset(name for part in parts for name in _columns_of(part))
+    observed = () if metric.observed_days is None else (metric.observed_days,)
+    return frozenset((*(name for part in parts for name in _columns_of(part)), *observed))
 
 
 def outcome_columns(metric: Metric) -> tuple[str, ...]:

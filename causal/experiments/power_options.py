@@ -34,6 +34,19 @@ class PlannedMetric(Metric):
     response: Response = "additive"
 
     @model_validator(mode="after")
+    def _is_of_moments(self) -> "PlannedMetric":
+        if not self.is_moment:
+            raise ValueError(
+                f"metric {self.name}: a {self.type} cannot be planned; plan a mean, a proportion, "
+                "a count or a ratio"
+            )
+        if self.winsorise is not None and self.winsorise.quantiles:
+            raise ValueError(
+                f"metric {self.name}: a plan needs numbers for the bounds of winsorise"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_question(self) -> "PlannedMetric":
         given = sorted({"mde", "mde_scale"} & self.model_fields_set)
         if self.margin is not None and given:

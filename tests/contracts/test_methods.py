@@ -83,6 +83,7 @@ def experiment(*, seed: int = 1, n: int = 900) -> pd.DataFrame:
         {
             "id": np.arange(n), "household": household, "variant": variant, "before": before,
             "tier": np.array(["basic", "gold", "plus"])[np.arange(n) % 3],
+            "week": np.arange(n) % 4,
             "minutes": 20 + 2 * before + 1.5 * (variant == "treatment") + noise,
         }
     )  # fmt: skip
@@ -119,6 +120,14 @@ def ab_example(metric: Mapping[str, Any], **options: Any) -> Example:
         swapped={"control": "treatment", "treatment": "control"},
         one_arm="treatment",
         truth=lambda _: 1.5,
+    )
+
+
+def by_period_example() -> Example:
+    """The effect is the same in every period."""
+    base = ab_example({}, cluster="household", time_since_exposure="week")
+    return dataclasses.replace(
+        base, truth=lambda effect: 0.0 if effect.estimator == "trend" else 1.5
     )
 
 
@@ -260,6 +269,10 @@ EXAMPLES: Mapping[str, Example] = {
     "ab segments": ab_example(
         {"role": "primary"}, segments=["tier"], multiplicity={"correction": "benjamini_hochberg"}
     ),
+    "ab quantile": ab_example({"type": "quantile", "quantile": 0.6}),
+    "ab quantile clustered": ab_example({"type": "quantile", "quantile": 0.4}, cluster="household"),
+    "ab winsorised": ab_example({"winsorise": {"lower_quantile": 0.01, "upper_quantile": 0.99}}),
+    "ab by period": by_period_example(),
     "ab fieller": ab_example({}, relative_interval="fieller"),
     "did two_by_two": did_example("two_by_two"),
     "did twfe": did_example("twfe"),

@@ -15,6 +15,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    AtMost,
     Clipped,
     Column,
     Condition,
@@ -22,6 +23,7 @@ from causal.core.frames import (
     EventTime,
     FrameRequest,
     GramRequest,
+    HistogramRequest,
     Indicator,
     KeyRequest,
     MeatRequest,
@@ -31,7 +33,7 @@ from causal.core.frames import (
     Term,
     linear,
 )
-from causal.core.gram import Array, gram, grams, meat, panel_grams
+from causal.core.gram import Array, gram, grams, key_of, meat, panel_grams
 from causal.core.pandas_engine import PandasEngine
 from transforms.gram import Limits, SparkEngine
 
@@ -129,6 +131,20 @@ def assert_panels_agree(
         )
 
 
+def assert_histograms_agree(
+    found: pd.DataFrame, expected: pd.DataFrame, request: HistogramRequest
+) -> None:
+    ours, theirs = (
+        {key_of(row, request.by): row for row in frame.to_dict("records")}
+        for frame in (found, expected)
+    )
+    assert set(ours) == set(theirs)
+    for key, row in theirs.items():
+        assert (ours[key]["n"], ours[key]["n_missing"]) == (row["n"], row["n_missing"]), key
+        for name in ("bins", "counts", "lowest", "highest"):
+            np.testing.assert_array_equal(ours[key][name], row[name])
+
+
 def assert_agree(request: FrameRequest, spark_engine: SparkEngine, rows: pd.DataFrame) -> None:
     found, expected = spark_engine(request), PandasEngine(rows)(request)
     assert list(found.columns) == list(expected.columns)
@@ -139,6 +155,8 @@ def assert_agree(request: FrameRequest, spark_engine: SparkEngine, rows: pd.Data
             assert_meats_agree(found, expected)
         case PanelGramRequest():
             assert_panels_agree(found, expected, request)
+        case HistogramRequest():
+            assert_histograms_agree(found, expected, request)
         case KeyRequest():
             assert found.iloc[0].to_dict() == expected.iloc[0].to_dict()
 
@@ -172,6 +190,20 @@ FIXED: Mapping[str, FrameRequest] = {
     "no key": KeyRequest(key=("g", "t")),
     "a key": KeyRequest(key=("u", "t")),
     "null keys": KeyRequest(key=("v", "first", "k")),
+    "thresholds": GramRequest(terms=(AtMost(X, 2.0), AtMost(Product((X, Z)), 0.1), Y), by=("v",)),
+    "threshold scores": MeatRequest(
+        scores=(Score(AtMost(CENTRED, 0.0), X),), cluster=("g",), weight=W
+    ),
+    "histogram": HistogramRequest(
+        term=X, edges=(-3.0, -1.0, 0.0, 0.5, 2.0, 2.5, 1e300), by=("v", "k")
+    ),
+    "histogram of all": HistogramRequest(
+        term=CENTRED, edges=tuple(np.linspace(-3, 3, 1023)), where=(Condition("g", (0, 3)),)
+    ),
+    "range": HistogramRequest(term=Z, by=("first",)),
+    "histogram of nothing": HistogramRequest(
+        term=Y, edges=(LEVEL,), where=(Condition("v", ("unseen",)),)
+    ),
     "nothing kept": GramRequest(terms=(Y,), by=("v",), where=(Condition("v", ("unseen",)),)),
 }  # fmt: skip
 
@@ -319,6 +351,10 @@ def test_nan_and_infinity_are_no_nulls(spark: SparkSession, rows: pd.DataFrame, 
         grams(engine(moments), moments)
     with pytest.raises(DataError, match="NaN or infinite values; given: y"):
         panel_grams(engine(panel), panel)
+    asked = HistogramRequest(term=Y, edges=(0.5, 2.0, 3.0))
+    top = float(engine(asked)["highest"].iloc[0][-1])
+    low = float(engine(asked)["lowest"].iloc[0][0])
+    assert not (np.isfinite(top) and np.isfinite(low))
     with pytest.raises(DataError, match="score is not finite"):
         meat(engine(MeatRequest(scores=(Score(Constant(), Y),), cluster=("case",))))
 

@@ -12,6 +12,7 @@ from causal.core.frames import (
     Condition,
     FrameRequest,
     GramRequest,
+    HistogramRequest,
     Indicator,
     KeyRequest,
     MeatRequest,
@@ -19,7 +20,7 @@ from causal.core.frames import (
     Score,
     linear,
 )
-from causal.core.gram import grams, meat, panel_grams
+from causal.core.gram import HISTOGRAM_COLUMNS, grams, key_of, meat, panel_grams
 from causal.core.pandas_engine import PandasEngine
 from causal.core.stored_gram import StoredGramEngine
 from jobs.runtime.lakehouse import Lakehouse
@@ -41,6 +42,8 @@ REQUESTS: Mapping[str, FrameRequest] = {
     "panel of all": PanelGramRequest(unit="u", period="t", outcome=X),
     "duplicates": KeyRequest(key=("k", "t")),
     "a key": KeyRequest(key=("u", "t")),
+    "histogram": HistogramRequest(term=X, edges=(-0.1, 1 / 3), by=("v", "k")),
+    "range": HistogramRequest(term=Y),
 }
 
 
@@ -62,7 +65,9 @@ def stored(request: FrameRequest, answer: pd.DataFrame) -> list[dict[str, object
     return rows_of(request, answer, analysis="a", source="s.t", source_identity="version 3")
 
 
-def assert_identical(found: pd.DataFrame, expected: pd.DataFrame, request: FrameRequest) -> None:
+def assert_identical(  # noqa: C901 - one per kind
+    found: pd.DataFrame, expected: pd.DataFrame, request: FrameRequest
+) -> None:
     match request:
         case GramRequest():
             ours, theirs = grams(found, request), grams(expected, request)
@@ -82,6 +87,15 @@ def assert_identical(found: pd.DataFrame, expected: pd.DataFrame, request: Frame
                     theirs_.first_treated_period, theirs_.key, theirs_.n,
                 )  # fmt: skip
                 np.testing.assert_array_equal(ours_.cross, theirs_.cross)
+        case HistogramRequest():
+            ours, theirs = (
+                {key_of(row, request.by): row for row in frame.to_dict("records")}
+                for frame in (found, expected)
+            )
+            assert set(ours) == set(theirs)
+            for key, row in theirs.items():
+                for name in HISTOGRAM_COLUMNS:
+                    np.testing.assert_array_equal(ours[key][name], row[name])
         case KeyRequest():
             assert found.iloc[0].to_dict() == expected.iloc[0].to_dict()
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causal.core.frames import (
+    AtMost,
     Clipped,
     Column,
     Condition,
@@ -15,6 +16,7 @@ from causal.core.frames import (
     EventTime,
     FrameRequest,
     GramRequest,
+    HistogramRequest,
     Indicator,
     KeyRequest,
     Linear,
@@ -48,6 +50,7 @@ def _combinations(terms: st.SearchStrategy[Term]) -> st.SearchStrategy[Term]:
         st.lists(terms, max_size=3).map(lambda factors: Product(tuple(factors))),
         pairs.map(linear),
         st.builds(Clipped, terms, st.none() | NUMBERS, st.none() | NUMBERS),
+        st.builds(AtMost, terms, NUMBERS),
     )
 
 
@@ -93,6 +96,13 @@ REQUESTS: st.SearchStrategy[FrameRequest] = st.one_of(
         where=CONDITIONS,
     ),
     st.builds(KeyRequest, key=KEYS, where=CONDITIONS),
+    st.builds(
+        HistogramRequest,
+        term=TERMS,
+        edges=st.lists(NUMBERS, max_size=4).map(tuple),
+        by=KEYS,
+        where=CONDITIONS,
+    ),
 )
 
 Y, X, W = Column("y"), Column("x"), Column("w")
@@ -183,6 +193,7 @@ def test_labels_are_short_texts() -> None:
     assert label(EventTime("t", "g", low=0)) == "[0.. from g]"
     assert label(Clipped(X, low=0, high=99.5)) == "x within 0..99.5"
     assert label(Clipped(X, high=9)) == "x within ..9"
+    assert label(AtMost(X, 2.5)) == "[x <= 2.5]"
     assert label(linear([(X, 1.0), (Constant(), 2.5)])) == "(x + 1)"
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    AtMost,
     Clipped,
     Column,
     Condition,
@@ -62,6 +63,8 @@ TERMS: list[tuple[Term, list[float]]] = [
     (Clipped(Column("x"), high=1.5), [1, 1.5, np.nan]),
     (Clipped(Product((Column("x"), Column("x"))), low=2, high=3), [2, 3, np.nan]),
     (Clipped(Column("x")), [1, 2, np.nan]),
+    (AtMost(Column("x"), 1.0), [1, 0, np.nan]),
+    (AtMost(Product((Column("x"), Column("x"))), 4.0), [1, 1, np.nan]),
 ]
 
 

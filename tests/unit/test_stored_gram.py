@@ -6,11 +6,13 @@ import pytest
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    AtMost,
     Column,
     Condition,
     Constant,
     FrameRequest,
     GramRequest,
+    HistogramRequest,
     Indicator,
     Linear,
     MeatRequest,
@@ -90,6 +92,9 @@ def test_answers_subsets_coarser_keys_and_meat_as_the_rows_do(
         GramRequest(terms=(Y,), absorb="cluster"),
         MeatRequest(scores=(Score(Product((X, X)), Y),), cluster=("cluster",)),
         MeatRequest(scores=(Score(X, Y),)),
+        MeatRequest(scores=(Score(AtMost(X, 1.0), Y),), cluster=("cluster",)),
+        GramRequest(terms=(AtMost(Y, 1.0),)),
+        HistogramRequest(term=Y, edges=(1.0,)),
     ],
     ids=str,
 )
