@@ -108,6 +108,19 @@ def pooled(grams: Iterable[Gram]) -> Gram:
     return reduce(Gram.merge, grams)
 
 
+def summed(grams: Sequence[Gram]) -> Gram:
+    """Within-unit moments of disjoint sets of units together: the cross-products add up."""
+    total = sum(gram.sum_weights for gram in grams)
+    first = grams[0]
+    size = len(first.terms)
+    mean = sum((g.sum_weights * g.mean for g in grams), np.zeros(size)) / max(total, 1e-300)
+    return Gram(
+        first.terms, sum(g.n for g in grams), sum(g.n_missing for g in grams),
+        sum(g.n_units for g in grams), total, mean,
+        sum((g.cross for g in grams), np.zeros((size, size))),
+    )  # fmt: skip
+
+
 def grams(frame: pd.DataFrame, request: GramRequest) -> dict[Key, Gram]:
     """The answer to a Gram request as one `Gram` per key.
 

@@ -17,12 +17,12 @@ from causal.core.frames import (
     Product,
     Term,
 )
-from causal.core.gram import Array, Gram, grams, meat
-from causal.core.regression import cr1_factor
+from causal.core.gram import Array, Gram, grams, meat, summed
+from causal.core.inference import cr1_factor
 from causal.quasi.did_options import DidOptions
 from causal.quasi.panel import Cell, Panel, complete_cells, observe_cells
 from causal.quasi.treatment_timing import level
-from causal.quasi.within_fit import FLAT, Regressor, WithinFit, fit_complete, fit_rows, summed
+from causal.quasi.within_fit import FLAT, Regressor, WithinFit, fit_complete, fit_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +172,7 @@ def covariances(
             )
             for fit in fits
         )  # fmt: skip
-    known = [fit.meats[options.clusters] for fit in fits if options.clusters in fit.meats]
+    known = [fit.known[options.clusters] for fit in fits if options.clusters in fit.known]
     if len(known) == len(fits):
         return tuple(
             clustered(options, fit, matrix, n_clusters=n_clusters)
@@ -198,14 +198,15 @@ def covariances(
     )  # fmt: skip
 
 
-def clustered(options: DidOptions, fit: WithinFit, meat_: Array, *, n_clusters: int) -> Estimates:
+def clustered(
+    options: DidOptions, fit: WithinFit, covariance: Array, *, n_clusters: int
+) -> Estimates:
     """Estimates with the clustered covariance and the small-sample factor asked for."""
     factor = cr1_factor(n=fit.n, k=fit.k, n_clusters=n_clusters)
     if options.small_sample == "none":
         factor = 1.0
-    covariance = factor * fit.bread @ meat_ @ fit.bread
     return Estimates(
-        fit=fit, covariance=(covariance + covariance.T) / 2, df=n_clusters - 1,
+        fit=fit, covariance=factor * (covariance + covariance.T) / 2, df=n_clusters - 1,
         n_clusters=n_clusters,
     )  # fmt: skip
 

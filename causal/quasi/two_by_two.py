@@ -23,9 +23,8 @@ from causal.core.frames import (
     linear,
 )
 from causal.core.gram import meat
-from causal.core.inference import effect
+from causal.core.inference import cr1_factor, effect, hc1_factor
 from causal.core.readout import Readout
-from causal.core.regression import cr1_factor, hc1_factor
 from causal.core.result import Diagnostic
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import regress_leads

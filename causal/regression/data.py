@@ -15,8 +15,7 @@ from causal.core.frames import (
     KeyRequest,
     Term,
 )
-from causal.core.gram import Gram, gram, grams, pooled
-from causal.quasi.within_fit import summed
+from causal.core.gram import Gram, gram, grams, pooled, summed
 from causal.regression.columns import DesignColumn, dummies, expand, known, observe_levels
 from causal.regression.equation import Moments, redundant_names
 from causal.regression.options import RegressionOptions
