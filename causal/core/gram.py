@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Column,
     GramRequest,
     Level,
     Linear,
@@ -289,9 +290,11 @@ def _gram(row: Mapping[Any, Any], request: GramRequest) -> Gram:
 def _check_finite(mean: Array, cross: Array, terms: Sequence[Term]) -> None:
     bad = ~np.isfinite(mean) | ~np.isfinite(np.diag(cross))
     if bad.any():
+        found = [term for term, is_bad in zip(terms, bad, strict=True) if is_bad]
+        # What is made of a column is bad because the column is: that one is named.
+        names = [term.name for term in found if isinstance(term, Column)]
         raise DataError(
-            "some rows hold NaN or infinite values",
-            given=[label(term) for term, is_bad in zip(terms, bad, strict=True) if is_bad],
+            "some rows hold NaN or infinite values", given=names or [label(term) for term in found]
         )
 
 
