@@ -255,7 +255,7 @@ def _change_squares(means: FourMeans, panel: Panel) -> list[tuple[float, int]]:
 
 def _with_cluster_factor(options: DidOptions, raw: float, *, n: int, n_clusters: int) -> Precision:
     factor = cr1_factor(n=n, k=_N_CELLS, n_clusters=n_clusters)
-    if options.small_sample == "none":
+    if options.factor == "none":
         factor = 1.0
     return Precision(raw * factor, n_clusters - 1, n_clusters)
 

@@ -83,6 +83,13 @@ class WithinFit:
         return len(self.regressors) + self.n_nuisance + 1
 
     @property
+    def positions(self) -> list[int]:
+        """Where the regressors of interest stand in the equation."""
+        if self.equation is None:
+            return list(range(len(self.regressors)))
+        return [self.equation.regressors.index(r.term) for r in self.regressors]
+
+    @property
     def df_resid(self) -> int:
         """Residual degrees of freedom, all effects counted."""
         return self.n - self.n_units - self.n_nuisance - len(self.regressors)

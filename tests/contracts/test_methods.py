@@ -122,12 +122,12 @@ def ab_example(metric: Mapping[str, Any], **options: Any) -> Example:
     )
 
 
-def did_example(estimator: str) -> Example:
+def did_example(estimator: str, **options: Any) -> Example:
     return Example(
         method="did",
         options={
             "unit": "u", "period": "t", "outcome": "minutes", "group": "ever",
-            "treatment_period": 3, "estimator": estimator,
+            "treatment_period": 3, "estimator": estimator, **options,
         },
         frame=panel(),
         outcome="minutes",
@@ -254,6 +254,10 @@ EXAMPLES: Mapping[str, Example] = {
     "did two_by_two": did_example("two_by_two"),
     "did twfe": did_example("twfe"),
     "did event_study": did_example("event_study"),
+    "did twfe CR3": did_example("twfe", covariance="CR3"),
+    "did twfe two ways": did_example("twfe", cluster=["u", "t"]),
+    "did twfe driscoll_kraay": did_example("twfe", covariance="driscoll_kraay"),
+    "did twfe wild_bootstrap": did_example("twfe", wild_bootstrap={"n_draws": 999}),
     "staggered": staggered_example(),
     "staggered universal": staggered_example(
         base_period="universal", control_group="not_yet_treated", small_sample="clusters"
