@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causal.checks.panel_health import note
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import Term
 from causal.core.inference import effect
@@ -112,7 +113,7 @@ def read(spec: IvSpec, model: Model, errors: IvErrors) -> Readout:
         *_exogeneity(model, errors),
         *_overidentification(spec, model, errors),
         *_complier_note(model),
-        checks.note("estimand", None, f"{model.meaning.estimand}: {model.meaning.detail}"),
+        note("estimand", None, f"{model.meaning.estimand}: {model.meaning.detail}"),
     ]
     return Readout(
         effects=tuple(_effects(spec, model, errors, names=names, estimates=estimates)),

@@ -30,7 +30,8 @@ def event_study_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure
     ):
         if len(rows):
             ends = rows[["ci_lower", "ci_upper"]].replace([-np.inf, np.inf], np.nan)
-            distance = [rows["estimate"] - ends["ci_lower"], ends["ci_upper"] - rows["estimate"]]
+            middle = rows["estimate"]
+            distance = np.array([middle - ends["ci_lower"], ends["ci_upper"] - middle])
             axes.errorbar(
                 rows["event_time"], rows["estimate"], yerr=distance, fmt="o", color=colour,
                 capsize=3, markersize=5, linewidth=1.4, label=label,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import comb, log
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causal.core.errors import InferenceError
 from causal.core.frames import Constant, GramRequest, Linear, Product, Score, Term
@@ -216,7 +217,7 @@ def cluster_covariance(moments: ClusterMoments) -> Array:
 
 
 def _n_unidentified(
-    to_coefficients: Array, vectors: Array, lost: Array, *, wanted: Sequence[int] | None
+    to_coefficients: Array, vectors: Array, lost: NDArray[np.bool_], *, wanted: Sequence[int] | None
 ) -> int:
     """Clusters without which a wanted coefficient moves along a lost direction."""
     at = list(range(len(to_coefficients))) if wanted is None else list(wanted)

@@ -87,7 +87,8 @@ def draw_weights(n_clusters: int, *, kind: Weights, n_draws: int, seed: int) -> 
         return Draws(values=1.0 - 2.0 * (bits & 1), is_complete=True)
     points = WEBB if kind == "webb" else np.array([-1.0, 1.0])
     rng = np.random.default_rng(seed)
-    return Draws(values=rng.choice(points, size=(n_draws, n_clusters)), is_complete=False)
+    values = np.asarray(rng.choice(points, size=(n_draws, n_clusters)), dtype=np.float64)
+    return Draws(values=values, is_complete=False)
 
 
 def bootstrap_test(

@@ -256,7 +256,6 @@ EXAMPLES: Mapping[str, Example] = {
     "did event_study": did_example("event_study"),
     "did twfe CR3": did_example("twfe", covariance="CR3"),
     "did twfe two ways": did_example("twfe", cluster=["u", "t"]),
-    "did twfe driscoll_kraay": did_example("twfe", covariance="driscoll_kraay"),
     "did twfe wild_bootstrap": did_example("twfe", wild_bootstrap={"n_draws": 999}),
     "staggered": staggered_example(),
     "staggered universal": staggered_example(
