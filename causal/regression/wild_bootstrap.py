@@ -84,7 +84,8 @@ def draw_weights(n_clusters: int, *, kind: Weights, n_draws: int, seed: int) -> 
     """
     if kind == "rademacher" and 2.0**n_clusters <= n_draws:
         bits = np.arange(2**n_clusters)[:, None] >> np.arange(n_clusters)
-        return Draws(values=1.0 - 2.0 * (bits & 1), is_complete=True)
+        signs = np.asarray(1.0 - 2.0 * (bits & 1), dtype=np.float64)
+        return Draws(values=signs, is_complete=True)
     points = WEBB if kind == "webb" else np.array([-1.0, 1.0])
     rng = np.random.default_rng(seed)
     values = np.asarray(rng.choice(points, size=(n_draws, n_clusters)), dtype=np.float64)
