@@ -11,7 +11,8 @@ from bench import data
 from bench.harness import Bench, Question, Sides, compare
 from causal.core.frames import Column, Engine, GramRequest, MeatRequest
 from causal.core.gram import gram, meat, unpack
-from causal.core.regression import hc1_factor, sandwich, two_stage
+from causal.core.inference import hc1_factor
+from causal.regression.equation import Moments, k_class
 from transforms.gram import SparkEngine
 
 NAMES = ("y", "d", "z1", "z2", "x1", "x2")
@@ -24,16 +25,10 @@ Fit = tuple[np.ndarray, np.ndarray]
 def with_causalake(engine: Engine) -> Fit:
     """Coefficients (intercept, d, x1, x2) and their HC1 errors in two requests."""
     request = GramRequest(terms=(Y, D, Z1, Z2, X1, X2))
-    fit = two_stage(
-        gram(engine(request), request),
-        outcome=Y,
-        endogenous=(D,),
-        exogenous=(X1, X2),
-        instruments=(Z1, Z2),
-    )
-    crossed, _ = meat(engine(MeatRequest(scores=fit.scores())))
-    covariance = sandwich(fit, crossed, factor=hc1_factor(n=fit.n, k=fit.k))
-    return fit.coefficients, np.sqrt(np.diag(covariance))
+    moments = Moments.of(gram(engine(request), request), intercept=True)
+    fit = k_class(moments, outcome=Y, regressors=(D, X1, X2), instruments=(Z1, Z2, X1, X2))
+    covariance, _ = meat(engine(MeatRequest(scores=fit.scores(range(fit.k)))))
+    return fit.coefficients, np.sqrt(hc1_factor(n=fit.n, k=fit.k) * np.diag(covariance))
 
 
 def with_duckdb(path: Path) -> Fit:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Column,
     GramRequest,
     Level,
     Linear,
@@ -107,6 +108,19 @@ class Gram:
 def pooled(grams: Iterable[Gram]) -> Gram:
     """All of them merged. Not for within-unit (absorbed) Grams: see `summed`."""
     return reduce(Gram.merge, grams)
+
+
+def summed(grams: Sequence[Gram]) -> Gram:
+    """Within-unit moments of disjoint sets of units together: the cross-products add up."""
+    total = sum(gram.sum_weights for gram in grams)
+    first = grams[0]
+    size = len(first.terms)
+    mean = sum((g.sum_weights * g.mean for g in grams), np.zeros(size)) / max(total, 1e-300)
+    return Gram(
+        first.terms, sum(g.n for g in grams), sum(g.n_missing for g in grams),
+        sum(g.n_units for g in grams), total, mean,
+        sum((g.cross for g in grams), np.zeros((size, size))),
+    )  # fmt: skip
 
 
 def grams(frame: pd.DataFrame, request: GramRequest) -> dict[Key, Gram]:
@@ -284,9 +298,11 @@ def _gram(row: Mapping[Any, Any], request: GramRequest) -> Gram:
 def _check_finite(mean: Array, cross: Array, terms: Sequence[Term]) -> None:
     bad = ~np.isfinite(mean) | ~np.isfinite(np.diag(cross))
     if bad.any():
+        found = [term for term, is_bad in zip(terms, bad, strict=True) if is_bad]
+        # What is made of a column is bad because the column is: that one is named.
+        names = [term.name for term in found if isinstance(term, Column)]
         raise DataError(
-            "some rows hold NaN or infinite values",
-            given=[label(term) for term, is_bad in zip(terms, bad, strict=True) if is_bad],
+            "some rows hold NaN or infinite values", given=names or [label(term) for term in found]
         )
 
 

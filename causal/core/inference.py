@@ -101,3 +101,19 @@ def wald(estimates: Array, covariance: Array, *, df: float | None = None) -> tup
     if df is None:
         return chi2, float(stats.chi2.sf(chi2, size))
     return chi2 / size, float(stats.f.sf(chi2 / size, size, df))
+
+
+def hc1_factor(*, n: int, k: int) -> float:
+    """Small-sample factor of HC1: `n / (n - k)`."""
+    return n / (n - k)
+
+
+def cr1_factor(*, n: int, k: int, n_clusters: int) -> float:
+    """Small-sample factor of CR1: `G/(G-1) * (n-1)/(n-k)`.
+
+    Raises:
+        InferenceError: There are fewer than two clusters.
+    """
+    if n_clusters < 2:  # noqa: PLR2004
+        raise InferenceError("clustered errors need two or more clusters", given=n_clusters)
+    return n_clusters / (n_clusters - 1) * (n - 1) / (n - k)

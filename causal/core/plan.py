@@ -6,8 +6,14 @@ from typing import TypeVar
 
 import pandas as pd
 
-from causal.core.errors import SpecError
-from causal.core.frames import Engine, FrameRequest, columns_of, numeric_columns_of
+from causal.core.errors import DataError, SpecError
+from causal.core.frames import (
+    Engine,
+    FrameRequest,
+    GramRequest,
+    columns_of,
+    numeric_columns_of,
+)
 
 OnRequest = Callable[[int, FrameRequest], None]
 Answer = TypeVar("Answer")
@@ -28,6 +34,7 @@ def run(
 
     Raises:
         SpecError: A request names a column that the data do not have, or of the wrong kind.
+        DataError: There are no rows to tell what the columns hold (a CSV with only a header).
         CausalError: Whatever the method or the engine finds wrong.
     """
     number = 0
@@ -40,13 +47,14 @@ def run(
             return answer
         number += 1
         check_columns(request, engine.columns)
+        _check_kinds(request, engine)
         if on_request is not None:
             on_request(number, request)
         frame = engine(request)
 
 
 def check_columns(request: FrameRequest, columns: Mapping[str, str]) -> None:
-    """Every column the request reads exists and has the kind it needs.
+    """Every column the request reads exists.
 
     Raises:
         SpecError: It does not; `given` is the column's name.
@@ -58,6 +66,14 @@ def check_columns(request: FrameRequest, columns: Mapping[str, str]) -> None:
             raise SpecError(
                 f"the source has no such column{hint}", given=name, allowed=sorted(columns)
             )
+
+
+def _check_kinds(request: FrameRequest, engine: Engine) -> None:
+    """Columns that must hold numbers do; without rows nobody knows what a column of text holds."""
+    kinds = engine.columns
     for name in sorted(numeric_columns_of(request)):
-        if columns[name] not in {"number", "boolean"}:
-            raise SpecError("this column must hold numbers", given=f"{name} ({columns[name]})")
+        if kinds[name] not in {"number", "boolean"}:
+            counts = engine(GramRequest(terms=()))
+            if counts[["n", "n_missing"]].to_numpy().sum() == 0:
+                raise DataError("the source has no rows")
+            raise SpecError("this column must hold numbers", given=f"{name} ({kinds[name]})")

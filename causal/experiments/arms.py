@@ -23,7 +23,7 @@ from causal.core.frames import (
     linear,
 )
 from causal.core.gram import Array, Gram, Key, grams, meat, pooled
-from causal.core.regression import cr1_factor
+from causal.core.inference import cr1_factor
 from causal.experiments.metrics import Metric
 
 ClusterCorrection = Literal["cr0", "cr1", "cr3", "none"]

@@ -18,10 +18,10 @@ from typing import Literal
 
 import numpy as np
 
+from causal.core.cross_products import redundant_columns
 from causal.core.errors import DataError
 from causal.core.gram import Array, Gram
 from causal.core.inference import critical_value
-from causal.core.regression import redundant_columns
 
 Theta = Literal["total", "within"]
 CONTROL, TREATMENT = 0, 1

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from causal.core.cross_products import inverse
 from causal.core.errors import InferenceError
 from causal.core.frames import Score, Term
 from causal.core.gram import Array
-from causal.core.regression import inverse
 from causal.regression.equation import Moments
 
 WEAKEST = 1e-10

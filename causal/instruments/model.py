@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from causal.core.frames import Term
 from causal.instruments.compliers import ComplierMean
+from causal.instruments.estimands import Meaning
 from causal.instruments.first_stage import Stage
 from causal.regression.data import RegressionData
 from causal.regression.equation import Equation
@@ -24,6 +25,7 @@ class Model:
         names: Names of treatments and instruments.
         dropped: Names of redundant instruments that were left out.
         compliers: Means among compliers; empty unless treatment and instrument are 0/1.
+        meaning: What the coefficients of the treatments stand for.
     """
 
     metric: str
@@ -35,6 +37,7 @@ class Model:
     names: Mapping[Term, str]
     dropped: tuple[str, ...]
     compliers: tuple[ComplierMean, ...]
+    meaning: Meaning
 
     @property
     def m(self) -> int:

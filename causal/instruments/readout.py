@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from causal.checks.panel_health import note
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import Term
 from causal.core.inference import effect
@@ -112,6 +113,7 @@ def read(spec: IvSpec, model: Model, errors: IvErrors) -> Readout:
         *_exogeneity(model, errors),
         *_overidentification(spec, model, errors),
         *_complier_note(model),
+        note("estimand", None, f"{model.meaning.estimand}: {model.meaning.detail}"),
     ]
     return Readout(
         effects=tuple(_effects(spec, model, errors, names=names, estimates=estimates)),
@@ -134,7 +136,7 @@ def _effects(
             continue
         term = model.stage.treatments[j] if is_treatment else terms.get(name)
         sides = (n, n) if term is None else model.data.sides(term)
-        estimand: Estimand = "late" if is_treatment and model.compliers else "coefficient"
+        estimand: Estimand = model.meaning.estimand if is_treatment else "coefficient"
         found.append(
             _effect(
                 spec, errors.coefficients, estimator=options.estimator, estimand=estimand,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causal.core.cross_products import redundant_columns
 from causal.core.errors import InferenceError
 from causal.core.frames import Score, Term
 from causal.core.gram import Array
-from causal.core.regression import redundant_columns
 from causal.instruments.first_stage import Stage, canonical_shares, solved
 from causal.regression.equation import Equation, Moments
 

@@ -23,9 +23,10 @@ from causal.core.inference import critical_value
 from causal.core.readout import Readout, covariance_table
 from causal.core.result import Diagnostic
 from causal.quasi.did_options import DidOptions, DidSpec
-from causal.quasi.effects_regression import Estimates, Regressions, regress
+from causal.quasi.effects_regression import Regressions, regress
 from causal.quasi.event_study import AVERAGE
 from causal.quasi.panel import Cell, Panel, cohort_means, observe
+from causal.quasi.panel_errors import Estimates
 from causal.quasi.readout import coefficient_table, panel_diagnostics, regression_effect
 from causal.quasi.treatment_timing import EventWindow, Timing, event_times, level
 from causal.quasi.within_fit import Regressor

@@ -29,7 +29,9 @@ def event_study_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure
         (shown[~before], BLUE, "after the start"),
     ):
         if len(rows):
-            distance = [rows["estimate"] - rows["ci_lower"], rows["ci_upper"] - rows["estimate"]]
+            ends = rows[["ci_lower", "ci_upper"]].replace([-np.inf, np.inf], np.nan)
+            middle = rows["estimate"]
+            distance = np.array([middle - ends["ci_lower"], ends["ci_upper"] - middle])
             axes.errorbar(
                 rows["event_time"], rows["estimate"], yerr=distance, fmt="o", color=colour,
                 capsize=3, markersize=5, linewidth=1.4, label=label,

@@ -2,12 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from causal.core.spec import COLUMN_PATTERN, Part, Spec
 from causal.quasi.treatment_timing import Timing
+from causal.regression.error_options import at_most_two
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
+
+_FACTORS = {
+    "cluster": ("cr1", "min", "none"),
+    "CR3": ("none", "jackknife"),
+    "driscoll_kraay": ("cr1", "none"),
+}
+"""Small-sample factors of each covariance, the default first."""
 
 _ONLY_FOR = {
     "group": ("two_by_two", "twfe", "event_study", "sun_abraham", "etwfe"),
@@ -19,7 +27,21 @@ _ONLY_FOR = {
     "min_event_time": ("event_study",),
     "max_event_time": ("event_study",),
     "balanced": ("two_by_two",),
+    "wild_bootstrap": ("twfe", "event_study"),
 }
+
+
+class WildBootstrap(Part):
+    """The restricted wild cluster bootstrap of the effects' p-values and intervals.
+
+    Attributes:
+        weights: `rademacher` (signs; all draws where there are no more than `n_draws`) or `webb`
+            (six points, for a dozen clusters or fewer).
+        n_draws: Draws.
+    """
+
+    weights: Literal["rademacher", "webb"] = "rademacher"
+    n_draws: int = Field(default=9_999, ge=99, le=99_999)
 
 
 class DidOptions(Part):
@@ -46,11 +68,20 @@ class DidOptions(Part):
         period_effects_by: Column by whose values the period effects differ (region-by-year); it
             may change within a unit.
         weight: Column of row weights.
-        cluster: Column of the clusters; the unit if left out. A unit lies in one cluster.
-        covariance: `cluster`, `classical` (independent equal-variance errors) or, for
-            `two_by_two`, `HC1` and `welch` (sum of the variances of the means).
+        cluster: Column of the clusters; the unit if left out. A unit lies in one cluster. For the
+            regressions also a list of two columns, such as unit and period (two-way).
+        covariance: `cluster`, `classical` (independent equal-variance errors); for the regressions
+            also `CR3` (the jackknife over clusters) and `driscoll_kraay` (any dependence between
+            units, serial dependence up to a lag); for `two_by_two` also `HC1` and `welch` (sum of
+            the variances of the means).
         small_sample: `cr1` multiplies the clustered covariance by `G/(G-1) * (N-1)/(N-k)`, k
-            counting regressors and period effects but not the unit effects nested in clusters.
+            counting regressors and period effects but not the unit effects nested in clusters; in
+            two-way clustering each part has its own G, with `min` the smaller one. Driscoll-Kraay
+            errors count periods as clusters and unit effects in k. CR3: `none` or `jackknife`,
+            which is `(G-1)/G`.
+        lags: Lags of `driscoll_kraay`, in periods; the integer part of `4 (T/100)^(2/9)` if left
+            out.
+        wild_bootstrap: Take p-values and intervals of the effects from the wild cluster bootstrap.
         balanced: Keep only units observed in every period (two_by_two).
         anticipation: Periods before the start in which the treatment may already have an effect.
         reference_period: Event time left out of the event study; the last period before
@@ -72,9 +103,11 @@ class DidOptions(Part):
     covariates: list[ColumnName] = Field(default_factory=list)
     period_effects_by: ColumnName | None = None
     weight: ColumnName | None = None
-    cluster: ColumnName | None = None
-    covariance: Literal["cluster", "classical", "HC1", "welch"] = "cluster"
-    small_sample: Literal["cr1", "none"] = "cr1"
+    cluster: ColumnName | Annotated[list[ColumnName], Field(min_length=1)] | None = None
+    covariance: Literal["cluster", "CR3", "driscoll_kraay", "classical", "HC1", "welch"] = "cluster"
+    small_sample: Literal["cr1", "min", "none", "jackknife"] | None = None
+    lags: int | None = Field(default=None, ge=0)
+    wild_bootstrap: WildBootstrap | None = None
     balanced: bool = False
     anticipation: int = Field(default=0, ge=0)
     reference_period: int | None = None
@@ -87,9 +120,38 @@ class DidOptions(Part):
         return (self.outcome,) if isinstance(self.outcome, str) else tuple(self.outcome)
 
     @property
+    def cluster_columns(self) -> tuple[str, ...]:
+        """The columns of the clusters; none where errors are not clustered."""
+        if self.covariance not in {"cluster", "CR3"}:
+            return ()
+        if self.cluster is None:
+            return (self.unit,)
+        return (self.cluster,) if isinstance(self.cluster, str) else tuple(self.cluster)
+
+    @property
     def clusters(self) -> str:
-        """Column of the clusters."""
-        return self.cluster or self.unit
+        """The column of one-way clusters."""
+        return self.cluster_columns[0] if self.cluster_columns else self.unit
+
+    @property
+    def is_two_way(self) -> bool:
+        """Whether there are two columns of clusters."""
+        return len(self.cluster_columns) > 1
+
+    @property
+    def factor(self) -> str:
+        """The small-sample factor with its default filled in."""
+        return self.small_sample or _FACTORS.get(self.covariance, ("none",))[0]
+
+    @property
+    def needs_blocks(self) -> bool:
+        """Whether the errors need moments by cluster."""
+        return self.covariance == "CR3" or self.wild_bootstrap is not None
+
+    @property
+    def needs_row_scores(self) -> bool:
+        """Whether the errors need the score of each row."""
+        return self.covariance == "driscoll_kraay" or self.is_two_way
 
     @property
     def has_cohorts_only(self) -> bool:
@@ -115,6 +177,11 @@ class DidOptions(Part):
             treatment_period=self.treatment_period,
             never_treated_value=self.never_treated_value,
         )
+
+    @field_validator("cluster")
+    @classmethod
+    def _one_or_two_columns(cls, value: str | list[str] | None) -> str | list[str] | None:
+        return at_most_two(value)
 
     @model_validator(mode="after")
     def _one_treatment(self) -> "DidOptions":
@@ -150,12 +217,33 @@ class DidOptions(Part):
             raise ValueError(f"covariance {self.covariance} goes with two_by_two")
         if self.covariance == "welch" and self.weight is not None:
             raise ValueError("covariance welch takes no weight")
-        if self.covariance != "cluster" and self.cluster is not None:
-            raise ValueError("cluster goes with covariance: cluster")
-        if self.covariance != "cluster" and self.small_sample != "cr1":
-            raise ValueError("small_sample goes with covariance: cluster")
+        if self.covariance in {"CR3", "driscoll_kraay"} and self.estimator == "two_by_two":
+            raise ValueError(f"covariance {self.covariance} goes with the regressions")
+        if self.cluster is not None and not self.cluster_columns:
+            raise ValueError("cluster goes with covariance: cluster or CR3")
+        if self.lags is not None and self.covariance != "driscoll_kraay":
+            raise ValueError("lags goes with covariance: driscoll_kraay")
         if self.balanced and (self.weight is not None or self.cluster is not None):
             raise ValueError("balanced takes neither weight nor cluster")
+        return self
+
+    @model_validator(mode="after")
+    def _cluster_options(self) -> "DidOptions":
+        if len(set(self.cluster_columns)) < len(self.cluster_columns):
+            raise ValueError("the two columns of cluster must differ")
+        if self.is_two_way and (self.covariance == "CR3" or self.estimator == "two_by_two"):
+            raise ValueError("two columns of clusters go with covariance: cluster of a regression")
+        if self.wild_bootstrap is not None and (self.covariance != "cluster" or self.is_two_way):
+            raise ValueError("wild_bootstrap goes with covariance: cluster and one column")
+        allowed = _FACTORS.get(self.covariance, ())
+        if self.small_sample is not None and self.small_sample not in allowed:
+            raise ValueError(
+                f"small_sample of covariance {self.covariance}: one of {', '.join(allowed)}"
+                if allowed
+                else "small_sample goes with covariance: cluster, CR3 or driscoll_kraay"
+            )
+        if self.small_sample == "min" and not self.is_two_way:
+            raise ValueError("small_sample min goes with two columns of clusters")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Fits regressions with unit and period effects by the cheapest exact path, with covariances."""
+"""Fits regressions with unit and period effects by the cheapest exact path."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,47 +13,15 @@ from causal.core.frames import (
     FrameRequest,
     GramRequest,
     Indicator,
-    MeatRequest,
     Product,
     Term,
 )
-from causal.core.gram import Array, Gram, grams, meat
-from causal.core.regression import cr1_factor
+from causal.core.gram import Gram, Key, grams, summed
 from causal.quasi.did_options import DidOptions
 from causal.quasi.panel import Cell, Panel, complete_cells, observe_cells
+from causal.quasi.panel_errors import Estimates, check_blocks, covariances
 from causal.quasi.treatment_timing import level
-from causal.quasi.within_fit import FLAT, Regressor, WithinFit, fit_complete, fit_rows, summed
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimates:
-    """Coefficients of interest with their covariance.
-
-    Attributes:
-        fit: The regression.
-        covariance: Shape (K, K).
-        df: Degrees of freedom of the t reference.
-        n_clusters: Clusters behind the covariance; `None`: not clustered.
-    """
-
-    fit: WithinFit
-    covariance: Array
-    df: float
-    n_clusters: int | None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the coefficients."""
-        return tuple(regressor.name for regressor in self.fit.regressors)
-
-    @property
-    def std_errors(self) -> Array:
-        """Standard errors, shape (K,)."""
-        return np.sqrt(np.diag(self.covariance))
-
-    def positions(self, names: Sequence[str]) -> list[int]:
-        """Indices of coefficients."""
-        return [self.names.index(name) for name in names]
+from causal.quasi.within_fit import FLAT, Regressor, WithinFit, fit_complete, fit_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +68,7 @@ def regress(
         where: Conditions on the rows.
     """
     y = Column(outcome)
+    blocks: tuple[Gram, ...] = ()
     if is_closed_form(options, panel):
         fits = [fit_complete(panel, regressors, outcome=y)]
         fits += _if_identified(lambda: fit_complete(panel, leads, outcome=y), leads)
@@ -111,7 +80,8 @@ def regress(
         survey = yield from observe_cells(options, terms=observed, where=where)
         cells, n_missing, spread = survey.cells, survey.n_missing, survey.spread()
         terms = _unique([y, *(r.term for r in (*regressors, *leads)), *controls.terms])
-        gram, n_treated, n_control = yield from _within(options, terms, panel=panel, where=where)
+        found = yield from _within(options, terms, panel=panel, where=where)
+        gram, blocks, n_treated, n_control = found.gram, found.blocks, *found.n_units
         if options.treatment is not None:
             n_treated, n_control = yield from _treated_rows(options, observed, where)
         seen = _with_rows(regressors, gram)
@@ -120,7 +90,7 @@ def regress(
         fits = [replace(main, dropped=(*main.dropped, *empty))]
         leads = _with_rows(leads, gram)
         fits += _if_identified(lambda: controls.fit(gram, leads, outcome=y, spread=spread), leads)
-    estimates = yield from covariances(options, fits, where=where)
+    estimates = yield from covariances(options, fits, where=where, blocks=blocks)
     return Regressions(
         main=estimates[0],
         leads=estimates[1] if len(estimates) > 1 else None,
@@ -146,7 +116,7 @@ def regress_leads(
     else:
         controls = yield from _controls(options, panel, where)
         terms = _unique([y, *(r.term for r in leads), *controls.terms])
-        gram, _, _ = yield from _within(options, terms, panel=panel, where=where)
+        gram = (yield from _within(options, terms, panel=panel, where=where)).gram
         leads = _with_rows(leads, gram)
         fits = _if_identified(lambda: controls.fit(gram, leads, outcome=y, spread={}), leads)
     found = yield from covariances(options, fits, where=where)
@@ -155,59 +125,8 @@ def regress_leads(
 
 def is_closed_form(options: DidOptions, panel: Panel) -> bool:
     """Whether the cohorts' moments alone determine the regression."""
-    return panel.n_incomplete == 0 and options.has_cohorts_only
-
-
-def covariances(
-    options: DidOptions, fits: Sequence[WithinFit], *, where: tuple[Condition, ...]
-) -> Generator[FrameRequest, pd.DataFrame, tuple[Estimates, ...]]:
-    """Covariances of several fits on the same rows, with at most one more pass."""
-    if not fits:
-        return ()
-    if options.covariance == "classical":
-        return tuple(
-            Estimates(
-                fit=fit, covariance=fit.bread * (fit.rss / fit.df_resid), df=fit.df_resid,
-                n_clusters=None,
-            )
-            for fit in fits
-        )  # fmt: skip
-    known = [fit.meats[options.clusters] for fit in fits if options.clusters in fit.meats]
-    if len(known) == len(fits):
-        return tuple(
-            clustered(options, fit, matrix, n_clusters=n_clusters)
-            for fit, (matrix, n_clusters) in zip(fits, known, strict=True)
-        )
-    request = MeatRequest(
-        scores=tuple(score for fit in fits for score in fit.scores),
-        cluster=(options.clusters,),
-        weight=None if options.weight is None else Column(options.weight),
-        absorb=options.unit,
-        where=where,
-    )
-    frame = yield request
-    matrix, n_clusters = meat(frame)
-    _check_same_rows(frame, fits[0], options)
-    ends = np.cumsum([len(fit.regressors) for fit in fits])
-    return tuple(
-        clustered(
-            options, fit, matrix[end - len(fit.regressors) : end, end - len(fit.regressors) : end],
-            n_clusters=n_clusters,
-        )
-        for fit, end in zip(fits, ends, strict=True)
-    )  # fmt: skip
-
-
-def clustered(options: DidOptions, fit: WithinFit, meat_: Array, *, n_clusters: int) -> Estimates:
-    """Estimates with the clustered covariance and the small-sample factor asked for."""
-    factor = cr1_factor(n=fit.n, k=fit.k, n_clusters=n_clusters)
-    if options.small_sample == "none":
-        factor = 1.0
-    covariance = factor * fit.bread @ meat_ @ fit.bread
-    return Estimates(
-        fit=fit, covariance=(covariance + covariance.T) / 2, df=n_clusters - 1,
-        n_clusters=n_clusters,
-    )  # fmt: skip
+    is_told = not (options.needs_blocks or options.needs_row_scores)
+    return panel.n_incomplete == 0 and options.has_cohorts_only and is_told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,18 +197,35 @@ def _controls(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Within:
+    """Within-unit moments over all rows.
+
+    Attributes:
+        gram: The moments.
+        blocks: The same by cluster, where the covariance needs them.
+        n_units: How many units (without cohorts: rows) are treated and how many are not.
+    """
+
+    gram: Gram
+    blocks: tuple[Gram, ...]
+    n_units: tuple[int, int]
+
+
 def _within(
     options: DidOptions,
     terms: Sequence[Term],
     *,
     panel: Panel,
     where: tuple[Condition, ...],
-) -> Generator[FrameRequest, pd.DataFrame, tuple[Gram, int, int]]:
-    """Within-unit moments over all rows, and how many units (or rows) are treated and not."""
+) -> Generator[FrameRequest, pd.DataFrame, _Within]:
     timing = options.timing
+    yield from check_blocks(options, where)
+    cohorts = () if timing is None else (timing.cohort,)
+    clusters = (options.clusters,) if options.needs_blocks else ()
     request = GramRequest(
         terms=tuple(terms),
-        by=() if timing is None else (timing.cohort,),
+        by=tuple(dict.fromkeys([*cohorts, *clusters])),
         weight=None if options.weight is None else Column(options.weight),
         absorb=options.unit,
         where=where,
@@ -300,14 +236,29 @@ def _within(
         raise DataError(
             "no row has a value for every column of the analysis", given=f"{total.n_missing} rows"
         )
+    if total.sum_weights <= 0:
+        raise DataError(f"{options.weight} is 0 in every row that can be used: no row counts")
+    blocks = _by_cluster(found, request.by.index(clusters[0]), clusters[0]) if clusters else ()
     if timing is None:
-        return total, total.n, 0
+        return _Within(gram=total, blocks=blocks, n_units=(total.n, 0))
     starts = {key: timing.first_treated(None if key[0] is None else float(key[0])) for key in found}
     treated = [
         key for key, start in starts.items() if start is not None and start <= panel.periods[-1]
     ]
     n_treated = sum(found[key].n_units for key in treated)
-    return total, n_treated, total.n_units - n_treated
+    return _Within(gram=total, blocks=blocks, n_units=(n_treated, total.n_units - n_treated))
+
+
+def _by_cluster(found: Mapping[Key, Gram], at: int, name: str) -> tuple[Gram, ...]:
+    parts: dict[str, list[Gram]] = {}
+    for key, gram in found.items():
+        if gram.n > 0:
+            if key[at] is None:
+                raise DataError(f"{name} is null in some rows", given=f"{gram.n} rows")
+            parts.setdefault(str(key[at]), []).append(gram)
+    if len(parts) <= 1:
+        raise InferenceError("clustered errors need two or more clusters", given=len(parts))
+    return tuple(summed(parts[cluster]) for cluster in sorted(parts))
 
 
 def _treated_rows(
@@ -332,17 +283,6 @@ def _treated_rows(
     dose = replace(request, terms=(Indicator(treatment.name, 0), *request.terms))
     n_control = round(gram.n * float(grams((yield dose), dose)[()].mean[0]))
     return gram.n - n_control, n_control
-
-
-def _check_same_rows(frame: pd.DataFrame, fit: WithinFit, options: DidOptions) -> None:
-    n_used = int(frame["n"].iloc[0])
-    if n_used < fit.n:
-        raise DataError(
-            f"{options.clusters} is null in some rows",
-            given=f"{fit.n - n_used} rows",
-        )
-    if n_used != fit.n:
-        raise InferenceError("the passes saw different rows", given=f"{n_used} and {fit.n}")
 
 
 def _if_identified(

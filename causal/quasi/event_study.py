@@ -7,6 +7,7 @@ coefficient mixes effects of other event times (Sun and Abraham 2021).
 """
 
 from collections.abc import Generator, Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,11 @@ import pandas as pd
 from causal.core.errors import DataError
 from causal.core.frames import FrameRequest
 from causal.core.readout import Readout, covariance_table
+from causal.core.result import Effect
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions, regress
 from causal.quasi.panel import Cell, Panel, cohort_means, observe
 from causal.quasi.readout import (
-    coefficient_table,
     panel_diagnostics,
     pre_trend,
     regression_effect,
@@ -58,7 +59,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         },
         tables={
             "cohort_means": cohort_means(found.cells, metric=outcome),
-            "event_study": _event_table(spec, found, windows=windows, outcome=outcome),
+            "event_study": _event_table(spec, found, each, windows=windows),
             "covariance": covariance_table(found.main.names, found.main.covariance, metric=outcome),
         },
     )
@@ -103,16 +104,15 @@ def _n_rows(window: EventWindow, cells: Sequence[Cell]) -> int:
 
 
 def _event_table(
-    spec: DidSpec, found: Regressions, *, windows: Sequence[EventWindow], outcome: str
+    spec: DidSpec, found: Regressions, each: Sequence[Effect], *, windows: Sequence[EventWindow]
 ) -> pd.DataFrame:
     """The coefficients with their event times, and the reference period at zero.
 
     Columns: metric, term, estimate, std_error, ci_lower, ci_upper, event_time, n (treated rows).
     """
-    table = coefficient_table(
-        found.main, metric=outcome, confidence_level=spec.confidence_level
-    ).set_index("term")
-    table = table.loc[[window.name for window in windows]].reset_index()
+    outcome = each[0].metric
+    columns = ["metric", "term", "estimate", "std_error", "ci_lower", "ci_upper"]
+    table = pd.DataFrame([asdict(item) for item in each], columns=columns)
     table["event_time"] = [_position(window) for window in windows]
     table["n"] = [_n_rows(window, found.cells) for window in windows]
     reference = spec.options.reference

@@ -17,6 +17,7 @@ from causal.core.result import Result
 from causal.instruments import readout
 from causal.instruments.compliers import complier_means, products
 from causal.instruments.errors import observe_errors
+from causal.instruments.estimands import meaning
 from causal.instruments.first_stage import stage_of
 from causal.instruments.model import Model
 from causal.instruments.options import IvOptions, IvSpec, variable_name, variable_term
@@ -100,8 +101,8 @@ def fit(
         instruments=instruments,
     )  # fmt: skip
     main = _main(options, data, outcome=y, treatments=treatments, instruments=instruments)
-    is_late = is_single and data.is_binary(treatments[0]) and data.is_binary(instruments[0])
-    if options.characteristics and not is_late:
+    is_pair = is_single and data.is_binary(treatments[0]) and data.is_binary(instruments[0])
+    if options.characteristics and not is_pair:
         raise readout.not_binary(options)
     return Model(
         metric=outcome,
@@ -123,8 +124,9 @@ def fit(
             data.moments, outcome=y, treatment=treatments[0], controls=data.controls,
             instrument=instruments[0], characteristics=options.characteristics,
         )
-        if is_late
+        if is_pair
         else (),
+        meaning=meaning(options, data, is_binary_pair=is_pair),
     )  # fmt: skip
 
 

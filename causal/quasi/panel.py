@@ -298,7 +298,8 @@ def _few_clusters(
         options.period,
         *(() if options.timing is None else (options.timing.cohort,)),
     )
-    if options.covariance != "cluster" or not options.has_cohorts_only or column in taken:
+    is_useful = options.covariance == "cluster" and options.has_cohorts_only
+    if not is_useful or options.needs_blocks or options.is_two_way or column in taken:
         return ()
     frame = yield KeyRequest(key=(column,), n_examples=0, where=where)
     return (column,) if frame["n_keys"].iloc[0] <= _MAX_CLUSTERS else ()

@@ -1,18 +1,24 @@
 """What the difference-in-differences estimators say of one outcome."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from causal.checks import panel_health, parallel_trends
+from causal.core.gram import Array
 from causal.core.inference import critical_value, effect
 from causal.core.result import Diagnostic, Effect
 from causal.quasi.did_options import DidOptions, DidSpec
-from causal.quasi.effects_regression import Estimates, Regressions
+from causal.quasi.effects_regression import Regressions
 from causal.quasi.panel import Panel
+from causal.quasi.panel_errors import Estimates
+from causal.quasi.row_scores import lag_count
 from causal.quasi.treatment_timing import event_times, event_windows, is_lead
 from causal.quasi.within_fit import Regressor
+from causal.regression.sandwich import is_positive
+from causal.regression.wild_bootstrap import bootstrap_test, draw_weights
 
 MAX_WINDOW = 8
 """Leads and lags of the auxiliary pre-trend regression beyond this event time are binned."""
@@ -38,7 +44,7 @@ def regression_effect(
     estimates = regressions.main
     shares = {term: 1.0} if weights is None else weights
     contrast = np.array([shares.get(name, 0.0) for name in estimates.names])
-    return effect(
+    found = effect(
         estimator=spec.options.estimator,
         estimand="att",
         metric=metric,
@@ -51,6 +57,26 @@ def regression_effect(
         n_control=regressions.n_control,
         n_clusters=estimates.n_clusters,
     )
+    return _bootstrapped(spec, found, estimates, contrast)
+
+
+def _bootstrapped(spec: DidSpec, found: Effect, estimates: Estimates, contrast: Array) -> Effect:
+    """The effect with the wild bootstrap's p-value and interval, where that is asked for."""
+    asked, moments = spec.options.wild_bootstrap, estimates.clusters
+    if asked is None or moments is None:
+        return found
+    everything = np.zeros(len(moments.bread))
+    everything[estimates.fit.positions] = contrast
+    draws = draw_weights(
+        len(moments.scores), kind=asked.weights, n_draws=asked.n_draws, seed=spec.seed
+    )
+    tested = bootstrap_test(
+        moments, everything, estimate=found.estimate, draws=draws, level=spec.confidence_level
+    )
+    return replace(
+        found, estimator=f"{found.estimator}_wild_bootstrap", pvalue=tested.pvalue,
+        ci_lower=tested.ci_lower, ci_upper=tested.ci_upper,
+    )  # fmt: skip
 
 
 def lead_regressors(options: DidOptions, panel: Panel) -> tuple[Regressor, ...]:
@@ -85,6 +111,10 @@ def pre_trend(options: DidOptions, leads: Estimates | None, *, alpha: float) -> 
         and is_lead(regressor.window, anticipation=options.anticipation)
     ]
     at = leads.positions(names)
+    if options.is_two_way and at and not is_positive(leads.covariance[np.ix_(at, at)]):
+        return parallel_trends.untested(
+            "no test: the two-way clustered covariance of the leads is not positive"
+        )
     return parallel_trends.check(
         names, leads.fit.coefficients[at], leads.covariance[np.ix_(at, at)],
         df=leads.df, alpha=alpha,
@@ -104,7 +134,31 @@ def panel_diagnostics(
         found.append(panel_health.cluster_count(regressions.main.n_clusters))
     if regressions.main.fit.dropped:
         found.append(panel_health.dropped_columns(regressions.main.fit.dropped))
-    return (*found, *cohort_notes(options, panel))
+    return (*found, *_error_notes(options, panel, regressions), *cohort_notes(options, panel))
+
+
+def _error_notes(options: DidOptions, panel: Panel, regressions: Regressions) -> list[Diagnostic]:
+    """What a reader must know of errors that rely on more than many clusters."""
+    if options.covariance == "driscoll_kraay":
+        n_periods = len(panel.periods)
+        lags = lag_count(n_periods, asked=options.lags)
+        detail = (
+            f"Driscoll-Kraay errors with {lags} lags over {n_periods} periods: they rely on many "
+            "periods and tend to be too small with few"
+        )
+        return [panel_health.note("driscoll_kraay_periods", n_periods, detail)]
+    moments = regressions.main.clusters
+    if options.wild_bootstrap is None or moments is None:
+        return []
+    asked, g = options.wild_bootstrap, len(moments.scores)
+    draws = draw_weights(g, kind=asked.weights, n_draws=asked.n_draws, seed=0)
+    every = "all " if draws.is_complete else ""
+    detail = (
+        f"p-values and intervals of the effects from {every}{len(draws.values):,} {asked.weights} "
+        f"draws over {g} clusters; the smallest p-value there can be is "
+        f"{(2 if draws.is_complete else 1) / draws.n_counted:.2g}"
+    )
+    return [panel_health.note("wild_bootstrap", len(draws.values), detail)]
 
 
 def cohort_notes(options: DidOptions, panel: Panel) -> tuple[Diagnostic, ...]:

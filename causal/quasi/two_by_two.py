@@ -23,9 +23,8 @@ from causal.core.frames import (
     linear,
 )
 from causal.core.gram import meat
-from causal.core.inference import effect
+from causal.core.inference import cr1_factor, effect, hc1_factor
 from causal.core.readout import Readout
-from causal.core.regression import cr1_factor, hc1_factor
 from causal.core.result import Diagnostic
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import regress_leads
@@ -256,7 +255,7 @@ def _change_squares(means: FourMeans, panel: Panel) -> list[tuple[float, int]]:
 
 def _with_cluster_factor(options: DidOptions, raw: float, *, n: int, n_clusters: int) -> Precision:
     factor = cr1_factor(n=n, k=_N_CELLS, n_clusters=n_clusters)
-    if options.small_sample == "none":
+    if options.factor == "none":
         factor = 1.0
     return Precision(raw * factor, n_clusters - 1, n_clusters)
 

@@ -9,9 +9,8 @@ periods and `X_bar` the mean of the regressors over units,
 
 and by clusters of whole units the same moments by cluster.
 
-Otherwise unit effects are absorbed row by row in the engine, period effects stay explicit columns,
-and the regressors of interest are partialled out on them (Frisch-Waugh-Lovell). Both equal least
-squares with a dummy for every unit and period.
+Otherwise unit effects are absorbed row by row in the engine and period effects are columns of a
+least-squares equation. Both equal least squares with a dummy for every unit and period.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +18,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from causal.core.cross_products import inverse, redundant_columns
 from causal.core.errors import DataError, InferenceError
-from causal.core.frames import Indicator, Linear, Score, Term
+from causal.core.frames import Indicator, Linear, Score, Term, linear
 from causal.core.gram import Array, Gram, Key, PanelGram
-from causal.core.regression import inverse, redundant_columns
 from causal.quasi.panel import Panel
 from causal.quasi.treatment_timing import EventWindow, level
+from causal.regression.equation import Equation, Moments, least_squares
 
 FLAT = 1e-12
 """Share of a column's sum of squares below which what is left of it is rounding."""
@@ -57,10 +57,12 @@ class WithinFit:
         n: Rows.
         n_units: Units.
         n_nuisance: Period effects and the like that were estimated, the constant not counted.
-        scores: What is summed by cluster for the meat, one per regressor of interest.
-        meats: The meat, shape (K, K), and the number of clusters by the column of the clusters,
-            where they are known already.
+        scores: How each coefficient moves with a row: sums by cluster, their outer products
+            summed, are the covariance without small-sample factor.
+        known: That covariance, shape (K, K), and the number of clusters by the column of the
+            clusters, where no pass is needed for it.
         dropped: Names of redundant columns that were left out.
+        equation: The regression with its period effects as columns; `None`: closed form.
     """
 
     regressors: tuple[Regressor, ...]
@@ -71,13 +73,21 @@ class WithinFit:
     n_units: int
     n_nuisance: int
     scores: tuple[Score, ...]
-    meats: Mapping[str, tuple[Array, int]] = field(default_factory=dict)
+    known: Mapping[str, tuple[Array, int]] = field(default_factory=dict)
     dropped: tuple[str, ...] = ()
+    equation: Equation | None = None
 
     @property
     def k(self) -> int:
         """Coefficients that the factor CR1 counts: all but the unit effects."""
         return len(self.regressors) + self.n_nuisance + 1
+
+    @property
+    def positions(self) -> list[int]:
+        """Where the regressors of interest stand in the equation."""
+        if self.equation is None:
+            return list(range(len(self.regressors)))
+        return [self.equation.regressors.index(r.term) for r in self.regressors]
 
     @property
     def df_resid(self) -> int:
@@ -113,6 +123,7 @@ def fit_complete(panel: Panel, regressors: Sequence[Regressor], *, outcome: Term
     n_periods = len(panel.periods)
     rss = float(np.einsum("ctt->", spread) - spread.sum() / n_periods)
     effects = [_period_term(panel, period) for period in panel.periods]
+    by_unit = np.einsum("ctk,cts,csl->kl", z, spread, z)
     return _checked(
         WithinFit(
             regressors=tuple(regressors),
@@ -126,13 +137,18 @@ def fit_complete(panel: Panel, regressors: Sequence[Regressor], *, outcome: Term
                 outcome,
                 regressors,
                 coefficients=coefficients,
-                nuisance=effects,
-                projection=mean_path,
-                effects=mean_outcome - mean_path @ coefficients,
+                bread=bread,
+                periods=effects,
+                means=np.column_stack([mean_outcome, mean_path]),
             ),
-            meats={
-                panel.unit: (np.einsum("ctk,cts,csl->kl", z, spread, z), int(counts.sum())),
-                **_meat_of_clusters(panel, cohorts, z, mean_outcome=mean_outcome, b=coefficients),
+            known={
+                column: (bread @ meat @ bread, n_clusters)
+                for column, (meat, n_clusters) in {
+                    panel.unit: (by_unit, int(counts.sum())),
+                    **_meat_of_clusters(
+                        panel, cohorts, z, mean_outcome=mean_outcome, b=coefficients
+                    ),
+                }.items()
             },
         )
     )
@@ -163,67 +179,36 @@ def fit_rows(
         InferenceError: A regressor of interest is not identified, or too few rows.
     """
     ordered = [*nuisance, *optional, *regressors]
-    cross, flat = _cleaned(
-        gram, [outcome, *(column.term for column in ordered)], spread=spread or {}
+    terms = [column.term for column in ordered]
+    moments = Moments.of(
+        gram.subset([outcome, *terms]), intercept=False, spread={outcome: 0.0, **(spread or {})}
     )
-    if flat[0]:
+    if moments.block([outcome], [outcome])[0, 0] == 0:
         raise DataError("the outcome does not vary within units: there is nothing to explain")
-    redundant = set(redundant_columns(cross[1:, 1:]))
+    redundant = set(redundant_columns(moments.block(terms, terms)))
     lost = [c.name for j, c in enumerate(ordered) if j in redundant and c in regressors]
     if lost:
         raise InferenceError(
             "not identified: collinear with the unit effects, period effects or other regressors",
             given=lost,
         )
-    kept = [c for j, c in enumerate(ordered) if j not in redundant]
-    inner = [c for c in kept if c in nuisance]
-    wanted = [*regressors, *(c for c in kept if c in optional)]
-    at_inner = [1 + ordered.index(c) for c in inner]
-    at_wanted = [1 + ordered.index(c) for c in wanted]
-    solve_inner = inverse(cross[np.ix_(at_inner, at_inner)], [c.term for c in inner])
-    projection = solve_inner @ cross[np.ix_(at_inner, [0, *at_wanted])]
-    net = (
-        cross[np.ix_([0, *at_wanted], [0, *at_wanted])]
-        - cross[np.ix_([0, *at_wanted], at_inner)] @ projection
+    kept = [column for j, column in enumerate(ordered) if j not in redundant]
+    left_out = [column for j, column in enumerate(ordered) if j in redundant]
+    wanted = [*regressors, *(column for column in kept if column in optional)]
+    equation = least_squares(moments, outcome=outcome, regressors=[c.term for c in kept])
+    at = [kept.index(column) for column in wanted]
+    return WithinFit(
+        regressors=tuple(wanted),
+        coefficients=equation.coefficients[at],
+        bread=equation.bread[np.ix_(at, at)],
+        rss=equation.rss,
+        n=gram.n,
+        n_units=gram.n_units,
+        n_nuisance=len(kept) - len(wanted),
+        scores=_marked(equation.scores(at), [column.term for column in left_out]),
+        dropped=tuple(column.name for column in left_out),
+        equation=equation,
     )
-    bread = inverse(net[1:, 1:], [c.term for c in wanted])
-    coefficients = bread @ net[1:, 0]
-    rss = float(net[0, 0] - coefficients @ net[1:, 0])
-    left_out = [c for j, c in enumerate(ordered) if j in redundant]
-    effects = projection[:, 0] - projection[:, 1:] @ coefficients
-    return _checked(
-        WithinFit(
-            regressors=tuple(wanted),
-            coefficients=coefficients,
-            bread=bread,
-            rss=max(rss, 0.0),
-            n=gram.n,
-            n_units=gram.n_units,
-            n_nuisance=len(inner),
-            scores=_scores(
-                outcome,
-                wanted,
-                coefficients=coefficients,
-                nuisance=[*(c.term for c in inner), *(c.term for c in left_out)],
-                projection=_padded(projection[:, 1:], len(left_out)),
-                effects=np.concatenate([effects, np.zeros(len(left_out))]),
-            ),
-            dropped=tuple(c.name for c in left_out),
-        )
-    )
-
-
-def summed(grams: Sequence[Gram]) -> Gram:
-    """Within-unit moments of disjoint sets of units together: the cross-products add up."""
-    total = sum(gram.sum_weights for gram in grams)
-    first = grams[0]
-    size = len(first.terms)
-    mean = sum((g.sum_weights * g.mean for g in grams), np.zeros(size)) / max(total, 1e-300)
-    return Gram(
-        first.terms, sum(g.n for g in grams), sum(g.n_missing for g in grams),
-        sum(g.n_units for g in grams), total, mean,
-        sum((g.cross for g in grams), np.zeros((size, size))),
-    )  # fmt: skip
 
 
 def _checked(fit: WithinFit) -> WithinFit:
@@ -286,52 +271,48 @@ def _period_term(panel: Panel, period: float) -> Term:
     return Indicator(panel.timing.period, level(period))
 
 
-def _cleaned(
-    gram: Gram, terms: Sequence[Term], *, spread: Mapping[Term, float]
-) -> tuple[Array, list[bool]]:
-    """Cross-products of the terms with columns that do not vary within units set to zero.
-
-    Variation is held against that over all rows where it is known, else (0/1 columns) against
-    the size of the column; the outcome comes first and may have a large level.
-    """
-    at = gram.positions(terms)
-    cross = gram.cross[np.ix_(at, at)]
-    size = gram.sum_weights * gram.mean[at] ** 2
-    size[0] = 0.0
-    total = np.array([spread.get(term, size[j]) for j, term in enumerate(terms)])
-    flat = np.diag(cross) <= FLAT * total
-    return np.where(flat[:, None] | flat[None, :], 0.0, cross), [bool(item) for item in flat]
-
-
-def _padded(matrix: Array, n_rows: int) -> Array:
-    return np.vstack([matrix, np.zeros((n_rows, matrix.shape[1]))])
-
-
 def _scores(
     outcome: Term,
     regressors: Sequence[Regressor],
     *,
     coefficients: Array,
-    nuisance: Sequence[Term],
-    projection: Array,
-    effects: Array,
+    bread: Array,
+    periods: Sequence[Term],
+    means: Array,
 ) -> tuple[Score, ...]:
-    """The regressors net of the nuisance columns, each times the residual.
+    """Influence of a row on each coefficient, less what unit means take out of both factors.
 
     Args:
         outcome: The outcome.
         regressors: The K regressors.
         coefficients: Their coefficients, shape (K,).
-        nuisance: The m nuisance columns; all of them enter every combination, some with a
-            coefficient of zero, so that the same rows are complete in every pass.
-        projection: Coefficients of the regressors on the nuisance columns, shape (m, K).
-        effects: Coefficients of the nuisance columns in the model, shape (m,).
+        bread: Inverse of the regressors' cross-products, shape (K, K).
+        periods: The T period dummies.
+        means: Means of outcome and regressors over units in each period, shape (T, 1 + K).
     """
-    residual = Linear(
-        (outcome, *(r.term for r in regressors), *nuisance),
-        (1.0, *(-float(b) for b in coefficients), *(-float(e) for e in effects)),
+    terms = tuple(regressor.term for regressor in regressors)
+    contrast = np.array([1.0, *(-coefficients)])
+    residual = linear(
+        [
+            *zip((outcome, *terms), contrast, strict=True),
+            *zip(periods, -means @ contrast, strict=True),
+        ]
     )
     return tuple(
-        Score(Linear((r.term, *nuisance), (1.0, *(-float(c) for c in projection[:, j]))), residual)
-        for j, r in enumerate(regressors)
+        Score(
+            linear(
+                [*zip(terms, row, strict=True), *zip(periods, -means[:, 1:] @ row, strict=True)]
+            ),
+            residual,
+        )
+        for row in bread
+    )
+
+
+def _marked(scores: Sequence[Score], left_out: Sequence[Term]) -> tuple[Score, ...]:
+    """The scores, missing in every row in which a column is missing that was left out."""
+    zero = (0.0,) * len(left_out)
+    return tuple(
+        Score(score.left, Linear((score.right, *left_out), (1.0, *zero))) if left_out else score
+        for score in scores
     )

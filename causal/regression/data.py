@@ -15,8 +15,7 @@ from causal.core.frames import (
     KeyRequest,
     Term,
 )
-from causal.core.gram import Gram, gram, grams, pooled
-from causal.quasi.within_fit import summed
+from causal.core.gram import Gram, gram, grams, pooled, summed
 from causal.regression.columns import DesignColumn, dummies, expand, known, observe_levels
 from causal.regression.equation import Moments, redundant_names
 from causal.regression.options import RegressionOptions
@@ -188,7 +187,10 @@ def _count(
     found = gram((yield request), request)
     if not isinstance(weight, Column):
         return found, 0
-    return found, round(found.n * float(found.mean[found.index(extra[0])]))
+    n_weightless = round(found.n * float(found.mean[found.index(extra[0])]))
+    if n_weightless == found.n:
+        raise DataError(f"{weight.name} is 0 in every row that can be used: no row counts")
+    return found, n_weightless
 
 
 def _total(frame: pd.DataFrame, request: GramRequest) -> tuple[Gram, tuple[Gram, ...]]:

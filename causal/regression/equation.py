@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import linalg
 
+from causal.core.cross_products import inverse, redundant_columns
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import Constant, Linear, Score, Term, label
 from causal.core.gram import Array, Gram
-from causal.core.regression import inverse, redundant_columns
 
 FLAT = 1e-12
 """Share of a column's variation below which what an absorbed effect leaves of it is rounding."""
@@ -57,14 +57,17 @@ class Moments:
             gram: The answer.
             intercept: Whether the equations have an intercept; absorbed effects stand for one.
             spread: Sum of squares of columns about their mean over all rows, to tell variation
-                within absorbed groups from rounding.
+                within absorbed groups from rounding; columns that are not in it (dummies) are held
+                against their size.
             n_weightless: Rows whose weight is zero: they count for nothing.
         """
         is_within = gram.n_units > 0
         cross = gram.cross if is_within or intercept else gram.moment()
         level = gram.sum_weights * gram.mean**2
         if is_within and spread is not None:
-            level = np.array([spread[term] for term in gram.terms])
+            level = np.array(
+                [spread.get(t, size) for t, size in zip(gram.terms, level, strict=True)]
+            )
         flat = np.diag(cross) <= FLAT * level if is_within else np.diag(cross) <= 0
         cross = np.where(flat[:, None] | flat[None, :], 0.0, cross)
         return Moments(gram, cross, intercept and not is_within, gram.n - n_weightless)
@@ -204,7 +207,8 @@ def k_class(
         InferenceError: Collinear columns, an unidentified model, too few rows, or an exact fit.
         DataError: The outcome does not vary.
     """
-    first = moments.regression(regressors, instruments)
+    is_own = tuple(regressors) == tuple(instruments)
+    first = np.eye(len(regressors)) if is_own else moments.regression(regressors, instruments)
     projected = moments.block(regressors, instruments) @ first
     own, y = moments.block(regressors, [outcome])[:, 0], moments.block([outcome], [outcome])[0, 0]
     _check_outcome(moments, outcome, float(y))

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from causal.core.spec import Part
 from causal.regression.columns import ColumnName
@@ -34,9 +34,7 @@ class ErrorOptions(Part):
     """
 
     covariance: Kind | Literal["cluster"] | None = None
-    cluster: ColumnName | Annotated[list[ColumnName], Field(min_length=1, max_length=2)] | None = (
-        None
-    )
+    cluster: ColumnName | Annotated[list[ColumnName], Field(min_length=1)] | None = None
     small_sample: SmallSample | None = None
     reference: Literal["t", "normal"] = "t"
 
@@ -69,6 +67,11 @@ class ErrorOptions(Part):
         """Whether scores are summed over less than whole absorbed groups."""
         return self.kind.startswith("HC") or self.is_two_way
 
+    @field_validator("cluster")
+    @classmethod
+    def _one_or_two_columns(cls, value: str | list[str] | None) -> str | list[str] | None:
+        return at_most_two(value)
+
     @model_validator(mode="after")
     def _errors_go_together(self) -> "ErrorOptions":
         is_clustered = self.kind.startswith("CR") or self.covariance == "cluster"
@@ -91,3 +94,14 @@ class ErrorOptions(Part):
             known = f"one of {', '.join(allowed)}" if allowed else "nothing to choose"
             raise ValueError(f"small_sample of covariance {self.kind}: {known}")
         return self
+
+
+def at_most_two(cluster: str | list[str] | None) -> str | list[str] | None:
+    """The columns of the clusters as they are.
+
+    Raises:
+        ValueError: There are more than two.
+    """
+    if isinstance(cluster, list) and len(cluster) > 2:  # noqa: PLR2004
+        raise ValueError("cluster takes one column, or two for two-way clustering")
+    return cluster

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import comb, log
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causal.core.errors import InferenceError
 from causal.core.frames import Constant, GramRequest, Linear, Product, Score, Term
@@ -170,29 +171,57 @@ def cluster_moments(fit: Equation, clusters: Sequence[Gram]) -> ClusterMoments:
     return ClusterMoments(np.array(designs), np.array(scores), bread, to_coefficients)
 
 
-def leave_out_covariance(moments: ClusterMoments, *, kind: str) -> Array:
+def leave_out_covariance(
+    moments: ClusterMoments, *, kind: str, wanted: Sequence[int] | None = None
+) -> Array:
     """The covariance CR2 or CR3 without small-sample factor, shape (k, k).
 
     CR2 takes the Moore-Penrose inverse square root, so that directions that a cluster determines
     alone count for nothing (Pustejovsky and Tipton 2018).
 
+    Args:
+        moments: Moments by cluster.
+        kind: `CR2` or `CR3`.
+        wanted: The coefficients that will be used; all of them if left out. The others, period
+            effects that only one cluster has, may be lost with a cluster.
+
     Raises:
-        InferenceError: For CR3, leaving a cluster out leaves a coefficient unidentified.
+        InferenceError: For CR3, leaving a cluster out leaves a wanted coefficient unidentified.
     """
     root = np.linalg.cholesky(moments.bread)
     shares = np.einsum("ji,gjk,kl->gil", root, moments.designs, root)
     values, vectors = np.linalg.eigh(np.eye(len(root)) - (shares + shares.transpose(0, 2, 1)) / 2)
     lost = values <= SINGULAR
+    to_coefficients = moments.to_coefficients @ root
     if kind == "CR3" and lost.any():
-        raise InferenceError(
-            "CR3 leaves each cluster out in turn, and without some of them a coefficient is not "
-            "identified",
-            given=f"{int(lost.any(axis=1).sum())} such clusters",
-            allowed="CR1 or CR2",
-        )
+        n_lost = _n_unidentified(to_coefficients, vectors, lost, wanted=wanted)
+        if n_lost:
+            raise InferenceError(
+                "CR3 leaves each cluster out in turn, and without some of them a coefficient is "
+                "not identified",
+                given=f"{n_lost} such clusters",
+                allowed="errors that leave none out, such as CR1 (covariance: cluster)",
+            )
     power = -1.0 if kind == "CR3" else -0.5
     weights = np.where(lost, 0.0, np.where(lost, 1.0, values) ** power)
     rotated = np.einsum("gij,gi->gj", vectors, np.einsum("ji,gj->gi", root, moments.scores))
     adjusted = np.einsum("gij,gj->gi", vectors, weights * rotated)
-    influence = adjusted @ root.T @ moments.to_coefficients.T
+    influence = adjusted @ to_coefficients.T
     return np.asarray(influence.T @ influence, dtype=np.float64)
+
+
+def cluster_covariance(moments: ClusterMoments) -> Array:
+    """The covariance CR0, shape (k, k)."""
+    influence = moments.scores @ moments.bread @ moments.to_coefficients.T
+    return np.asarray(influence.T @ influence, dtype=np.float64)
+
+
+def _n_unidentified(
+    to_coefficients: Array, vectors: Array, lost: NDArray[np.bool_], *, wanted: Sequence[int] | None
+) -> int:
+    """Clusters without which a wanted coefficient moves along a lost direction."""
+    at = list(range(len(to_coefficients))) if wanted is None else list(wanted)
+    size = np.sqrt(np.sum(to_coefficients[at] ** 2, axis=1))
+    moves = np.abs(np.einsum("ij,gjl->gil", to_coefficients[at] / size[:, None], vectors))
+    touched = (moves > np.sqrt(SINGULAR)) & lost[:, None, :]
+    return int(touched.any(axis=(1, 2)).sum())

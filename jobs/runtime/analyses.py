@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -26,6 +27,9 @@ from transforms.bounded import collect_bounded
 from transforms.gram import Limits, SparkEngine
 from transforms.result_tables import FRAME_TABLES
 from transforms.stored_frames import answers_of
+
+OTHER_JOBS: Mapping[str, str] = MappingProxyType({"power": "power"})
+"""Methods whose specs look like those of analyses, and the jobs that run them."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,13 @@ def _method(data: Mapping[str, object]) -> registry.Method:
             "the name of a method is expected",
             given=repr(name),
             allowed=registry.names(),
+            key="method",
+        )
+    if name in OTHER_JOBS and name not in registry.names():
+        raise SpecError(
+            f"analyze has no such method: run this spec with ./spark-submit.sh {OTHER_JOBS[name]} "
+            "--spec FILE",
+            given=name,
             key="method",
         )
     return registry.method(name)

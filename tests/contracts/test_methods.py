@@ -131,12 +131,12 @@ def by_period_example() -> Example:
     )
 
 
-def did_example(estimator: str) -> Example:
+def did_example(estimator: str, **options: Any) -> Example:
     return Example(
         method="did",
         options={
             "unit": "u", "period": "t", "outcome": "minutes", "group": "ever",
-            "treatment_period": 3, "estimator": estimator,
+            "treatment_period": 3, "estimator": estimator, **options,
         },
         frame=panel(),
         outcome="minutes",
@@ -279,6 +279,9 @@ EXAMPLES: Mapping[str, Example] = {
     "did event_study": did_example("event_study"),
     "did sun_abraham": did_example("sun_abraham"),
     "did etwfe": did_example("etwfe"),
+    "did twfe CR3": did_example("twfe", covariance="CR3"),
+    "did twfe two ways": did_example("twfe", cluster=["u", "t"]),
+    "did twfe wild_bootstrap": did_example("twfe", wild_bootstrap={"n_draws": 999}),
     "staggered": staggered_example(),
     "staggered universal": staggered_example(
         base_period="universal", control_group="not_yet_treated", small_sample="clusters"

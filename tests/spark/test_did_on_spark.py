@@ -76,6 +76,28 @@ CASES: list[tuple[float, dict[str, object]]] = [
         },
     ),
     (0.2, {"estimator": "twfe", "treatment": "treated", "covariance": "classical"}),
+    (
+        0.0,
+        {
+            "estimator": "event_study", "first_treated_period": "first", "cluster": "region",
+            "covariance": "CR3",
+        },
+    ),
+    (
+        0.2,
+        {
+            "estimator": "twfe", "treatment": "treated", "weight": "w", "covariates": ["x"],
+            "cluster": "region", "wild_bootstrap": {},
+        },
+    ),
+    (0.2, {"estimator": "twfe", "first_treated_period": "first", "cluster": ["region", "t"]}),
+    (
+        0.2,
+        {
+            "estimator": "event_study", "first_treated_period": "first", "weight": "w",
+            "covariance": "driscoll_kraay", "lags": 1,
+        },
+    ),
     (0.2, {"estimator": "two_by_two", "group": "ever", "treatment_period": 3}),
     (0.2, {"estimator": "two_by_two", "group": "ever", "treatment_period": 3, "covariance": "HC1"}),
     (0.2, {"estimator": "two_by_two", "group": "ever", "treatment_period": 3, "balanced": True}),

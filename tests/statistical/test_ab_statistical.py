@@ -16,7 +16,7 @@ from scipy import stats
 from causal.checks import srm
 from causal.core.frames import Column
 from causal.core.gram import Gram
-from causal.core.regression import cr1_factor
+from causal.core.inference import cr1_factor
 from causal.experiments.levels import (
     Levels,
     Quotient,

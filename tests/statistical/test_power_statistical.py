@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from causal.core.gram import Gram
-from causal.core.regression import cr1_factor
+from causal.core.inference import cr1_factor
 from causal.experiments.levels import (
     Estimate,
     Levels,

@@ -53,6 +53,7 @@ def panel() -> pd.DataFrame:
     [
         ({"estimator": "callaway_santanna", "first_treated_period": "first"}, "two_by_two"),
         ({"estimator": "twfe"}, "exactly one of"),
+        ({**STAGGERED, "cluster": ["a", "b", "c"]}, "cluster takes one column, or two"),
         ({**STAGGERED, "treatment": "d"}, "exactly one of"),
         ({"estimator": "twfe", "group": "g"}, "go together"),
         ({**STAGGERED, "treatment_period": 3}, "go together"),
@@ -290,3 +291,8 @@ def test_one_row_cells_have_no_standard_error_in_the_table() -> None:
     table = result.tables["cells"].set_index(["group", "phase"])
     assert math.isnan(table.loc[("treated", "after"), "std_error"])
     assert result.effects[0].estimate == pytest.approx(2.0 - 0.75)
+
+
+def test_weights_that_are_all_zero_are_said_to_be(panel: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="w is 0 in every row"):
+        analyse(panel.assign(w=0.0), **STAGGERED, weight="w")

@@ -345,3 +345,71 @@ def test_compliers_are_two_stage_least_squares_of_products(options: dict) -> Non
     assert itt.estimand == "itt"
     assert itt.term == "variant=invited"
     assert found.loc["age", "compliers"] > found.loc["age", "all_rows"] + 5
+
+
+def encouragement(seed: int, n: int = 400) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "z": rng.integers(0, 2, n), "z2": rng.integers(0, 2, n), "age": rng.normal(40, 9, n),
+            "is_new": rng.integers(0, 2, n), "city": rng.choice(["a", "b", "c"], n),
+            "tier": rng.choice(["x", "y"], n), "w": rng.uniform(0.5, 2, n),
+        }
+    )  # fmt: skip
+    frame["d"] = ((frame["z"] + frame["z2"]) * 0.4 + 0.1 > rng.uniform(size=n)).astype(int)
+    frame["dose"] = frame["d"] * rng.uniform(1, 3, n)
+    frame["y"] = frame["d"] + 0.1 * frame["age"] + rng.normal(size=n)
+    return frame
+
+
+CROSSED = {"categorical": {"city": None, "tier": None}, "interactions": [["city", "tier"]]}
+
+
+@pytest.mark.parametrize(
+    ("options", "estimand", "detail"),
+    [
+        ({}, "late", "the effect on compliers"),
+        ({"weight": "w"}, "late", "the effect on compliers"),
+        ({"estimator": "liml"}, "late", "the effect on compliers"),
+        ({"categorical": {"city": None}}, "late", "over the cells"),
+        ({"absorb": "city"}, "late", "over the cells"),
+        ({"absorb": "city", "cluster": "city"}, "late", "over the cells"),
+        ({"covariates": ["is_new"]}, "late", "over the cells"),
+        (CROSSED, "late", "over the cells"),
+        ({"categorical": CROSSED["categorical"]}, "coefficient", "not saturated"),
+        ({"categorical": {"city": None}, "absorb": "tier"}, "coefficient", "not saturated"),
+        ({"covariates": ["age"]}, "coefficient", "not saturated"),
+        ({"covariates": ["is_new"], "intercept": False}, "coefficient", "not saturated"),
+        ({"covariates": ["is_new", "age"]}, "coefficient", "not saturated"),
+        ({"instruments": ["z", "z2"]}, "coefficient", "late needs one 0/1 treatment"),
+        ({"treatment": "dose"}, "coefficient", "late needs one 0/1 treatment"),
+        ({"instruments": "age"}, "coefficient", "late needs one 0/1 treatment"),
+    ],
+    ids=str,
+)
+def test_the_effect_is_that_on_compliers_only_where_it_is(
+    options: dict, estimand: str, detail: str
+) -> None:
+    result = analyse(
+        encouragement(11),
+        **({"treatment": "d", "instruments": "z", "report": ["treatment"]} | options),
+    )
+
+    assert [effect.estimand for effect in result.effects] == [estimand]
+    assert detail in check(result, "estimand").detail
+
+
+def test_saturated_covariates_average_the_effects_of_their_cells() -> None:
+    """Weights: size of the cell, variance of the instrument in it, share of compliers in it."""
+    frame = encouragement(12, n=3000)
+    frame["y"] += frame["d"] * frame["city"].map({"a": 0.0, "b": 3.0, "c": -2.0})
+    effects, weights = [], []
+    for _, cell in frame.groupby("city"):
+        moved = cell.groupby("z")[["y", "d"]].mean()
+        share = moved["d"][1] - moved["d"][0]
+        effects.append((moved["y"][1] - moved["y"][0]) / share)
+        weights.append(len(cell) * cell["z"].var(ddof=0) * share)
+    found = analyse(frame, treatment="d", instruments="z", absorb="city").effects[0]
+
+    assert found.estimand == "late"
+    assert found.estimate == pytest.approx(np.average(effects, weights=weights), rel=1e-9)

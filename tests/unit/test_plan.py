@@ -1,5 +1,6 @@
 """A plan is run to its end; what it asks of the data is checked first."""
 
+import io
 from collections.abc import Generator
 
 import pandas as pd
@@ -68,6 +69,14 @@ def test_a_missing_key_is_found_before_the_engine_runs() -> None:
 def test_text_is_no_number() -> None:
     with pytest.raises(SpecError, match=r"must hold numbers; given: variant \(string\)"):
         run(asking(GramRequest(terms=(Column("variant"),))), PandasEngine(ROWS))
+
+
+def test_a_header_without_rows_is_no_text() -> None:
+    """Nobody can tell what the columns of an empty file hold: it is the rows that are missing."""
+    empty = pd.read_csv(io.StringIO("minutes,variant\n"))
+
+    with pytest.raises(DataError, match=r"^the source has no rows$"):
+        run(two_passes(), PandasEngine(empty))
 
 
 def test_text_and_booleans_where_they_may_stand() -> None:

@@ -58,6 +58,11 @@ def passed(result: Result) -> dict[str, bool | None]:
             {"numeric": ["x"], "cluster": ["firm", "g"], "covariance": "CR2"},
             "takes one column",
         ),
+        (
+            "ols",
+            {"numeric": ["x"], "cluster": ["firm", "g", "id"]},
+            r"cluster takes one column, or two.*given: \['firm', 'g', 'id'\]",
+        ),
         ("ols", {"numeric": ["x"], "small_sample": "stata"}, "small_sample of covariance HC1"),
         ("ols", {"numeric": ["x"], "tests": {"t": ["q"]}}, "no such coefficient"),
         ("iv", {"treatment": ["d", "x"], "instruments": "z"}, "2 treatments need as many"),
@@ -85,6 +90,12 @@ def test_a_wrong_spec_is_refused(method: str, options: dict, message: str) -> No
         ("ols", {"numeric": ["x"], "unit": "firm"}, DataError, "firm must identify the rows"),
         ("ols", {"numeric": ["x"], "cluster": "holes"}, DataError, "holes is null in some rows"),
         ("ols", {"numeric": ["x"], "weight": "z"}, DataError, "weights must not be negative"),
+        ("ols", {"numeric": ["x"], "weight": "zero"}, DataError, "zero is 0 in every row"),
+        (
+            "iv",
+            {"treatment": "d", "instruments": "z", "weight": "zero"},
+            DataError, "zero is 0 in every row",
+        ),
         ("ols", {"numeric": ["x"], "cluster": "one"}, InferenceError, "two or more clusters"),
         ("ols", {"numeric": ["spike"], "covariance": "HC3"}, InferenceError, "so much leverage"),
         ("ols", {"numeric": ["spike"], "cluster": "id", "covariance": "CR3"}, InferenceError, "C"),
@@ -104,7 +115,7 @@ def test_data_that_cannot_carry_it_are_refused(
     method: str, options: dict, kind: type[CausalError], message: str
 ) -> None:
     frame = rows().assign(
-        twice=lambda f: 2 * f["x"] + 1, per_firm=lambda f: f["firm"] * 3.0, one=1,
+        twice=lambda f: 2 * f["x"] + 1, per_firm=lambda f: f["firm"] * 3.0, one=1, zero=0.0,
         holes=lambda f: f["firm"].mask(f["id"] == 5), spike=lambda f: (f["id"] == 0) * 1.0,
         y2=lambda f: f["y"] * 2, z2=lambda f: 3 - f["z"], g3=lambda f: f["id"] % 5,
     )  # fmt: skip
@@ -112,6 +123,15 @@ def test_data_that_cannot_carry_it_are_refused(
     with pytest.raises(kind, match=message) as caught:
         analyse(method, frame.assign(nothing=resid), **options)
     assert "\n" not in str(caught.value)
+
+
+def test_an_infinite_outcome_is_named_by_its_column() -> None:
+    frame = rows()
+    frame["used"], frame["invited"] = (frame["d"] > 0).astype(int), (frame["z"] > 0).astype(int)
+    frame.loc[frame.index[3], "y"] = np.inf
+
+    with pytest.raises(DataError, match=r"NaN or infinite values; given: y$"):
+        analyse("iv", frame, treatment="used", instruments="invited", characteristics=["x"])
 
 
 def test_collinear_columns_can_be_dropped_by_name() -> None:
@@ -173,7 +193,7 @@ def test_contradicting_instruments_give_an_empty_set() -> None:
         assert passed(found)["sargan" if covariance == "classical" else "hansen_j"] is False
 
 
-@pytest.mark.parametrize("name", ["ols", "iv"])
+@pytest.mark.parametrize("name", ["ols", "iv", "did"])
 def test_the_page_has_a_valid_spec(name: str) -> None:
     (block,) = re.findall(
         r"```yaml\n(.*?)```", (PAGES / f"{name}.md").read_text(encoding="utf-8"), flags=re.DOTALL

@@ -52,3 +52,13 @@ def test_a_version_needs_delta(tmp_path: Path) -> None:
 
     with pytest.raises(SpecError, match=r"trial\.yaml:2: source\.version: only Delta has versions"):
         analyses.load(tmp_path / "trial.yaml")
+
+
+def test_a_plan_of_an_experiment_names_the_job_that_runs_it(tmp_path: Path) -> None:
+    (tmp_path / "trial.yaml").write_text(SPEC.replace("ab", "power", 1), encoding="utf-8")
+    message = (
+        r"trial\.yaml:3: method: analyze has no such method: run this spec with .* power --spec"
+    )
+
+    with pytest.raises(SpecError, match=message):
+        analyses.load(tmp_path / "trial.yaml")

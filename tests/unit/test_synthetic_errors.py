@@ -64,6 +64,7 @@ def check(result: Result, name: str) -> Diagnostic:
         ({"treated": {"c00": 12}}, "treatment_period goes with treated"),
         ({"treated": ["c00", "c00"]}, "twice"),
         ({"weight": "n"}, "weight needs aggregate"),
+        ({"first_period": 9, "last_period": 4}, "first_period 9 lies after last_period 4"),
         ({"outcome": "city"}, "two roles"),
         ({"allow_negative_weights": True}, "unknown key"),
     ],
@@ -82,6 +83,15 @@ def test_specs_that_cannot_be_meant(method: str, options: dict[str, object], say
         ({"validation_start": 6}, "cross_validated"),
         ({"match_window": [8, 3]}, "ends before it begins"),
         ({"special_predictors": [{"column": "income"}]}, "give either periods"),
+        ({"predictors": ["income", "rain", "income"]}, "predictors listed twice: income"),
+        (
+            {"special_predictors": [{"column": "rain", "periods": [3]}] * 2},
+            "same special predictor is listed twice",
+        ),
+        (
+            {"special_predictors": [{"column": "rain", "first_period": 5, "last_period": 2}]},
+            "first_period 5 lies after last_period 2",
+        ),
     ],
 )
 def test_options_of_synthetic_control_that_do_not_go_together(

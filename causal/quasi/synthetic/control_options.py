@@ -31,6 +31,10 @@ class SpecialPredictor(Part):
         has_end = self.first_period is not None or self.last_period is not None
         if (self.periods is None) != is_range or (self.periods is not None and has_end):
             raise ValueError("give either periods, or first_period and last_period")
+        if is_range and (self.first_period or 0.0) > (self.last_period or 0.0):
+            raise ValueError(
+                f"first_period {self.first_period:g} lies after last_period {self.last_period:g}"
+            )
         return self
 
     def holds(self, period: float) -> bool:
@@ -104,6 +108,16 @@ class ControlOptions(RegionOptions):
                 raise ValueError(f"{name} needs predictors or special_predictors")
         if self.validation_start is not None and self.importance != "cross_validated":
             raise ValueError("validation_start goes with importance: cross_validated")
+        return self
+
+    @model_validator(mode="after")
+    def _predictors_differ(self) -> "ControlOptions":
+        repeated = sorted({name for name in self.predictors if self.predictors.count(name) > 1})
+        if repeated:
+            raise ValueError(f"predictors listed twice: {', '.join(repeated)}")
+        special = [item.model_dump_json() for item in self.special_predictors]
+        if len(set(special)) < len(special):
+            raise ValueError("the same special predictor is listed twice")
         return self
 
     @model_validator(mode="after")

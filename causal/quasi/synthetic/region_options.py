@@ -91,6 +91,13 @@ class RegionOptions(Part):
         return self
 
     @model_validator(mode="after")
+    def _periods_are_ordered(self) -> "RegionOptions":
+        first, last = self.first_period, self.last_period
+        if first is not None and last is not None and first > last:
+            raise ValueError(f"first_period {first:g} lies after last_period {last:g}")
+        return self
+
+    @model_validator(mode="after")
     def _rows(self) -> "RegionOptions":
         if self.weight is not None and self.aggregate == "none":
             raise ValueError("weight needs aggregate: mean or sum")

@@ -1,4 +1,4 @@
-"""Least squares from moments equal statsmodels and linearmodels on the raw rows."""
+"""Equations from moments equal statsmodels and linearmodels on the raw rows."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import pytest
 import statsmodels.api as sm
 from linearmodels.iv import IV2SLS
 
+from causal.core.cross_products import inverse, redundant_columns
 from causal.core.errors import InferenceError
 from causal.core.frames import (
     Column,
@@ -21,19 +22,10 @@ from causal.core.frames import (
     Term,
     indicator_terms,
 )
-from causal.core.gram import Array, gram, meat
+from causal.core.gram import Array, Gram, gram, meat
+from causal.core.inference import cr1_factor, hc1_factor
 from causal.core.pandas_engine import PandasEngine
-from causal.core.regression import (
-    LinearFit,
-    classical,
-    cr1_factor,
-    hc1_factor,
-    inverse,
-    ols,
-    redundant_columns,
-    sandwich,
-    two_stage,
-)
+from causal.regression.equation import Equation, Moments, k_class, least_squares
 
 RTOL = 1e-9
 Y, D, X, Z1, Z2, W = (Column(name) for name in ("y", "d", "x", "z1", "z2", "w"))
@@ -63,14 +55,34 @@ class Case:
         design = pd.DataFrame(columns)
         return sm.add_constant(design) if self.intercept else design
 
-    def fit(self) -> LinearFit:
+    def fit(self) -> Equation:
         request = GramRequest(terms=(Y, *REGRESSORS), weight=self.weight)
-        moments = gram(self.engine(request), request)
-        return ols(moments, outcome=Y, regressors=REGRESSORS, intercept=self.intercept)
+        return ols(gram(self.engine(request), request), REGRESSORS, intercept=self.intercept)
 
-    def meat(self, fit: LinearFit, *, cluster: Sequence[str] = ()) -> tuple[Array, int]:
-        request = MeatRequest(scores=fit.scores(), cluster=tuple(cluster), weight=self.weight)
+    def robust(self, fit: Equation, *, cluster: Sequence[str] = ()) -> tuple[Array, int]:
+        scores = fit.scores(range(fit.k))
+        request = MeatRequest(scores=scores, cluster=tuple(cluster), weight=self.weight)
         return meat(self.engine(request))
+
+
+def ols(found: Gram, regressors: Sequence[Term], *, intercept: bool = True) -> Equation:
+    return least_squares(
+        Moments.of(found, intercept=intercept), outcome=Y, regressors=tuple(regressors)
+    )
+
+
+def two_stage(
+    found: Gram,
+    *,
+    endogenous: Sequence[Term],
+    exogenous: Sequence[Term],
+    instruments: Sequence[Term],
+    intercept: bool = True,
+) -> Equation:
+    return k_class(
+        Moments.of(found, intercept=intercept), outcome=Y,
+        regressors=(*endogenous, *exogenous), instruments=(*instruments, *exogenous),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -120,27 +132,26 @@ def test_coefficients(case: Case, peer: sm.regression.linear_model.RegressionRes
     np.testing.assert_allclose(fit.coefficients, peer.params, rtol=RTOL)
     assert fit.rss == pytest.approx(peer.ssr, rel=RTOL)
     assert fit.df_resid == peer.df_resid
-    assert fit.k == len(fit.regressors) == len(peer.params)
-    assert (fit.regressors[0] == Constant()) == case.intercept
-    assert fit.position(D) == int(case.intercept)
+    assert fit.k == len(fit.regressors) + fit.n_first == len(peer.params)
+    assert fit.n_first == int(case.intercept)
 
 
 def test_classical_errors(case: Case, peer: sm.regression.linear_model.RegressionResults) -> None:
     fit = case.fit()
-    large_sample = errors(classical(fit, divisor="n"))
+    large_sample = errors(fit.classical(divisor=fit.n))
 
-    np.testing.assert_allclose(errors(classical(fit)), peer.bse, rtol=RTOL)
+    np.testing.assert_allclose(errors(fit.classical(divisor=fit.df_resid)), peer.bse, rtol=RTOL)
     np.testing.assert_allclose(large_sample, peer.bse * np.sqrt(fit.df_resid / fit.n), rtol=RTOL)
 
 
 def test_robust_errors(case: Case, peer: sm.regression.linear_model.RegressionResults) -> None:
     fit = case.fit()
-    middle, n_clusters = case.meat(fit)
+    covariance, n_clusters = case.robust(fit)
     factor = hc1_factor(n=fit.n, k=fit.k)
 
     assert n_clusters == fit.n
-    np.testing.assert_allclose(errors(sandwich(fit, middle)), peer.HC0_se, rtol=RTOL)
-    np.testing.assert_allclose(errors(sandwich(fit, middle, factor=factor)), peer.HC1_se, rtol=RTOL)
+    np.testing.assert_allclose(errors(covariance), peer.HC0_se, rtol=RTOL)
+    np.testing.assert_allclose(errors(factor * covariance), peer.HC1_se, rtol=RTOL)
 
 
 @pytest.mark.parametrize("cluster", ["firm", "year"])
@@ -148,16 +159,16 @@ def test_clustered_errors(
     case: Case, peer: sm.regression.linear_model.RegressionResults, cluster: str
 ) -> None:
     fit = case.fit()
-    middle, n_clusters = case.meat(fit, cluster=[cluster])
+    covariance, n_clusters = case.robust(fit, cluster=[cluster])
     groups = pd.factorize(case.frame[cluster])[0]
     plain = peer.get_robustcov_results("cluster", groups=groups, use_correction=False)
     cr1 = peer.get_robustcov_results("cluster", groups=groups)
     factor = cr1_factor(n=fit.n, k=fit.k, n_clusters=n_clusters)
 
     assert n_clusters == case.frame[cluster].nunique()
-    np.testing.assert_allclose(errors(sandwich(fit, middle)), plain.bse, rtol=RTOL)
-    np.testing.assert_allclose(sandwich(fit, middle, factor=factor), cr1.cov_params(), rtol=1e-8)
-    np.testing.assert_allclose(errors(sandwich(fit, middle, factor=factor)), cr1.bse, rtol=RTOL)
+    np.testing.assert_allclose(errors(covariance), plain.bse, rtol=RTOL)
+    np.testing.assert_allclose(factor * covariance, cr1.cov_params(), rtol=1e-8)
+    np.testing.assert_allclose(errors(factor * covariance), cr1.bse, rtol=RTOL)
 
 
 def test_residuals_and_scores_are_orthogonal_to_the_design(rows: pd.DataFrame) -> None:
@@ -169,7 +180,7 @@ def test_residuals_and_scores_are_orthogonal_to_the_design(rows: pd.DataFrame) -
     assert moments.mean[0] == pytest.approx(0.0, abs=1e-10)
     np.testing.assert_allclose(moments.cross[0, 1:], 0.0, atol=1e-8)
     assert moments.cross[0, 0] == pytest.approx(fit.rss, rel=RTOL)
-    assert isinstance(fit.scores()[0].right, Linear)
+    assert fit.scores([1])[0].right == fit.residual
 
 
 INSTRUMENTS = {"one instrument": (Z1,), "two instruments": (Z1, Z2)}
@@ -196,14 +207,15 @@ class Stages:
     """A two-stage fit and the same model at linearmodels."""
 
     engine: PandasEngine
-    fit: LinearFit
+    fit: Equation
     peer: IV2SLS
     order: list[int]
     weight: Term | None
     clusters: pd.Series
 
-    def meat(self, *, cluster: Sequence[str] = ()) -> tuple[Array, int]:
-        request = MeatRequest(scores=self.fit.scores(), cluster=tuple(cluster), weight=self.weight)
+    def robust(self, *, cluster: Sequence[str] = ()) -> tuple[Array, int]:
+        scores = self.fit.scores(range(self.fit.k))
+        request = MeatRequest(scores=scores, cluster=tuple(cluster), weight=self.weight)
         return meat(self.engine(request))
 
     def errors_of_peer(self, **options: object) -> Array:
@@ -218,7 +230,7 @@ def stages(
     request = GramRequest(terms=(Y, D, X, *instruments), weight=weight)
     fit = two_stage(
         gram(engine(request), request),
-        outcome=Y, endogenous=[D], exogenous=[X], instruments=instruments, intercept=intercept,
+        endogenous=[D], exogenous=[X], instruments=instruments, intercept=intercept,
     )  # fmt: skip
     exogenous = sm.add_constant(rows[["x"]]) if intercept else rows[["x"]]
     peer = IV2SLS(
@@ -237,42 +249,42 @@ def test_two_stage_coefficients_and_classical_errors(stages: Stages) -> None:
         stages.fit.coefficients, np.asarray(unadjusted.params)[stages.order], rtol=RTOL
     )
     np.testing.assert_allclose(
-        errors(classical(stages.fit, divisor="n")),
+        errors(stages.fit.classical(divisor=stages.fit.n)),
         stages.errors_of_peer(cov_type="unadjusted"),
         rtol=RTOL,
     )
     np.testing.assert_allclose(
-        errors(classical(stages.fit)),
+        errors(stages.fit.classical(divisor=stages.fit.df_resid)),
         stages.errors_of_peer(cov_type="unadjusted", debiased=True),
         rtol=RTOL,
     )
 
 
 def test_two_stage_robust_errors(stages: Stages) -> None:
-    middle, _ = stages.meat()
+    covariance, _ = stages.robust()
     factor = hc1_factor(n=stages.fit.n, k=stages.fit.k)
 
     np.testing.assert_allclose(
-        errors(sandwich(stages.fit, middle)), stages.errors_of_peer(cov_type="robust"), rtol=RTOL
+        errors(covariance), stages.errors_of_peer(cov_type="robust"), rtol=RTOL
     )
     np.testing.assert_allclose(
-        errors(sandwich(stages.fit, middle, factor=factor)),
+        errors(factor * covariance),
         stages.errors_of_peer(cov_type="robust", debiased=True),
         rtol=RTOL,
     )
 
 
 def test_two_stage_clustered_errors(stages: Stages) -> None:
-    middle, n_clusters = stages.meat(cluster=["firm"])
+    covariance, n_clusters = stages.robust(cluster=["firm"])
     factor = cr1_factor(n=stages.fit.n, k=stages.fit.k, n_clusters=n_clusters)
 
     np.testing.assert_allclose(
-        errors(sandwich(stages.fit, middle)),
+        errors(covariance),
         stages.errors_of_peer(cov_type="clustered", clusters=stages.clusters),
         rtol=RTOL,
     )
     np.testing.assert_allclose(
-        errors(sandwich(stages.fit, middle, factor=factor)),
+        errors(factor * covariance),
         stages.errors_of_peer(cov_type="clustered", clusters=stages.clusters, debiased=True),
         rtol=RTOL,
     )
@@ -281,8 +293,10 @@ def test_two_stage_clustered_errors(stages: Stages) -> None:
 def test_a_regressor_that_is_its_own_instrument_gives_least_squares(rows: pd.DataFrame) -> None:
     request = GramRequest(terms=(Y, D, X))
     moments = gram(PandasEngine(rows)(request), request)
-    plain = ols(moments, outcome=Y, regressors=[D, X])
-    staged = two_stage(moments, outcome=Y, endogenous=[D], exogenous=[X], instruments=[D])
+    plain = ols(moments, [D, X])
+    staged = k_class(
+        Moments.of(moments, intercept=True), outcome=Y, regressors=(D, X), instruments=(X, D)
+    )
 
     np.testing.assert_allclose(staged.coefficients, plain.coefficients, rtol=RTOL)
     np.testing.assert_allclose(staged.bread, plain.bread, rtol=1e-8)
@@ -293,9 +307,10 @@ def test_absorbed_effects_equal_dummies(rows: pd.DataFrame, weight: Column | Non
     engine = PandasEngine(rows)
     years = indicator_terms("year", range(2002, 2009))
     request = GramRequest(terms=(Y, D, X, *years), weight=weight, absorb="firm")
-    fit = ols(gram(engine(request), request), outcome=Y, regressors=[D, X, *years])
-    asked = MeatRequest(scores=fit.scores(), cluster=("firm",), weight=weight, absorb="firm")
-    middle, n_clusters = meat(engine(asked))
+    fit = ols(gram(engine(request), request), [D, X, *years])
+    scores = fit.scores(range(fit.k))
+    asked = MeatRequest(scores=scores, cluster=("firm",), weight=weight, absorb="firm")
+    covariance, n_clusters = meat(engine(asked))
 
     dummies = [
         pd.get_dummies(rows[name], dtype=float, drop_first=name == "year")
@@ -308,13 +323,13 @@ def test_absorbed_effects_equal_dummies(rows: pd.DataFrame, weight: Column | Non
     groups = pd.factorize(rows["firm"])[0]
     clustered = peer.get_robustcov_results("cluster", groups=groups, use_correction=False)
 
-    assert Constant() not in fit.regressors
+    assert fit.n_first == 0
     assert fit.df_resid == peer.df_resid
     assert n_clusters == 35
     np.testing.assert_allclose(fit.coefficients, peer.params[:9], rtol=1e-8)
     assert fit.rss == pytest.approx(peer.ssr, rel=RTOL)
-    np.testing.assert_allclose(errors(classical(fit)), peer.bse[:9], rtol=RTOL)
-    np.testing.assert_allclose(errors(sandwich(fit, middle)), clustered.bse[:9], rtol=1e-8)
+    np.testing.assert_allclose(errors(fit.classical(divisor=fit.df_resid)), peer.bse[:9], rtol=RTOL)
+    np.testing.assert_allclose(errors(covariance), clustered.bse[:9], rtol=1e-8)
 
 
 def test_rows_with_gaps_are_left_out_and_counted(rows: pd.DataFrame) -> None:
@@ -338,7 +353,7 @@ def test_collinear_columns_are_named(rows: pd.DataFrame, extra: Term, named: str
     moments = gram(PandasEngine(rows.assign(constant=7.0))(request), request)
 
     with pytest.raises(InferenceError, match="constant or collinear") as caught:
-        ols(moments, outcome=Y, regressors=[D, X, extra])
+        ols(moments, [D, X, extra])
 
     assert caught.value.given == [named]
 
@@ -347,11 +362,9 @@ def test_a_constant_column_serves_as_an_intercept(rows: pd.DataFrame) -> None:
     one = Column("one")
     request = GramRequest(terms=(Y, D, one))
     moments = gram(PandasEngine(rows.assign(one=1.0))(request), request)
-    fit = ols(moments, outcome=Y, regressors=[one, D], intercept=False)
+    fit = ols(moments, [one, D], intercept=False)
 
-    np.testing.assert_allclose(
-        fit.coefficients, ols(moments, outcome=Y, regressors=[D]).coefficients, rtol=RTOL
-    )
+    np.testing.assert_allclose(fit.coefficients, ols(moments, [D]).coefficients, rtol=RTOL)
 
 
 def test_collinear_instruments_are_named(rows: pd.DataFrame) -> None:
@@ -360,15 +373,7 @@ def test_collinear_instruments_are_named(rows: pd.DataFrame) -> None:
     moments = gram(PandasEngine(rows)(request), request)
 
     with pytest.raises(InferenceError, match=r"collinear.*\(z1\)"):
-        two_stage(moments, outcome=Y, endogenous=[D], exogenous=[], instruments=[Z1, twice])
-
-
-def test_fewer_instruments_than_endogenous_regressors_identify_nothing(rows: pd.DataFrame) -> None:
-    request = GramRequest(terms=(Y, D, X, Z1))
-    moments = gram(PandasEngine(rows)(request), request)
-
-    with pytest.raises(InferenceError, match=r"not identified.*1 instruments for 2"):
-        two_stage(moments, outcome=Y, endogenous=[D, X], exogenous=[], instruments=[Z1])
+        two_stage(moments, endogenous=[D], exogenous=[], instruments=[Z1, twice])
 
 
 def test_too_few_rows_are_refused(rows: pd.DataFrame) -> None:
@@ -376,7 +381,7 @@ def test_too_few_rows_are_refused(rows: pd.DataFrame) -> None:
     moments = gram(PandasEngine(rows.head(3))(request), request)
 
     with pytest.raises(InferenceError, match=r"too few rows.*3 rows, 3 coefficients"):
-        ols(moments, outcome=Y, regressors=[D, X])
+        ols(moments, [D, X])
 
 
 def test_one_cluster_gives_no_errors() -> None:
@@ -386,10 +391,12 @@ def test_one_cluster_gives_no_errors() -> None:
 
 def test_the_mean_is_a_regression_on_nothing(rows: pd.DataFrame) -> None:
     request = GramRequest(terms=(Y,))
-    fit = ols(gram(PandasEngine(rows)(request), request), outcome=Y, regressors=[])
+    fit = ols(gram(PandasEngine(rows)(request), request), [])
 
     assert fit.coefficients[0] == pytest.approx(rows["y"].mean(), rel=1e-12)
-    assert errors(classical(fit))[0] == pytest.approx(rows["y"].sem(), rel=RTOL)
+    assert errors(fit.classical(divisor=fit.df_resid))[0] == pytest.approx(
+        rows["y"].sem(), rel=RTOL
+    )
 
 
 def test_redundant_columns_come_after_those_that_explain_them() -> None:
