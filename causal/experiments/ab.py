@@ -20,24 +20,22 @@ from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.experiments import ab_health, strata
 from causal.experiments.ab_checks import (
-    arm_clusters,
     check_outcome,
+    cluster_checks,
     comparison_checks,
-    few_clusters,
     row_counts,
 )
 from causal.experiments.ab_options import AbOptions, AbSpec
 from causal.experiments.ab_slices import Slices, ask_slices
-from causal.experiments.arms import (
-    Arms,
-    Clustering,
-    Design,
-    ask_arm_clusters,
+from causal.experiments.arms import Arms, Design, ask_moments, ask_units
+from causal.experiments.cluster_sums import (
+    Clusterings,
+    Clusters,
     ask_clustering,
+    ask_clusters,
     ask_count_covariance,
-    ask_moments,
-    ask_units,
 )
+from causal.experiments.clustering import Clustering
 from causal.experiments.comparison import (
     Comparison,
     Inference,
@@ -109,22 +107,17 @@ def estimate(spec: AbSpec) -> Plan:
         *row_counts(options.metrics, arms),
         *ab_health.missingness(options.metrics, arms, is_clustered=options.cluster is not None),
     ]
-    clusterings: Mapping[str, Clustering] = {}
-    if options.cluster is not None:
-        clusterings = yield from ask_clustering(
-            design,
-            options.metrics,
-            arms,
-            cluster=options.clusters,
-            correction=options.cluster_correction,
-        )
-        checks += few_clusters(clusterings)
-        checks += arm_clusters((yield from ask_arm_clusters(design, arms, options.clusters)))
+    clusterings: Clusterings = {}
+    clusters = yield from _ask_clusters(options, design, arms)
+    if clusters is not None:
+        clusterings = yield from ask_clustering(design, options.metrics, arms, clusters=clusters)
     for position, metric in enumerate(options.metrics):
         with located(f"options.metrics.{position}"):
             check_outcome(metric, arms)
     how = _inference(spec)
-    slices = yield from ask_slices(design, arms, options, how)
+    if clusters is not None:
+        checks += cluster_checks(options.metrics, arms, clusterings, clusters)
+    slices = yield from ask_slices(design, arms, options, how, clusters=clusters)
     return _result(spec, arms, clusterings, checks, slices)
 
 
@@ -134,6 +127,22 @@ def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
 
     metrics = [metric.name for metric in spec.options.metrics]
     return ab_figures.figures(result, metrics=metrics)
+
+
+def _ask_clusters(
+    options: AbOptions, design: Design, arms: Arms
+) -> Generator[FrameRequest, pd.DataFrame, Clusters | None]:
+    if not options.clusters:
+        return None
+    return (
+        yield from ask_clusters(
+            design,
+            arms,
+            columns=options.clusters,
+            correction=options.cluster_correction,
+            degrees_of_freedom=options.degrees_of_freedom,
+        )
+    )
 
 
 def _inference(spec: AbSpec) -> Inference:
@@ -151,7 +160,7 @@ def _inference(spec: AbSpec) -> Inference:
 def _result(
     spec: AbSpec,
     arms: Arms,
-    clusterings: Mapping[str, Clustering],
+    clusterings: Clusterings,
     checks: Sequence[Diagnostic],
     slices: Slices,
 ) -> Result:
@@ -204,7 +213,7 @@ def _families(
 
 
 def _metric_result(
-    metric: Metric, arms: Arms, clustering: Clustering | None, spec: AbSpec
+    metric: Metric, arms: Arms, clusterings: Sequence[Clustering] | None, spec: AbSpec
 ) -> tuple[Result, list[Readout]]:
     """Effects, checks and levels of one metric, and the best readout of each treatment."""
     how = _inference(spec)
@@ -213,7 +222,7 @@ def _metric_result(
     params: dict[str, float] = {}
     rows: list[dict[str, object]] = []
     chosen: list[Readout] = []
-    plain = comparisons(metric, arms, clustering)
+    plain = comparisons(metric, arms, clusterings)
     weighed = _weighed(metric, arms, spec.options) or plain
     for comparison, stratum in zip(plain, weighed, strict=True):
         raw = raw_readout(comparison, how)

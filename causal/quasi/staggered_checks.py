@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from causal.checks import panel_health
+from causal.checks import few_clusters, panel_health
 from causal.checks.panel_health import note
 from causal.core.gram import Array
 from causal.core.result import Diagnostic
@@ -37,7 +37,7 @@ def design_diagnostics(
         *_thin_cohorts(design),
     ]
     if design.clusters:
-        found.append(panel_health.cluster_count(design.moments.n_independent))
+        found.append(few_clusters.total(design.moments.n_independent))
     gaps = _gaps(design.periods)
     if gaps is not None:
         found.append(gaps)

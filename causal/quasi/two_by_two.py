@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from causal.checks import panel_health, parallel_trends
+from causal.checks import few_clusters, panel_health, parallel_trends
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import (
     Column,
@@ -131,7 +131,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         ),
     ]
     if precision.n_clusters is not None:
-        notes.append(panel_health.cluster_count(precision.n_clusters))
+        notes.append(few_clusters.total(precision.n_clusters))
     return Readout(
         effects=(result,),
         diagnostics=tuple(notes),

@@ -18,7 +18,7 @@ from causal.experiments.levels import (
     Estimate,
     Levels,
     Spread,
-    clustered_spread,
+    joint_spread,
     covariate_thetas,
     difference,
     lift,
@@ -266,7 +266,7 @@ def _clustered(
         totals = np.bincount(labels, part[:, 0] - part[:, 0].mean())
         blocks.append(totals @ totals / len(part) ** 2)
     factor = cr1_factor(n=n, k=2, n_clusters=n_clusters)
-    return clustered_spread(levels, factor * np.diag(blocks), n_clusters=n_clusters)
+    return joint_spread(levels, (factor * np.diag(blocks),), (n_clusters - 1.0,))
 
 
 def _rejects(found: Estimate, test: PlannedTest) -> bool:

@@ -16,7 +16,7 @@ from causal.core.plan import run
 from causal.core.result import Diagnostic, Result
 from causal.core.spec import validate
 from causal.experiments import ab
-from causal.experiments.arms import MAX_SCORES
+from causal.experiments.cluster_sums import MAX_SCORES
 
 REVENUE = {"name": "revenue", "type": "mean", "column": "revenue"}
 PAID = {"name": "paid", "type": "proportion", "column": "paid"}
