@@ -67,7 +67,7 @@ def sides(
     worth = tuple(effective) if effective is not None else tuple(map(float, counts.values()))
     fewest = min(counts.values())
     least = min(*worth, float(fewest))
-    is_paired = len(worth) == 1
+    is_paired = len(worth) == 1 and len(counts) > 1
     border = TOO_FEW_PAIRS if is_paired else TOO_FEW
     if not is_corrected and not is_paired:
         border = TOO_FEW_UNCORRECTED
@@ -91,9 +91,9 @@ def _sides_detail(
 ) -> str:
     shown = ", ".join(f"{side} {count:,}" for side, count in counts.items())
     sized = ", ".join(f"{number:.1f}" for number in worth)
-    rounded = [round(number) for number in worth]
+    plain = list(counts.values()) if len(worth) > 1 else [max(counts.values())]
     detail = f"clusters: {shown}"
-    if rounded != list(counts.values()):
+    if [round(number) for number in worth] != plain:
         detail += f", by their sizes worth {sized} of one size"
     if is_red and is_corrected:
         return f"{detail}: too few, the interval rests on the assumption of normal cluster means"

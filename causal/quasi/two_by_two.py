@@ -39,6 +39,7 @@ from causal.quasi.panel import (
     observe_cells,
 )
 from causal.quasi.readout import lead_regressors, pre_trend
+from causal.quasi.treated_clusters import ask_treated_clusters
 from causal.quasi.treatment_timing import EventWindow, period_sum, treated_post
 
 TERM = "treated x post"
@@ -132,6 +133,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     ]
     if precision.n_clusters is not None:
         notes.append(few_clusters.total(precision.n_clusters))
+        notes += yield from ask_treated_clusters(options, panel, where=where)
     return Readout(
         effects=(result,),
         diagnostics=tuple(notes),
