@@ -28,6 +28,8 @@ FEW_ON_A_SIDE = 20
 TOO_FEW_UNCORRECTED = 10
 TOO_FEW = 4
 TOO_FEW_PAIRS = 6
+_NEARLY = 0.25
+"""Clusters of nearly one size are worth a little less than their number: no reason for red."""
 
 
 def total(n_clusters: int, *, name: str = "n_clusters") -> Diagnostic:
@@ -73,8 +75,7 @@ def sides(
         border = TOO_FEW_UNCORRECTED
     if least >= FEW_ON_A_SIDE:
         return []
-    # Sizes that are nearly the same are not worth half a cluster less.
-    is_red = round(least) < border
+    is_red = least < border - _NEARLY
     return [
         Diagnostic(
             name=name,
