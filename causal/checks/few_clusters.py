@@ -32,18 +32,22 @@ _NEARLY = 0.25
 """Clusters of nearly one size are worth a little less than their number: no reason for red."""
 
 
-def total(n_clusters: int, *, name: str = "n_clusters") -> Diagnostic:
+def total(
+    n_clusters: int, *, name: str = "n_clusters", is_corrected: bool = False
+) -> Diagnostic:
     """How many clusters an error rests on in all.
 
     Args:
         n_clusters: Clusters, of the column with fewer.
         name: Name of the diagnostic.
+        is_corrected: Whether variance and degrees of freedom allow for it, as in `sides`.
     """
-    if n_clusters >= FEW:
-        detail, passed = f"{n_clusters:,} clusters", True
-    else:
+    passed = True if n_clusters >= FEW else None
+    detail = f"{n_clusters:,} clusters"
+    if n_clusters < FEW:
         detail = f"only {n_clusters} clusters: clustered errors tend to be too small below {FEW}"
-        passed = None
+        if is_corrected:
+            detail += "; correction and degrees of freedom allow for it if cluster means are normal"
     return Diagnostic(
         name=name, statistic=float(n_clusters), pvalue=None, passed=passed, detail=detail
     )

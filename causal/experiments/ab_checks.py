@@ -112,7 +112,9 @@ def cluster_checks(
     fewest = min(clustering.n_clusters for *_, clustering in pairs)
     found = [_cluster_errors(clusters)]
     if fewest < few_clusters.FEW:
-        found.append(few_clusters.total(fewest, name="few_clusters"))
+        found.append(
+            few_clusters.total(fewest, name="few_clusters", is_corrected=_is_corrected(clusters))
+        )
     sides: list[Diagnostic] = []
     for metric, treatment, _, clustering in pairs:
         moments = (arms.moments[metric.name][0], arms.moments[metric.name][treatment])
@@ -144,13 +146,17 @@ def _arm_clusters(
         [-outcome.gradient(moments[CONTROL].mean), outcome.gradient(moments[TREATMENT].mean)]
     )
     way = min(clustering.ways[:2], key=lambda item: item.n_clusters)
-    is_looked_at = clustering.degrees_of_freedom == "satterthwaite"
     return few_clusters.sides(
         dict(zip(map(str, levels), way.arm_clusters, strict=True)),
         name="arm_clusters",
         effective=clustering.effective_clusters(gradient, moments),
-        is_corrected=is_looked_at and clustering.correction in {"cr2", "cr3"},
+        is_corrected=_is_corrected(clustering),
     )
+
+
+def _is_corrected(how: Clusters | Clustering) -> bool:
+    """Whether variance and reference look at each arm's clusters."""
+    return how.correction in {"cr2", "cr3"} and how.degrees_of_freedom == "satterthwaite"
 
 
 def comparison_checks(

@@ -394,3 +394,38 @@ def test_a_joint_of_two_samples_is_the_plain_comparison() -> None:
     expected = raw_readout(pair, HOW).effects[0]
     assert found.std_error == pytest.approx(expected.std_error, rel=1e-12)
     assert found.df == pytest.approx(expected.df, rel=1e-12)
+
+
+@pytest.mark.parametrize("n_experiments", SIZES)
+@pytest.mark.parametrize(("n_arm", "n_strata", "excess"), [(2, 40, 0.25), (50, 4, 0.0)])
+def test_small_strata_make_the_post_stratified_variance_conservative(
+    n_experiments: int, n_arm: int, n_strata: int, excess: float
+) -> None:
+    """`sum w (d_s - d)^2 / n` holds the noise of d_s: by a quarter with two units an arm.
+
+    Against the variance of Miratrix, Sekhon and Yu (2013) for a sampled population, which with
+    equal effects in all strata is that of the blocks alone.
+    """
+    rng = np.random.default_rng(15)
+    estimates, variances = [], []
+    for _ in range(n_experiments):
+        level = rng.normal(size=n_strata)[:, None]
+        y = level + rng.normal(size=(2, n_strata, n_arm))
+        cells = {
+            name: {(s,): moments(y[at, s][:, None]) for s in range(n_strata)}
+            for at, name in enumerate(("c", "t"))
+        }
+        n = n_arm * n_strata
+        whole = tuple(moments(y[at].reshape(-1, 1)) for at in (0, 1))
+        arms = Arms(
+            levels=("c", "t"), counts={"c": n, "t": n}, n_other=0, moments={"y": whole},
+            cells={"y": cells},
+        )  # fmt: skip
+        (pair,) = stratified(Y, arms, stratification="post_stratified", strata=["s"])
+        found = raw_readout(pair, HOW).effects[0]
+        estimates.append(found.estimate)
+        variances.append(found.std_error**2)
+    truth = 2 / (n_arm * n_strata)
+    noise = ERRORS * np.sqrt(2 / n_experiments)
+    assert float(np.var(estimates)) == pytest.approx(truth, rel=noise)
+    assert float(np.mean(variances)) == pytest.approx((1 + excess) * truth, rel=0.05)
