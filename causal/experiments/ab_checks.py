@@ -104,22 +104,19 @@ def cluster_checks(
 
     The check is that of the worst comparison; each counts the clusters of its own two arms.
     """
-    pairs = [
-        (metric, treatment, arms.moments[metric.name][treatment], clustering)
-        for metric in metrics
-        for treatment, clustering in enumerate(clusterings[metric.name], start=1)
-    ]
-    fewest = min(clustering.n_clusters for *_, clustering in pairs)
     found = [_cluster_errors(clusters)]
+    fewest = min(item.n_clusters for items in clusterings.values() for item in items)
     if fewest < few_clusters.FEW:
         found.append(
             few_clusters.total(fewest, name="few_clusters", is_corrected=_is_corrected(clusters))
         )
     sides: list[Diagnostic] = []
-    for metric, treatment, _, clustering in pairs:
-        moments = (arms.moments[metric.name][0], arms.moments[metric.name][treatment])
-        levels = (arms.levels[0], arms.levels[treatment])
-        sides += _arm_clusters(metric, levels, moments, clustering)
+    for metric in metrics:
+        moments = arms.moments[metric.name]
+        for treatment, clustering in enumerate(clusterings[metric.name], start=1):
+            levels = (arms.levels[0], arms.levels[treatment])
+            pair = (moments[0], moments[treatment])
+            sides += _arm_clusters(metric, levels, pair, clustering)
     if sides:
         found.append(min(sides, key=lambda item: (item.passed is None, item.statistic)))
     return found
@@ -140,16 +137,19 @@ def _cluster_errors(clusters: Clusters) -> Diagnostic:
 def _arm_clusters(
     metric: Metric, levels: tuple[Level, Level], moments: tuple[Gram, Gram], clustering: Clustering
 ) -> list[Diagnostic]:
-    """Clusters of each arm, of the column of which the arms have fewer."""
+    """Clusters of each arm, of the column that has more of them.
+
+    The other usually crosses the arms; its total, and the degrees of freedom, say enough.
+    """
     outcome = metric.quotients[0]
     gradient = np.hstack(
         [-outcome.gradient(moments[CONTROL].mean), outcome.gradient(moments[TREATMENT].mean)]
     )
-    way = min(clustering.ways[:2], key=lambda item: item.n_clusters)
+    way = max(clustering.one_ways, key=lambda item: item.n_clusters)
     return few_clusters.sides(
         dict(zip(map(str, levels), way.arm_clusters, strict=True)),
         name="arm_clusters",
-        effective=clustering.effective_clusters(gradient, moments),
+        effective=way.effective_clusters(gradient, moments),
         is_corrected=_is_corrected(clustering),
     )
 

@@ -249,18 +249,48 @@ def ask_count_covariance(
     Raises:
         DataError: The cluster is null somewhere.
     """
-    scores = tuple(
-        Score(linear([(Indicator(design.variant, level), 1.0), (Constant(), -share)]), Constant())
-        for level, share in zip(arms.levels[1:], shares[1:], strict=True)
-    )
+    scores = tuple(Score(Indicator(design.variant, level), Constant()) for level in arms.levels)
     where = compared(design, arms.levels)
     parts = yield from _ask_meats(
         scores, cluster=cluster, where=where, n_used=sum(arms.counts.values())
     )
+    products = [matrix for matrix, _ in parts]
+    if len(products) == 1:
+        return count_covariance(products[0], shares=shares)
+    step = _excess(len(arms.levels), shares)
+    found = [step @ matrix @ step.T for matrix in products]
     return np.asarray(
-        sum(sign * matrix for sign, (matrix, _) in zip(_SIGNS, parts, strict=False)),
-        dtype=np.float64,
+        sum(sign * item for sign, item in zip(_SIGNS, found, strict=True)), dtype=np.float64
     )
+
+
+def count_covariance(products: Array, *, shares: Sequence[float]) -> Array:
+    """Covariance of `count - share * total` of every arm but the first, one way of clustering.
+
+    Where each cluster lies in one arm it is that of clusters assigned one by one,
+    `sum n_g^2 (diag(share) - share share')`: it does not depend on which clusters the arms got,
+    whereas the observed squares are too small when a large one missed a small arm. Where units
+    were assigned within clusters it is the observed squares. In between the two are weighed by how
+    far clusters hold the arms side by side.
+
+    Args:
+        products: `sum_g n_g n_g'`, n_g the units of a cluster by arm, shape (k, k).
+        shares: Planned shares, shape (k,).
+    """
+    planned = np.asarray(shares, dtype=np.float64)
+    step = _excess(len(planned), planned)
+    observed = step @ products @ step.T
+    squares = float(products.sum())
+    nested = squares * (np.diag(planned) - np.outer(planned, planned))[1:, 1:]
+    together = 1.0 - float(np.trace(products)) / squares
+    crossed = min(together / (1.0 - float(planned @ planned)), 1.0)
+    return np.asarray(crossed * observed + (1.0 - crossed) * nested, dtype=np.float64)
+
+
+def _excess(n_arms: int, shares: Sequence[float] | Array) -> Array:
+    """Maps counts to those of every arm but the first less their shares of all."""
+    out = np.eye(n_arms) - np.outer(np.asarray(shares, dtype=np.float64), np.ones(n_arms))
+    return np.asarray(out[1:], dtype=np.float64)
 
 
 def ask_score_covariance(

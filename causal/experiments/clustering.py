@@ -110,6 +110,23 @@ class Way:
         """Whether each cluster lies in one arm, so that the arms are independent."""
         return sum(self.arm_clusters) == self.n_clusters
 
+    def effective_clusters(
+        self, gradient: Array, moments: tuple[Gram, Gram]
+    ) -> tuple[float, ...] | None:
+        """Clusters of one size that each arm is worth; together if some hold both arms.
+
+        Args:
+            gradient: Coefficients of the mean vectors in what is estimated, shape (2p,).
+            moments: Moments of control and treatment.
+
+        Returns:
+            One number per arm, or one for both; `None`: there are too many clusters to look at.
+        """
+        if self.sizes is None:
+            return None
+        icc = _icc(self, gradient, moments)
+        return tuple(1.0 + _model_df(self.sizes.of(group), 0.0, icc) for group in _groups(self))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Clustering:
@@ -128,9 +145,14 @@ class Clustering:
     n_units: tuple[int, int]
 
     @property
+    def one_ways(self) -> tuple[Way, ...]:
+        """The ways without that of the combinations."""
+        return self.ways[:_TWO]
+
+    @property
     def n_clusters(self) -> int:
         """Clusters of the two arms, of the column that has fewer."""
-        return min(way.n_clusters for way in self.ways[:_TWO])
+        return min(way.n_clusters for way in self.one_ways)
 
     @property
     def covariance(self) -> Array:
@@ -158,24 +180,7 @@ class Clustering:
             return Reference((self.n_clusters - 1.0,))
         if len(self.ways) == 1:
             return self._reference(self.ways[0], gradient, moments)
-        return Reference((min(self._df(way, gradient, moments) for way in self.ways[:_TWO]),))
-
-    def effective_clusters(
-        self, gradient: Array, moments: tuple[Gram, Gram]
-    ) -> tuple[float, ...] | None:
-        """Clusters of one size that each arm is worth; together if some hold both arms.
-
-        Returns:
-            One number per arm, or one for both; `None`: there are too many clusters to look at.
-        """
-        found: list[tuple[float, ...]] = []
-        for way in self.ways[:_TWO]:
-            if way.sizes is not None:
-                icc = _icc(way, gradient, moments)
-                found.append(
-                    tuple(1.0 + _model_df(way.sizes.of(group), 0.0, icc) for group in _groups(way))
-                )
-        return min(found, key=min) if found else None
+        return Reference((min(self._df(way, gradient, moments) for way in self.one_ways),))
 
     def _factor(self, way: Way) -> float:
         return cluster_factor(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from causal.checks import few_clusters
 from causal.core import inference
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import (
@@ -124,6 +125,18 @@ class Segmentation:
         """Slices whose covariates do not vary, so that the raw effect stands alone."""
         return sum(
             bool(one.raw.comparison.metric.covariates) and one.best is one.raw for one in self._all
+        )
+
+    @property
+    def n_few(self) -> int:
+        """Slices in which an arm has too few clusters for a check to pass."""
+        joints = [one.raw.comparison.joint for one in self._all]
+        clusterings = [joint.clustering for joint in joints if joint is not None]
+        return sum(
+            min(count for way in item.one_ways for count in way.arm_clusters)
+            < few_clusters.TOO_FEW
+            for item in clusterings
+            if item is not None
         )
 
     @property
@@ -324,6 +337,13 @@ def notes(segmentation: Segmentation) -> list[Diagnostic]:
                 f"{len(left_out)} comparisons by {column} are left out: {shown}{more}",
             )
         )
+    if segmentation.n_few:
+        detail = (
+            f"{segmentation.n_few} comparisons by {column} rest on fewer than "
+            f"{few_clusters.TOO_FEW} clusters in an arm: their intervals hold for normal cluster "
+            "means only"
+        )
+        found.append(_note(f"segments_few_clusters.{column}", segmentation.n_few, detail))
     if segmentation.n_plain:
         detail = f"{segmentation.n_plain} comparisons by {column} have no covariate that varies"
         found.append(_note(f"segments_unadjusted.{column}", segmentation.n_plain, detail))

@@ -417,6 +417,13 @@ def test_heterogeneity_over_shared_clusters_is_hotellings(shops: pd.DataFrame) -
     assert found.pvalue > reference.pvalue
 
 
+def test_segments_with_few_clusters_in_an_arm_are_counted(shops: pd.DataFrame) -> None:
+    """Town y has two shops of arm b, town x three."""
+    result = analyse(two(shops), REVENUE, segments=["town"])
+    shops_of_b = two(shops).query("variant == 'b'").groupby("town")["shop"].nunique()
+    assert check(result, "segments_few_clusters.town").statistic == (shops_of_b < 4).sum() == 2
+
+
 def test_another_experiment_on_clusters_is_not_tested_and_says_so(shops: pd.DataFrame) -> None:
     result = analyse(two(shops), REVENUE, interaction={"variant": "other", "control": "old"})
     found = check(result, "independent_assignment.other")

@@ -11,6 +11,7 @@ from causal.experiments.cluster_df import (
     satterthwaite_df,
     working_moments,
 )
+from causal.experiments.cluster_sums import count_covariance
 
 Array = NDArray[np.float64]
 
@@ -125,3 +126,26 @@ def test_leverage_scale() -> None:
     assert leverage_scale(shares, power=0.0).tolist() == [1, 1]
     assert leverage_scale(shares, power=0.5) == pytest.approx([np.sqrt(2), 2])
     assert leverage_scale(shares, power=1.0) == pytest.approx([2, 4])
+
+
+def test_counts_of_whole_clusters_vary_as_assignment_makes_them() -> None:
+    """By all assignments of six clusters to three arms, weighed by their probability."""
+    sizes, shares = np.array([9, 1, 4, 2, 2, 7]), np.array([0.5, 0.3, 0.2])
+    total = np.zeros((2, 2))
+    for code in range(3**6):
+        arms = np.array([code // 3**k % 3 for k in range(6)])
+        counts = np.bincount(arms, sizes, minlength=3)
+        excess = (counts - shares * sizes.sum())[1:]
+        total += np.prod(shares[arms]) * np.outer(excess, excess)
+    nested = np.diag([81.0, 1 + 16 + 4, 4 + 49])
+    assert count_covariance(nested, shares=shares) == pytest.approx(total, rel=1e-9)
+
+
+def test_counts_within_clusters_vary_as_they_are_seen_to() -> None:
+    rng = np.random.default_rng(7)
+    held = rng.multinomial(50, [0.5, 0.5], 300).T.astype(float)
+    excess = (held[1] - held[0]) / 2
+    found = count_covariance(held @ held.T, shares=(0.5, 0.5))
+    assert found[0, 0] == pytest.approx(float(excess @ excess), rel=0.5)
+    equal = np.full((2, 8), 5.0)
+    assert count_covariance(equal @ equal.T, shares=(0.5, 0.5)) == pytest.approx(0.0, abs=1e-9)
