@@ -32,9 +32,7 @@ _NEARLY = 0.25
 """Clusters of nearly one size are worth a little less than their number: no reason for red."""
 
 
-def total(
-    n_clusters: int, *, name: str = "n_clusters", is_corrected: bool = False
-) -> Diagnostic:
+def total(n_clusters: int, *, name: str = "n_clusters", is_corrected: bool = False) -> Diagnostic:
     """How many clusters an error rests on in all.
 
     Args:

@@ -283,7 +283,9 @@ def count_covariance(products: Array, *, shares: Sequence[float]) -> Array:
     squares = float(products.sum())
     nested = squares * (np.diag(planned) - np.outer(planned, planned))[1:, 1:]
     together = 1.0 - float(np.trace(products)) / squares
-    crossed = min(together / (1.0 - float(planned @ planned)), 1.0)
+    crossed = together / (1.0 - float(planned @ planned))
+    if crossed > 1.0 - _ROUNDING:
+        return np.asarray(observed, dtype=np.float64)
     return np.asarray(crossed * observed + (1.0 - crossed) * nested, dtype=np.float64)
 
 

@@ -133,8 +133,7 @@ class Segmentation:
         joints = [one.raw.comparison.joint for one in self._all]
         clusterings = [joint.clustering for joint in joints if joint is not None]
         return sum(
-            min(count for way in item.one_ways for count in way.arm_clusters)
-            < few_clusters.TOO_FEW
+            min(count for way in item.one_ways for count in way.arm_clusters) < few_clusters.TOO_FEW
             for item in clusterings
             if item is not None
         )

@@ -184,9 +184,7 @@ def test_where_few_clusters_are_not_normal_the_check_is_red(n_experiments: int) 
         assert float(np.mean(rejected)) < 0.25
 
 
-def _skewed(
-    rng: np.random.Generator, arms: Arms, sums: ClusterSums
-) -> tuple[Arms, ClusterSums]:
+def _skewed(rng: np.random.Generator, arms: Arms, sums: ClusterSums) -> tuple[Arms, ClusterSums]:
     """The same clusters with log-normal means."""
     units = sums.sizes.units
     means = np.where(units > 0, np.exp(1.0 * rng.normal(size=units.shape)), 0.0)
@@ -197,9 +195,7 @@ def _skewed(
     whole = np.array([gram.mean[0] for gram in grams])
     totals = units.sum(axis=1)
     gaps = np.where(units > 0, units / totals[:, None] * (means - whole[:, None]), 0.0)
-    moved = Arms(
-        levels=arms.levels, counts=arms.counts, n_other=0, moments={"y": grams}, cells={}
-    )
+    moved = Arms(levels=arms.levels, counts=arms.counts, n_other=0, moments={"y": grams}, cells={})
     return moved, ClusterSums(sums.sizes, gaps[:, :, None])
 
 
