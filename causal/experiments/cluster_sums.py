@@ -256,7 +256,7 @@ def ask_count_covariance(
     )
     products = [matrix for matrix, _ in parts]
     if len(products) == 1:
-        return count_covariance(products[0], shares=shares)
+        return count_covariance(products[0], n_units=sum(arms.counts.values()), shares=shares)
     step = _excess(len(arms.levels), shares)
     found = [step @ matrix @ step.T for matrix in products]
     return np.asarray(
@@ -264,17 +264,18 @@ def ask_count_covariance(
     )
 
 
-def count_covariance(products: Array, *, shares: Sequence[float]) -> Array:
+def count_covariance(products: Array, *, n_units: int, shares: Sequence[float]) -> Array:
     """Covariance of `count - share * total` of every arm but the first, one way of clustering.
 
     Where each cluster lies in one arm it is that of clusters assigned one by one,
     `sum n_g^2 (diag(share) - share share')`: it does not depend on which clusters the arms got,
     whereas the observed squares are too small when a large one missed a small arm. Where units
-    were assigned within clusters it is the observed squares. In between the two are weighed by how
-    far clusters hold the arms side by side.
+    were assigned within clusters it is the observed squares. In between the two are weighed by the
+    pairs of units of one cluster in different arms, over those that assignment unit by unit makes.
 
     Args:
         products: `sum_g n_g n_g'`, n_g the units of a cluster by arm, shape (k, k).
+        n_units: Units of all arms.
         shares: Planned shares, shape (k,).
     """
     planned = np.asarray(shares, dtype=np.float64)
@@ -282,8 +283,9 @@ def count_covariance(products: Array, *, shares: Sequence[float]) -> Array:
     observed = step @ products @ step.T
     squares = float(products.sum())
     nested = squares * (np.diag(planned) - np.outer(planned, planned))[1:, 1:]
-    together = 1.0 - float(np.trace(products)) / squares
-    crossed = together / (1.0 - float(planned @ planned))
+    apart = squares - float(np.trace(products))
+    by_unit = (1.0 - float(planned @ planned)) * (squares - n_units)
+    crossed = min(apart / by_unit, 1.0) if by_unit > 0 else 0.0
     if crossed > 1.0 - _ROUNDING:
         return np.asarray(observed, dtype=np.float64)
     return np.asarray(crossed * observed + (1.0 - crossed) * nested, dtype=np.float64)

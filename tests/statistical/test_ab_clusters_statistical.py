@@ -309,7 +309,7 @@ def test_the_sample_ratio_of_few_clusters_raises_few_false_alarms(
         held = np.array([sizes * ~treated, sizes * treated], dtype=float)
         shares = (1 - share, share)
         for covariance, seen in (
-            (count_covariance(held @ held.T, shares=shares), alarms),
+            (count_covariance(held @ held.T, n_units=int(sizes.sum()), shares=shares), alarms),
             (np.array([[float(((sizes * (treated - share)) ** 2).sum())]]), naive),
         ):
             found = srm.check_clustered(counts, covariance, shares=shares, alpha=ALPHA)
@@ -329,7 +329,7 @@ def test_a_mismatch_of_clusters_is_seen() -> None:
         treated = rng.random(200) < 0.62
         held = np.array([sizes * ~treated, sizes * treated])
         counts = {"c": int(held[0].sum()), "t": int(held[1].sum())}
-        covariance = count_covariance(held @ held.T, shares=(0.5, 0.5))
+        covariance = count_covariance(held @ held.T, n_units=int(sizes.sum()), shares=(0.5, 0.5))
         found = srm.check_clustered(counts, covariance, shares=(0.5, 0.5), alpha=ALPHA)
         seen.append(found.passed is False)
     assert float(np.mean(seen)) > 0.75

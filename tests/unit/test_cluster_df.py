@@ -138,14 +138,15 @@ def test_counts_of_whole_clusters_vary_as_assignment_makes_them() -> None:
         excess = (counts - shares * sizes.sum())[1:]
         total += np.prod(shares[arms]) * np.outer(excess, excess)
     nested = np.diag([81.0, 1 + 16 + 4, 4 + 49])
-    assert count_covariance(nested, shares=shares) == pytest.approx(total, rel=1e-9)
+    assert count_covariance(nested, n_units=25, shares=shares) == pytest.approx(total, rel=1e-9)
 
 
 def test_counts_within_clusters_vary_as_they_are_seen_to() -> None:
     rng = np.random.default_rng(7)
     held = rng.multinomial(50, [0.5, 0.5], 300).T.astype(float)
     excess = (held[1] - held[0]) / 2
-    found = count_covariance(held @ held.T, shares=(0.5, 0.5))
+    found = count_covariance(held @ held.T, n_units=15_000, shares=(0.5, 0.5))
     assert found[0, 0] == pytest.approx(float(excess @ excess), rel=0.5)
     equal = np.full((2, 8), 5.0)
-    assert count_covariance(equal @ equal.T, shares=(0.5, 0.5)) == pytest.approx(0.0, abs=1e-9)
+    fixed = count_covariance(equal @ equal.T, n_units=80, shares=(0.5, 0.5))
+    assert fixed == pytest.approx(0.0, abs=1e-9)
