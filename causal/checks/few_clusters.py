@@ -29,7 +29,7 @@ TOO_FEW_UNCORRECTED = 10
 TOO_FEW = 4
 TOO_FEW_PAIRS = 6
 _NEARLY = 0.25
-"""Clusters of nearly one size are worth a little less than their number: no reason for red."""
+"""Clusters of nearly one size are worth a little less than their number: no reason for a remark."""
 
 
 def total(n_clusters: int, *, name: str = "n_clusters", is_corrected: bool = False) -> Diagnostic:
@@ -75,7 +75,7 @@ def sides(
     border = TOO_FEW_PAIRS if is_paired else TOO_FEW
     if not is_corrected and not is_paired:
         border = TOO_FEW_UNCORRECTED
-    if least >= FEW_ON_A_SIDE:
+    if least >= FEW_ON_A_SIDE - _NEARLY:
         return []
     is_red = least < border - _NEARLY
     return [

@@ -149,7 +149,7 @@ def _arm_clusters(
     return few_clusters.sides(
         dict(zip(map(str, levels), way.arm_clusters, strict=True)),
         name="arm_clusters",
-        effective=way.effective_clusters(gradient, moments),
+        effective=way.effective_clusters(gradient, moments, correction=clustering.correction),
         is_corrected=_is_corrected(clustering),
     )
 

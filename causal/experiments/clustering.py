@@ -111,11 +111,12 @@ class Way:
         return sum(self.arm_clusters) == self.n_clusters
 
     def effective_clusters(
-        self, gradient: Array, moments: tuple[Gram, Gram]
+        self, gradient: Array, moments: tuple[Gram, Gram], *, correction: ClusterCorrection
     ) -> tuple[float, ...] | None:
         """Clusters of one size that each arm is worth; together if some hold both arms.
 
         Args:
+            correction: Of the covariance whose degrees of freedom say so.
             gradient: Coefficients of the mean vectors in what is estimated, shape (2p,).
             moments: Moments of control and treatment.
 
@@ -125,7 +126,8 @@ class Way:
         if self.sizes is None:
             return None
         icc = _icc(self, gradient, moments)
-        return tuple(1.0 + _model_df(self.sizes.of(group), 0.0, icc) for group in _groups(self))
+        power = leverage_power(correction)
+        return tuple(1.0 + _model_df(self.sizes.of(group), power, icc) for group in _groups(self))
 
 
 @dataclass(frozen=True, kw_only=True)

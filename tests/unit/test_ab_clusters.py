@@ -486,4 +486,4 @@ def test_one_huge_cluster_makes_an_arm_red() -> None:
     found = check(result, "arm_clusters")
     assert found.passed is False
     assert "worth" in found.detail
-    assert (only(result).df or 0) < 3
+    assert (only(result).df or 0) < 30, "of 52 clusters"

@@ -130,7 +130,7 @@ def test_clustered_metrics_share_passes_up_to_the_limit(
     asked: list[FrameRequest] = []
     summed = analyse(wide, *metrics, cluster="home", treatments=["full"], requests=asked)
     meats = [request for request in asked if isinstance(request, MeatRequest)]
-    assert [len(request.scores) for request in meats] == [1, 40]
+    assert [len(request.scores) for request in meats] == [2, 40]
     assert 2 * 20 <= cluster_sums.MAX_SCORES < 2 * 25
     assert len(summed.effects) == 40
 

@@ -260,7 +260,7 @@ def test_evenness_is_that_of_gamma_sizes(icc: float) -> None:
     sizes = rng.gamma(1 / cv**2, 20 * cv**2, 400_000)
     added = sizes * (1 + (sizes - 1) * icc)
     found = planned_evenness(icc=icc, mean_size=20, size_cv=cv)
-    assert found == pytest.approx(added.mean() ** 2 / (added**2).mean(), rel=0.02)
+    assert found == pytest.approx(added.mean() ** 2 / (added**2).mean(), rel=0.05)
     assert planned_evenness(icc=icc, mean_size=20, size_cv=0.0) == pytest.approx(1.0)
 
 
