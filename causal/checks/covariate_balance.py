@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from causal.core.errors import InferenceError
 from causal.core.gram import Array
-from causal.core.inference import wald
+from causal.core.inference import hotelling, wald
 from causal.core.result import Diagnostic
 
 
@@ -25,12 +25,16 @@ def check(
         covariates: Their names.
         subject: What is compared, for the diagnostic's name.
         alpha: The check fails when the p-value is below it.
-        df: Denominator degrees of freedom of clustered errors; `None`: chi-square.
+        df: Degrees of freedom of the covariance (Hotelling); `None`: a large sample, chi-square.
     """
     listed = ", ".join(covariates)
     name = f"covariate_balance.{subject}"
     try:
-        statistic, pvalue = wald(differences, covariance, df=df)
+        statistic, pvalue = (
+            wald(differences, covariance)
+            if df is None
+            else hotelling(differences, covariance, df=df)
+        )
     except InferenceError as error:
         return Diagnostic(
             name=name,

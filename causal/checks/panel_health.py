@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from causal.core.result import Diagnostic
 
-FEW_CLUSTERS = 30
 _MAX_SHOWN = 8
 
 
@@ -23,19 +22,6 @@ def incomplete_units(n_incomplete: int, *, n_units: int, is_dropped: bool = Fals
     fate = "left out" if is_dropped else "kept with the periods they have"
     detail = f"{n_incomplete:,} of {n_units:,} units lack some period: {fate}"
     return note("n_incomplete", n_incomplete, detail)
-
-
-def cluster_count(n_clusters: int) -> Diagnostic:
-    """Few clusters make clustered errors too small."""
-    if n_clusters >= FEW_CLUSTERS:
-        return Diagnostic(
-            name="n_clusters", statistic=n_clusters, pvalue=None, passed=True,
-            detail=f"{n_clusters:,} clusters",
-        )  # fmt: skip
-    detail = (
-        f"only {n_clusters} clusters: clustered errors tend to be too small below {FEW_CLUSTERS}"
-    )
-    return note("n_clusters", n_clusters, detail)
 
 
 def dropped_columns(names: Sequence[str]) -> Diagnostic:

@@ -117,3 +117,67 @@ def cr1_factor(*, n: int, k: int, n_clusters: int) -> float:
     if n_clusters < 2:  # noqa: PLR2004
         raise InferenceError("clustered errors need two or more clusters", given=n_clusters)
     return n_clusters / (n_clusters - 1) * (n - 1) / (n - k)
+
+
+def hotelling(estimates: Array, covariance: Array, *, df: float) -> tuple[float, float]:
+    """Joint test that all estimates are zero, with an estimated covariance (Hotelling's T squared).
+
+    `F = (df - q + 1) / (df q) * chi2` has (q, df - q + 1) degrees of freedom if the covariance is
+    Wishart with df; for one estimate it is the squared t. Pustejovsky and Tipton (2018) use it for
+    clustered covariances with df found by matching moments.
+
+    Args:
+        estimates: Shape (q,).
+        covariance: Their covariance, shape (q, q).
+        df: Its degrees of freedom.
+
+    Returns:
+        F and its p-value.
+
+    Raises:
+        InferenceError: The covariance is singular, or df is below q.
+    """
+    from scipy import stats
+
+    size = len(estimates)
+    rest = df - size + 1
+    if not rest > 0:
+        raise InferenceError(
+            "too few degrees of freedom for a joint test", given=f"{df:.1f} for {size} restrictions"
+        )
+    chi2, _ = wald(estimates, covariance)
+    statistic = rest / (df * size) * chi2
+    return statistic, float(stats.f.sf(statistic, size, rest))
+
+
+def welch_test(estimates: Array, variances: Array, *, dfs: Array) -> tuple[float, float, float]:
+    """Test that k independent estimates have one expectation (Welch 1951).
+
+    The weighted sum of squares around the weighted mean, with the F reference that allows for
+    weights that are estimates themselves. For two estimates it is the squared Welch t.
+
+    Args:
+        estimates: Shape (k,).
+        variances: Their estimated variances, shape (k,).
+        dfs: Degrees of freedom of these, shape (k,).
+
+    Returns:
+        F, its denominator degrees of freedom (those of the numerator are k - 1), and the p-value.
+
+    Raises:
+        InferenceError: A variance is zero, or there is one estimate only.
+    """
+    from scipy import stats
+
+    size = len(estimates)
+    if size < 2 or not (variances > 0).all():  # noqa: PLR2004
+        raise InferenceError("Welch's test takes two or more estimates with positive variances")
+    # Shares first: variances of any unit have a sum of weights that is a number.
+    weights = variances.min() / variances
+    shares = weights / weights.sum()
+    spread = float(shares @ (estimates - shares @ estimates) ** 2)
+    between = spread * float(weights.sum() / variances.min()) / (size - 1)
+    lost = float(((1.0 - shares) ** 2 / dfs).sum())
+    statistic = between / (1.0 + 2.0 * (size - 2) / (size**2 - 1) * lost)
+    df = (size**2 - 1) / (3.0 * lost)
+    return statistic, df, float(stats.f.sf(statistic, size - 1, df))

@@ -21,24 +21,20 @@ from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.experiments import ab_health, strata
 from causal.experiments.ab_checks import (
-    arm_clusters,
     check_outcome,
+    cluster_checks,
     comparison_checks,
-    few_clusters,
     row_counts,
 )
 from causal.experiments.ab_options import AbOptions, AbSpec
 from causal.experiments.ab_slices import Slices, ask_slices, whole_arms_only
-from causal.experiments.arms import (
-    Arms,
-    Clustering,
-    Design,
-    ask_arm_clusters,
+from causal.experiments.arms import Arms, Design, ask_moments, ask_units, with_moments
+from causal.experiments.cluster_sums import (
+    Clusterings,
+    Clusters,
     ask_clustering,
+    ask_clusters,
     ask_count_covariance,
-    ask_moments,
-    ask_units,
-    with_moments,
 )
 from causal.experiments.comparison import (
     Comparison,
@@ -113,19 +109,13 @@ def estimate(spec: AbSpec) -> Plan:
     spec, bounds = yield from _bounded(spec, design)
     options = spec.options
     arms = yield from ask_moments(design, options.moment_metrics)
-    quantiles = yield from ask_quantiles(
-        design,
-        arms,
-        options.quantile_metrics,
-        cluster=options.clusters,
-        correction=options.cluster_correction,
-    )
+    clusters = yield from _ask_clusters(options, design, arms)
+    quantiles = yield from ask_quantiles(design, arms, options.quantile_metrics, clusters=clusters)
     retentions = yield from ask_retentions(
         design,
         arms,
         options.retention_metrics,
-        cluster=options.clusters,
-        correction=options.cluster_correction,
+        clusters=clusters,
         confidence_level=spec.confidence_level,
     )
     moment_arms = arms
@@ -135,24 +125,20 @@ def estimate(spec: AbSpec) -> Plan:
         *row_counts(options.metrics, arms),
         *ab_health.missingness(options.metrics, arms, is_clustered=bool(options.clusters)),
     ]
-    clusterings: Mapping[str, Clustering] = {}
-    if options.clusters:
+    clusterings: Clusterings = {}
+    if clusters is not None:
         clusterings = yield from ask_clustering(
-            design,
-            options.moment_metrics,
-            moment_arms,
-            cluster=options.clusters,
-            correction=options.cluster_correction,
+            design, options.moment_metrics, moment_arms, clusters=clusters
         )
         clusterings = {**clusterings, **quantiles.clusterings, **retentions.clusterings}
-        checks += few_clusters(clusterings)
-        checks += arm_clusters((yield from ask_arm_clusters(design, arms, options.clusters)))
     for position, metric in enumerate(options.metrics):
         with located(f"options.metrics.{position}"):
             check_outcome(metric, arms)
     how = _inference(spec)
+    if clusters is not None:
+        checks += cluster_checks(options.metrics, arms, clusterings, clusters)
     checks += [*bounds, *retentions.diagnostics, *whole_arms_only(options)]
-    slices = yield from ask_slices(design, moment_arms, options, how)
+    slices = yield from ask_slices(design, moment_arms, options, how, clusters=clusters)
     pairs = {
         metric.name: comparisons(metric, arms, clusterings.get(metric.name))
         for metric in options.moment_metrics
@@ -160,14 +146,14 @@ def estimate(spec: AbSpec) -> Plan:
     pairs |= {**quantiles.comparisons, **retentions.comparisons}
     result = _result(spec, arms, pairs, checks, slices)
     result = with_table(result, "retention", retentions.curves)
-    if options.time_since_exposure is None or options.inference_clusters is None:
+    if options.time_since_exposure is None or clusters is None:
         return result
     curve = yield from ask_novelty(
         design,
         options.moment_metrics,
         how,
         column=options.time_since_exposure,
-        clusters=options.inference_clusters,
+        clusters=clusters,
         seed=spec.seed,
     )
     result = replace(
@@ -215,6 +201,22 @@ def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
 def _is_of(effect: Effect, column: str) -> bool:
     """Whether an effect is that of one value of a column."""
     return effect.term.partition(" | ")[2].startswith(f"{column}=")
+
+
+def _ask_clusters(
+    options: AbOptions, design: Design, arms: Arms
+) -> Generator[FrameRequest, pd.DataFrame, Clusters | None]:
+    if not options.clusters:
+        return None
+    return (
+        yield from ask_clusters(
+            design,
+            arms,
+            columns=options.clusters,
+            correction=options.cluster_correction,
+            degrees_of_freedom=options.degrees_of_freedom,
+        )
+    )
 
 
 def _inference(spec: AbSpec) -> Inference:

@@ -1,16 +1,19 @@
 """The checks that stand beside the effects of an experiment."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from causal.checks import covariate_balance, guardrail
+from causal.checks import covariate_balance, few_clusters, guardrail
 from causal.checks.panel_health import note
 from causal.core.errors import DataError
 from causal.core.frames import Level
+from causal.core.gram import Gram
 from causal.core.result import Diagnostic
-from causal.experiments.arms import Arms, Clustering
+from causal.experiments.arms import Arms
+from causal.experiments.cluster_sums import MAX_CLUSTERS, Clusterings, Clusters
+from causal.experiments.clustering import Clustering
 from causal.experiments.comparison import Comparison, Inference, Readout
 from causal.experiments.levels import (
     CONTROL,
@@ -22,9 +25,6 @@ from causal.experiments.levels import (
 from causal.experiments.metrics import Metric
 
 BALANCE_ALPHA = 0.001
-FEW_CLUSTERS = 40
-FEW_CLUSTERS_IN_ARM = 20
-TOO_FEW_CLUSTERS_IN_ARM = 10
 SAFE_CONTROL_LEVEL = 4.0
 """Standard errors by which the control level must clear zero for a delta-method lift."""
 
@@ -97,34 +97,66 @@ def row_counts(metrics: Sequence[Metric], arms: Arms) -> list[Diagnostic]:
     return found
 
 
-def few_clusters(clusterings: Mapping[str, Clustering]) -> list[Diagnostic]:
-    """A note when the clustered errors rest on few clusters."""
-    fewest = min(item.n_clusters for item in clusterings.values())
-    if fewest >= FEW_CLUSTERS:
-        return []
-    detail = f"{fewest} clusters: intervals from clustered errors tend to be too short below 40"
-    return [note("few_clusters", float(fewest), detail)]
+def cluster_checks(
+    metrics: Sequence[Metric], arms: Arms, clusterings: Clusterings, clusters: Clusters
+) -> list[Diagnostic]:
+    """How the errors were clustered, and whether the clusters and those of each arm are enough.
 
-
-def arm_clusters(counts: Mapping[Level, int]) -> list[Diagnostic]:
-    """A red check where an arm has so few clusters that no clustered error can be trusted.
-
-    Factor and degrees of freedom count the clusters of all arms, as in a regression with one
-    dummy per arm; with 100 clusters in one arm and 2 in the other, tests at 5 % then reject a
-    third of the time under no effect (MacKinnon and Webb 2018, "The wild
-    bootstrap for few (treated) clusters").
+    The check is that of the worst comparison; each counts the clusters of its own two arms.
     """
-    level, fewest = min(counts.items(), key=lambda item: item[1])
-    if fewest >= FEW_CLUSTERS_IN_ARM:
-        return []
-    shown = ", ".join(f"{name} {count}" for name, count in counts.items())
-    passed = None if fewest >= TOO_FEW_CLUSTERS_IN_ARM else False
-    detail = f"{level} has {fewest} clusters ({shown}): too few, its intervals are too short"
-    return [
-        Diagnostic(
-            name="arm_clusters", statistic=float(fewest), pvalue=None, passed=passed, detail=detail
+    found = [_cluster_errors(clusters)]
+    fewest = min(item.n_clusters for items in clusterings.values() for item in items)
+    if fewest < few_clusters.FEW:
+        found.append(
+            few_clusters.total(fewest, name="few_clusters", is_corrected=_is_corrected(clusters))
         )
-    ]
+    sides: list[Diagnostic] = []
+    for metric in metrics:
+        moments = arms.moments[metric.name]
+        for treatment, clustering in enumerate(clusterings[metric.name], start=1):
+            levels = (arms.levels[0], arms.levels[treatment])
+            pair = (moments[0], moments[treatment])
+            sides += _arm_clusters(metric, levels, pair, clustering)
+    if sides:
+        found.append(min(sides, key=lambda item: (item.passed is None, item.statistic)))
+    return found
+
+
+def _cluster_errors(clusters: Clusters) -> Diagnostic:
+    """Which correction and which degrees of freedom were used; the first may follow the data."""
+    by = " and ".join(clusters.columns)
+    detail = f"clustered by {by}: {clusters.correction}, {clusters.degrees_of_freedom}"
+    if clusters.degrees_of_freedom == "satterthwaite" and not all(clusters.held):
+        detail += (
+            f"; more than {MAX_CLUSTERS:,} clusters, so the degrees of freedom count them and do "
+            "not look at their sizes"
+        )
+    return note("cluster_errors", None, detail)
+
+
+def _arm_clusters(
+    metric: Metric, levels: tuple[Level, Level], moments: tuple[Gram, Gram], clustering: Clustering
+) -> list[Diagnostic]:
+    """Clusters of each arm, of the column that has more of them.
+
+    The other usually crosses the arms; its total, and the degrees of freedom, say enough.
+    """
+    outcome = metric.quotients[0]
+    gradient = np.hstack(
+        [-outcome.gradient(moments[CONTROL].mean), outcome.gradient(moments[TREATMENT].mean)]
+    )
+    way = max(clustering.one_ways, key=lambda item: item.n_clusters)
+    return few_clusters.sides(
+        dict(zip(map(str, levels), way.arm_clusters, strict=True)),
+        name="arm_clusters",
+        effective=way.effective_clusters(gradient, moments, correction=clustering.correction),
+        is_corrected=_is_corrected(clustering),
+    )
+
+
+def _is_corrected(how: Clusters | Clustering) -> bool:
+    """Whether variance and reference look at each arm's clusters."""
+    return how.correction in {"cr2", "cr3"} and how.degrees_of_freedom == "satterthwaite"
 
 
 def comparison_checks(
@@ -227,7 +259,8 @@ def _balance(comparison: Comparison) -> Diagnostic:
     if comparison.joint is not None:
         whole = np.hstack([-gradients[CONTROL], gradients[TREATMENT]])
         covariance = np.sum([whole @ part @ whole.T for part in comparison.joint.parts], axis=0)
-        df: float | None = comparison.joint.dfs[0]
+        joint, moments = comparison.joint, comparison.moments
+        df: float | None = min(joint.df(row, moments) for row in whole)
     else:
         parts = [
             gradient @ gram.covariance @ gradient.T / gram.n

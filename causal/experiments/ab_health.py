@@ -14,7 +14,7 @@ from causal.core.inference import two_sided_pvalue
 from causal.core.result import Diagnostic
 from causal.experiments.arms import Arms
 from causal.experiments.comparison import Comparison, Readout
-from causal.experiments.levels import CONTROL, TREATMENT
+from causal.experiments.levels import CONTROL, TREATMENT, welch_satterthwaite
 from causal.experiments.metrics import Metric
 
 
@@ -150,7 +150,7 @@ def agreement(comparison: Comparison, raw: Readout, adjusted: Readout) -> Diagno
         detail = f"{comparison.metric.name}: the covariates cannot move the effect"
         return Diagnostic(name=name, statistic=None, pvalue=None, passed=None, detail=detail)
     statistic = gap / std_error
-    pvalue = two_sided_pvalue(statistic)
+    pvalue = two_sided_pvalue(statistic, df=_gap_df(comparison, raw, adjusted))
     passed = pvalue >= AGREEMENT_ALPHA
     verdict = "as chance moves it" if passed else "more than chance does: look at the covariates"
     return Diagnostic(
@@ -214,16 +214,43 @@ def layers(
     )
 
 
-def _gap_variance(comparison: Comparison, raw: Readout, adjusted: Readout) -> float:
-    """Variance of the adjusted less the raw effect: linear in the same mean vectors."""
-    total = 0.0
+def layers_untested(*, column: str) -> Diagnostic:
+    """Pearson's test of two assignments counts units as independent, which clusters make them not.
+
+    Args:
+        column: Column of the other experiment's arm.
+    """
+    detail = f"whether {column} was assigned independently is not tested: units share clusters"
+    return note(f"independent_assignment.{column}", None, detail)
+
+
+def _gap_gradients(raw: Readout, adjusted: Readout) -> tuple[Array, Array]:
+    """The adjusted less the raw effect as a linear combination of each arm's mean vector."""
     steps = [
         adjusted.levels.gradient(arm) - raw.levels.gradient(arm) for arm in (CONTROL, TREATMENT)
     ]
-    gradients = [step[TREATMENT] - step[CONTROL] for step in steps]
+    first, second = (step[TREATMENT] - step[CONTROL] for step in steps)
+    return first, second
+
+
+def _gap_df(comparison: Comparison, raw: Readout, adjusted: Readout) -> float:
+    gradients = _gap_gradients(raw, adjusted)
+    if comparison.joint is not None:
+        return comparison.joint.df(np.hstack(gradients), comparison.moments)
+    moments = comparison.moments
+    variances = [
+        float(g @ gram.covariance @ g) / gram.n for g, gram in zip(gradients, moments, strict=True)
+    ]
+    return welch_satterthwaite(variances, [gram.n - 1.0 for gram in moments])
+
+
+def _gap_variance(comparison: Comparison, raw: Readout, adjusted: Readout) -> float:
+    """Variance of the adjusted less the raw effect: linear in the same mean vectors."""
+    gradients = _gap_gradients(raw, adjusted)
     if comparison.joint is not None:
         whole = np.hstack(gradients)
         return max(sum(float(whole @ part @ whole) for part in comparison.joint.parts), 0.0)
+    total = 0.0
     for gradient, gram in zip(gradients, comparison.moments, strict=True):
         total += float(gradient @ gram.covariance @ gradient) / gram.n
     return max(total, 0.0)

@@ -6,12 +6,11 @@ from pydantic import Field, model_validator
 
 from causal.core.frames import Level
 from causal.core.spec import Part, Spec
-from causal.experiments.arms import ClusterCorrection
+from causal.experiments.clustering import ClusterCorrection, DegreesOfFreedom
 from causal.experiments.comparison import RelativeInterval, Variance
 from causal.experiments.families import Multiplicity, families_of
 from causal.experiments.levels import Theta
 from causal.experiments.metrics import ColumnName, Metric, columns_of, outcome_columns
-from causal.experiments.segments import Clusters
 from causal.experiments.strata import Stratification
 
 MAX_CLUSTER_COLUMNS = 2
@@ -41,8 +40,14 @@ class AbOptions(Part):
             of clusters that cross.
         metrics: The outcomes.
         variance: `welch`: each arm its own; `pooled`: one for all (not with `cluster` or `strata`).
-        cluster_correction: `cr1`: `G/(G-1) * (N-1)/(N-k)` with k arms; `cr0` or `none`: 1; `cr3`:
-            the cluster jackknife, for few clusters or unequal ones.
+        cluster_correction: `cr2` (Bell and McCaffrey 2002): unbiased arm by arm; `cr3`: the cluster
+            jackknife, somewhat larger; `cr1`: `G/(G-1) * (N-1)/(N-2)` of the two arms compared, as
+            in a regression on one dummy; `cr0` or `none`: no correction. Left out: `cr2`, and
+            `cr1` with two columns or with more clusters than the driver holds.
+        degrees_of_freedom: Of a clustered comparison. `satterthwaite`: the fewer of those from
+            the arms' estimated variances and those under one variance and one correlation within
+            clusters, both from the clusters' sizes; `bell_mccaffrey`: under independent errors of
+            one variance; `clusters_minus_one`: G - 1 of the two arms.
         theta: CUPED coefficients from the covariance over both arms together (`total`, as Deng et
             al. 2013 and tea-tasting) or around each arm's mean (`within`, as the regression on
             treatment and covariates). They differ by a term that randomisation makes small.
@@ -74,7 +79,8 @@ class AbOptions(Part):
     cluster: ColumnName | Annotated[tuple[ColumnName, ...], Field(min_length=1)] | None = None
     metrics: tuple[Metric, ...] = Field(min_length=1)
     variance: Variance = "welch"
-    cluster_correction: ClusterCorrection = "cr1"
+    cluster_correction: ClusterCorrection | None = None
+    degrees_of_freedom: DegreesOfFreedom = "satterthwaite"
     theta: Theta = "total"
     relative_interval: RelativeInterval = "delta"
     population_sizes: (
@@ -111,13 +117,6 @@ class AbOptions(Part):
         if self.cluster is None:
             return () if self.time_since_exposure is None else (self.unit,)
         return (self.cluster,) if isinstance(self.cluster, str) else self.cluster
-
-    @property
-    def inference_clusters(self) -> Clusters | None:
-        """The cluster columns with their correction; `None` for independent units."""
-        if not self.clusters:
-            return None
-        return Clusters(columns=self.clusters, correction=self.cluster_correction)
 
     @model_validator(mode="after")
     def _roles_differ(self) -> "AbOptions":
@@ -188,10 +187,6 @@ class AbOptions(Part):
             raise ValueError("variance applies to independent units; with cluster leave it out")
         if self.strata is not None and "variance" in given:
             raise ValueError("variance applies to unstratified arms; with strata leave it out")
-        if not self.clusters and "cluster_correction" in given:
-            raise ValueError("cluster_correction needs cluster")
-        if self.cluster_correction == "cr3" and len(self.clusters) > 1:
-            raise ValueError("cluster_correction cr3 is for one column of clusters")
         if self.strata is None and "stratification" in given:
             raise ValueError("stratification needs strata")
         return self
@@ -222,6 +217,17 @@ class AbOptions(Part):
             raise ValueError(
                 "segments, interaction and time_since_exposure need a mean, a proportion, a count "
                 "or a ratio"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cluster_options(self) -> "AbOptions":
+        for name in ("cluster_correction", "degrees_of_freedom"):
+            if not self.clusters and name in self.model_fields_set:
+                raise ValueError(f"{name} needs cluster")
+        if self.cluster_correction in {"cr2", "cr3"} and len(self.clusters) > 1:
+            raise ValueError(
+                f"cluster_correction {self.cluster_correction} is for one column of clusters"
             )
         return self
 

@@ -15,8 +15,9 @@ from causal.core.result import Diagnostic, Effect
 from causal.experiments import ab_health, segments
 from causal.experiments.ab_options import AbOptions, OtherExperiment
 from causal.experiments.arms import Arms, Design
+from causal.experiments.cluster_sums import Clusters
 from causal.experiments.comparison import Inference, Readout
-from causal.experiments.segments import Segmentation, ask_segmentation
+from causal.experiments.segments import Segmentation, SliceDesign, ask_segmentation
 
 _TWO = 2
 
@@ -37,7 +38,7 @@ class Slices:
 
 
 def ask_slices(
-    design: Design, arms: Arms, options: AbOptions, how: Inference
+    design: Design, arms: Arms, options: AbOptions, how: Inference, *, clusters: Clusters | None
 ) -> Generator[FrameRequest, pd.DataFrame, Slices]:
     """Effects by segment and interactions, one or more passes for each column.
 
@@ -46,14 +47,16 @@ def ask_slices(
         arms: Moments of all units.
         options: Options of the method.
         how: How effects are estimated.
+        clusters: What was randomised, if not units.
     """
     out = Slices()
     for column in options.segments or ():
-        found = yield from _ask_segment(design, arms, options, how, column)
-        out = _joined(out, found)
+        ask = SliceDesign(design=design, column=column, clusters=clusters)
+        out = _joined(out, (yield from _ask_segment(ask, arms, options, how)))
     if options.interaction is not None:
-        found = yield from _ask_interaction(design, options, how, options.interaction)
-        out = _joined(out, found)
+        other = options.interaction
+        ask = SliceDesign(design=design, column=other.variant, clusters=clusters)
+        out = _joined(out, (yield from _ask_interaction(ask, options, how, other)))
     return out
 
 
@@ -68,23 +71,21 @@ def whole_arms_only(options: AbOptions) -> list[Diagnostic]:
 
 
 def _ask_segment(
-    design: Design, arms: Arms, options: AbOptions, how: Inference, column: str
+    ask: SliceDesign, arms: Arms, options: AbOptions, how: Inference
 ) -> Generator[FrameRequest, pd.DataFrame, Slices]:
-    clusters = options.inference_clusters
-    found = yield from ask_segmentation(
-        design, options.moment_metrics, how, column=column, clusters=clusters
-    )
-    diagnostics = [(yield from _ask_ratio(design, arms, options, found)), *segments.notes(found)]
+    found = yield from ask_segmentation(ask, options.moment_metrics, how)
+    diagnostics = [
+        (yield from _ask_ratio(ask.design, arms, options, found)),
+        *segments.notes(found),
+    ]
     for group in found.slices.values():
         if len(group) >= _TWO:
-            covariance, df = yield from segments.ask_effect_covariance(
-                design, group, column=column, clusters=clusters
-            )
-            diagnostics.append(segments.heterogeneity(group, covariance, column=column, df=df))
+            joint = yield from segments.ask_effect_covariance(ask, group)
+            diagnostics.append(segments.heterogeneity(group, joint, column=ask.column))
     return Slices(
         effects=tuple(found.effects),
         diagnostics=tuple(diagnostics),
-        readouts={column: tuple(one.best for group in found.slices.values() for one in group)},
+        readouts={ask.column: tuple(one.best for group in found.slices.values() for one in group)},
     )
 
 
@@ -110,34 +111,29 @@ def _ask_ratio(
 
 
 def _ask_interaction(
-    design: Design, options: AbOptions, how: Inference, other: OtherExperiment
+    ask: SliceDesign, options: AbOptions, how: Inference, other: OtherExperiment
 ) -> Generator[FrameRequest, pd.DataFrame, Slices]:
     """The effect of this experiment in each arm of the other, less that in its control.
 
     Raises:
         DataError: The other experiment lacks its control or has one arm only.
     """
-    column, clusters = other.variant, options.inference_clusters
-    found = yield from ask_segmentation(
-        design, options.moment_metrics, how, column=column, clusters=clusters
-    )
+    column = ask.column
+    found = yield from ask_segmentation(ask, options.moment_metrics, how)
     if other.control not in found.levels:
         raise DataError(f"{column} has no such variant", given=other.control, allowed=found.levels)
     if len(found.levels) < _TWO:
         raise DataError(f"{column} has one arm only: nothing interacts", given=other.control)
     effects: list[Effect] = []
     diagnostics = list(segments.notes(found))
-    if not options.clusters:
-        diagnostics.append(
-            ab_health.layers(found.counts, found.arms, column=column, alpha=options.srm_alpha)
-        )
+    diagnostics.append(
+        ab_health.layers_untested(column=column)
+        if options.clusters
+        else ab_health.layers(found.counts, found.arms, column=column, alpha=options.srm_alpha)
+    )
     for group in found.slices.values():
-        covariance, df = yield from segments.ask_effect_covariance(
-            design, group, column=column, clusters=clusters
-        )
-        effects += segments.interactions(
-            group, covariance, how, control=other.control, column=column, df=df
-        )
+        joint = yield from segments.ask_effect_covariance(ask, group)
+        effects += segments.interactions(group, joint, how, control=other.control, column=column)
     return Slices(effects=tuple(effects), diagnostics=tuple(diagnostics))
 
 

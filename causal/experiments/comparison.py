@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,7 +13,8 @@ from causal.core.errors import DataError
 from causal.core.frames import Level
 from causal.core.gram import Array, Gram
 from causal.core.result import Effect, Estimand, Scale
-from causal.experiments.arms import Arms, Clustering
+from causal.experiments.arms import Arms
+from causal.experiments.clustering import Clustering, Reference
 from causal.experiments.levels import (
     CONTROL,
     TREATMENT,
@@ -29,6 +30,7 @@ from causal.experiments.levels import (
     metric_levels,
     pooled_spread,
     unit_std,
+    welch_satterthwaite,
     welch_spread,
 )
 from causal.experiments.metrics import Metric
@@ -66,14 +68,36 @@ class Joint:
     Attributes:
         estimator: Name of what this makes of the difference, such as `cluster_robust`.
         parts: Independent parts of the covariance of both mean vectors, each (2p, 2p).
-        dfs: Degrees of freedom of each part.
-        n_clusters: Clusters behind it, if there are clusters.
+        dfs: Degrees of freedom of each part; empty where they depend on what is estimated.
+        clustering: What they then depend on: clusters.
     """
 
     estimator: str
     parts: tuple[Array, ...]
-    dfs: tuple[float, ...]
-    n_clusters: int | None = None
+    dfs: tuple[float, ...] = ()
+    clustering: Clustering | None = None
+
+    @property
+    def n_clusters(self) -> int | None:
+        """Clusters behind it, if there are clusters."""
+        return None if self.clustering is None else self.clustering.n_clusters
+
+    def reference(self, gradient: Array, moments: tuple[Gram, Gram]) -> Reference:
+        """Degrees of freedom of the parts of a linear combination of both mean vectors.
+
+        Args:
+            gradient: Its coefficients, shape (2p,).
+            moments: Moments of control and treatment.
+        """
+        if self.clustering is None:
+            return Reference(self.dfs)
+        return self.clustering.reference(gradient, moments)
+
+    def df(self, gradient: Array, moments: tuple[Gram, Gram]) -> float:
+        """Degrees of freedom of a linear combination; arguments as for `reference`."""
+        found = self.reference(gradient, moments)
+        variances = [float(gradient @ part @ gradient) for part in self.parts]
+        return min(welch_satterthwaite(variances, found.dfs), found.ceiling)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +149,15 @@ class Readout:
     effects: tuple[Effect, ...]
 
 
-def comparisons(metric: Metric, arms: Arms, clustering: Clustering | None) -> list[Comparison]:
+def comparisons(
+    metric: Metric, arms: Arms, clusterings: Sequence[Clustering] | None
+) -> list[Comparison]:
     """Every treatment against control.
 
     Args:
         metric: The metric.
         arms: The moments of all arms.
-        clustering: Clustered covariance of the arms' means; `None`: independent units.
+        clusterings: One for each treatment; `None`: independent units.
     """
     moments = arms.moments[metric.name]
     return [
@@ -139,19 +165,14 @@ def comparisons(metric: Metric, arms: Arms, clustering: Clustering | None) -> li
             metric=metric,
             variants=(arms.levels[0], arms.levels[arm]),
             moments=(moments[0], moments[arm]),
-            joint=None if clustering is None else _clustered(clustering, arm),
+            joint=None if clusterings is None else _clustered(clusterings[arm - 1]),
         )
         for arm in range(1, len(arms.levels))
     ]
 
 
-def _clustered(clustering: Clustering, arm: int) -> Joint:
-    return Joint(
-        estimator="cluster_robust",
-        parts=(clustering.pair(arm),),
-        dfs=(clustering.n_clusters - 1.0,),
-        n_clusters=clustering.n_clusters,
-    )
+def _clustered(clustering: Clustering) -> Joint:
+    return Joint(estimator="cluster_robust", parts=clustering.parts, clustering=clustering)
 
 
 def raw_readout(comparison: Comparison, how: Inference) -> Readout:
@@ -242,7 +263,10 @@ def _effect(readout: Readout, scale: Scale, found: Estimate, level: float) -> Ef
 def _spread(comparison: Comparison, levels: Levels, how: Inference) -> Spread:
     control, treatment = comparison.moments
     if comparison.joint is not None:
-        return joint_spread(levels, comparison.joint.parts, comparison.joint.dfs)
+        steps = [levels.gradient(arm) for arm in (CONTROL, TREATMENT)]
+        gradient = np.hstack([step[TREATMENT] - step[CONTROL] for step in steps])
+        found = comparison.joint.reference(gradient, comparison.moments)
+        return joint_spread(levels, comparison.joint.parts, found.dfs, ceiling=found.ceiling)
     unseen = _unseen(comparison, how.population)
     if how.variance == "pooled":
         return pooled_spread(levels, control, treatment, unseen=unseen)

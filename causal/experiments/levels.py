@@ -100,10 +100,12 @@ class Spread:
     Attributes:
         parts: Matrices of shape (2, 2).
         dfs: Degrees of freedom of each part.
+        ceiling: Degrees of freedom that the parts together do not exceed.
     """
 
     parts: tuple[Array, ...]
     dfs: tuple[float, ...]
+    ceiling: float = math.inf
 
     @property
     def covariance(self) -> Array:
@@ -116,16 +118,26 @@ class Spread:
 
     def df(self, gradient: Array) -> float:
         """Welch-Satterthwaite degrees of freedom of `gradient' levels`."""
-        if len(self.dfs) == 1:
-            return self.dfs[0]
         pieces = [float(gradient @ part @ gradient) for part in self.parts]
-        largest = max(pieces)
-        if not largest > 0:
-            return min(self.dfs)
-        scaled = [piece / largest for piece in pieces]
-        return sum(scaled) ** 2 / sum(
-            piece**2 / df for piece, df in zip(scaled, self.dfs, strict=True)
-        )
+        return min(welch_satterthwaite(pieces, self.dfs), self.ceiling)
+
+
+def welch_satterthwaite(variances: Sequence[float], dfs: Sequence[float]) -> float:
+    """Degrees of freedom of a sum of independent estimated variances (Satterthwaite 1946).
+
+    Args:
+        variances: The parts.
+        dfs: Degrees of freedom of each; those of a single part are returned as they are.
+    """
+    if len(dfs) == 1:
+        return dfs[0]
+    largest = max(variances)
+    if not largest > 0:
+        return min(dfs)
+    # From shares, so that small variances do not underflow.
+    scaled = [variance / largest for variance in variances]
+    squares = sum(share**2 / df for share, df in zip(scaled, dfs, strict=True))
+    return sum(scaled) ** 2 / squares
 
 
 @dataclass(frozen=True)
@@ -248,27 +260,19 @@ def pooled_spread(
     return Spread((whole,), (float(df),))
 
 
-def clustered_spread(levels: Levels, covariance: Array, *, n_clusters: int) -> Spread:
-    """Clustered units.
-
-    Args:
-        levels: The levels.
-        covariance: Joint covariance of control's and treatment's mean vectors, shape (2p, 2p).
-        n_clusters: G; the reference distribution has G - 1 degrees of freedom.
-    """
-    return joint_spread(levels, (covariance,), (n_clusters - 1.0,))
-
-
-def joint_spread(levels: Levels, parts: Sequence[Array], dfs: Sequence[float]) -> Spread:
+def joint_spread(
+    levels: Levels, parts: Sequence[Array], dfs: Sequence[float], *, ceiling: float = math.inf
+) -> Spread:
     """Whatever the design: from independent parts of the joint covariance of the mean vectors.
 
     Args:
         levels: The levels.
         parts: Parts of the covariance of control's and treatment's mean vectors, each (2p, 2p).
         dfs: Degrees of freedom of each part.
+        ceiling: Degrees of freedom that the parts together do not exceed.
     """
     gradient = np.hstack([levels.gradient(CONTROL), levels.gradient(TREATMENT)])
-    return Spread(tuple(gradient @ part @ gradient.T for part in parts), tuple(dfs))
+    return Spread(tuple(gradient @ part @ gradient.T for part in parts), tuple(dfs), ceiling)
 
 
 def difference(levels: Levels, spread: Spread) -> Estimate:

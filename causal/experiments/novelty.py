@@ -28,6 +28,7 @@ from causal.core.gram import Array, Gram, Key
 from causal.core.result import Diagnostic, Effect
 from causal.core.simultaneous import gaussian_critical_value
 from causal.experiments.arms import MIN_UNITS, Arms, Design, ask_moments
+from causal.experiments.cluster_sums import Clusters
 from causal.experiments.comparison import (
     Comparison,
     Inference,
@@ -36,7 +37,8 @@ from causal.experiments.comparison import (
 )
 from causal.experiments.levels import is_constant
 from causal.experiments.metrics import Metric
-from causal.experiments.segments import Clusters, Slice, ask_effect_covariance
+from causal.experiments.segments import SliceDesign, ask_effect_covariance
+from causal.experiments.slice_covariance import Slice, SliceCovariance
 
 MAX_PERIODS = 40
 MIN_PERIODS = 3
@@ -58,11 +60,13 @@ class Trend:
         slope: Change of the effect per period.
         std_error: Of the slope, from the effects' joint covariance.
         line: The line at the periods, shape (s,).
+        contrast: What the slope makes of the effects, shape (s,).
     """
 
     slope: float
     std_error: float
     line: Array
+    contrast: Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +99,7 @@ def trend(periods: Array, estimates: Array, covariance: Array) -> Trend:
     slope = float(contrast @ estimates)
     level = float(weights @ estimates / weights.sum())
     std_error = math.sqrt(max(float(contrast @ covariance @ contrast), 0.0))
-    return Trend(slope=slope, std_error=std_error, line=level + slope * off)
+    return Trend(slope=slope, std_error=std_error, line=level + slope * off, contrast=contrast)
 
 
 def ask_novelty(
@@ -133,14 +137,13 @@ def ask_novelty(
                     f"{metric.name}: fewer than {MIN_PERIODS} periods of {column} have both arms",
                     given=f"{len(slices)}",
                 )
-            covariance, df = yield from ask_effect_covariance(
-                design, slices, column=column, clusters=clusters
-            )
-            found = _curve(slices, covariance, how, column=column, df=df)
+            ask = SliceDesign(design=design, column=column, clusters=clusters)
+            joint = yield from ask_effect_covariance(ask, slices)
+            found = _curve(slices, joint, how, column=column)
             rng = np.random.default_rng(seed)
             effects += found.effects
             checks.append(_check(found, how))
-            curves.append(_rows(found, covariance, how, rng=rng, df=df))
+            curves.append(_rows(found, joint, how, rng=rng))
     return Novelty(
         effects=tuple(effects),
         diagnostics=tuple(checks),
@@ -164,18 +167,13 @@ class _Curve:
 
 
 def _curve(
-    slices: Sequence[Slice],
-    covariance: Array,
-    how: Inference,
-    *,
-    column: str,
-    df: float | None,
+    slices: Sequence[Slice], joint: SliceCovariance, how: Inference, *, column: str
 ) -> _Curve:
     """Effects by period with errors from their joint covariance, and their trend."""
-    errors = np.sqrt(np.diag(covariance))
+    errors = np.sqrt(np.diag(joint.matrix))
     name = "cuped" if slices[0].best is not slices[0].raw else "cluster_robust"
     by_period = []
-    for one, error in zip(slices, errors, strict=True):
+    for one, error, chosen in zip(slices, errors, np.eye(len(slices)), strict=True):
         plain = one.best.effects[0]
         by_period.append(
             inference.effect(
@@ -188,12 +186,12 @@ def _curve(
                 confidence_level=how.confidence_level,
                 n_treated=plain.n_treated,
                 n_control=plain.n_control,
-                df=df,
-                n_clusters=None if df is None else int(df) + 1,
+                df=joint.df(chosen),
+                n_clusters=joint.n_clusters,
             )
         )
     periods = np.array([float(one.level) for one in slices])
-    line = trend(periods, np.array([item.estimate for item in by_period]), covariance)
+    line = trend(periods, np.array([item.estimate for item in by_period]), joint.matrix)
     whole = dataclasses.replace(slices[0].best.comparison, segment="")
     slope = inference.effect(
         estimator="trend",
@@ -205,8 +203,8 @@ def _curve(
         confidence_level=how.confidence_level,
         n_treated=sum(item.n_treated for item in by_period),
         n_control=sum(item.n_control for item in by_period),
-        df=df,
-        n_clusters=by_period[0].n_clusters,
+        df=joint.df(line.contrast),
+        n_clusters=joint.n_clusters,
     )
     return _Curve(column, periods, tuple(by_period), line, slope)
 
@@ -234,16 +232,12 @@ def _check(found: _Curve, how: Inference) -> Diagnostic:
 
 
 def _rows(
-    found: _Curve,
-    covariance: Array,
-    how: Inference,
-    *,
-    rng: np.random.Generator,
-    df: float | None,
+    found: _Curve, joint: SliceCovariance, how: Inference, *, rng: np.random.Generator
 ) -> pd.DataFrame:
     level = how.confidence_level
+    df = min(item.df for item in found.by_period if item.df is not None)
     width = gaussian_critical_value(
-        covariance, confidence_level=level, rng=rng, n_draws=_N_DRAWS, df=df
+        joint.matrix, confidence_level=level, rng=rng, n_draws=_N_DRAWS, df=df
     )
     frame = pd.DataFrame([dataclasses.asdict(item) for item in found.by_period])
     band = width * frame["std_error"]

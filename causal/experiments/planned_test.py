@@ -18,6 +18,7 @@ from typing import Literal
 from causal.core.errors import SpecError
 from causal.core.result import Scale
 from causal.experiments.comparison import Variance
+from causal.experiments.levels import welch_satterthwaite
 from causal.experiments.lift_edges import edge_errors
 from causal.experiments.power_outcome import (
     ArmMoments,
@@ -212,10 +213,23 @@ def _df(
     if test.distribution == "normal":
         return None
     if outcome.units_per_cluster is not None:
-        return sum(sizes) / outcome.units_per_cluster - 1.0
+        return _clustered_df(outcome, parts, sizes)
     if test.variance == "pooled":
         return sum(sizes) - 2.0
-    return _welch_df(parts, (sizes[0] - 1.0, sizes[1] - 1.0))
+    return welch_satterthwaite(parts, (sizes[0] - 1.0, sizes[1] - 1.0))
+
+
+def _clustered_df(
+    outcome: Outcome, parts: tuple[float, float], sizes: tuple[float, float]
+) -> float:
+    """As `ab` does it: from the arms' own variances, at most those of arms that vary alike.
+
+    An arm's clusters count by their sizes; two clusters leave one degree of freedom at least.
+    """
+    worth = [size / (outcome.units_per_cluster or 1.0) * outcome.evenness for size in sizes]
+    dfs = [max(number - 1.0, 1.0) for number in worth]
+    alike = [1.0 / size for size in sizes]
+    return min(welch_satterthwaite(parts, dfs), welch_satterthwaite(alike, dfs))
 
 
 def _variances(
@@ -228,12 +242,6 @@ def _variances(
         scale=test.scale,
         control_share=test.control_share,
     )
-
-
-def _welch_df(parts: tuple[float, float], dfs: tuple[float, float]) -> float:
-    """Welch-Satterthwaite, from shares, so that small variances do not underflow."""
-    total = sum(parts)
-    return 1.0 / sum((part / total) ** 2 / df for part, df in zip(parts, dfs, strict=True))
 
 
 def _pooled(moments: tuple[ArmMoments, ArmMoments], dfs: tuple[float, float]) -> ArmMoments:

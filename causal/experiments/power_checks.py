@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 
+from causal.checks import few_clusters
 from causal.checks.panel_health import note
 from causal.core.result import Diagnostic
-from causal.experiments.ab_checks import FEW_CLUSTERS
 from causal.experiments.power_history import ArrivalHistory, History
 from causal.experiments.power_options import PowerOptions
 from causal.experiments.power_questions import Question
@@ -41,8 +41,8 @@ def history_checks(options: PowerOptions, history: History) -> list[Diagnostic]:
                 detail=f"{metric.name}: {missing:,} rows left out for missing values",
             )
         )
-    fewest = min((item.n_clusters for item in history.clusters.values()), default=FEW_CLUSTERS)
-    if fewest < FEW_CLUSTERS:
+    fewest = min((item.n_clusters for item in history.clusters.values()), default=few_clusters.FEW)
+    if fewest < few_clusters.FEW:
         detail = f"{fewest} clusters: the clustered variance of the history is itself uncertain"
         found.append(note("few_clusters", float(fewest), detail))
     return found

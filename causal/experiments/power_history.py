@@ -22,6 +22,8 @@ from causal.core.frames import (
     linear,
 )
 from causal.core.gram import Array, Gram, gram, grams, meat
+from causal.experiments.cluster_df import ClusterSizes, intraclass_correlation
+from causal.experiments.cluster_sums import MAX_CLUSTERS
 from causal.experiments.duration import Arrivals
 from causal.experiments.levels import covariate_thetas, is_binary, is_constant
 from causal.experiments.metrics import Metric
@@ -41,10 +43,23 @@ class Clusters:
     Attributes:
         sums: Summed over clusters, shape (1 + q, 1 + q).
         n_clusters: Clusters.
+        sizes: Units of each cluster; empty: there are too many to look at.
     """
 
     sums: Array
     n_clusters: int
+    sizes: tuple[int, ...] = ()
+
+    def evenness(self, moments: Gram, gradient: Array) -> float:
+        """Clusters of one size that a cluster is worth on average, for a linearised metric."""
+        if not self.sizes:
+            return 1.0
+        units = np.array([self.sizes], dtype=np.float64)
+        sizes = ClusterSizes(units, units / units.sum())
+        within = float(gradient @ moments.cross @ gradient)
+        icc = intraclass_correlation(float(self.sums[0, 0]), within, sizes=sizes)
+        added = units * (1.0 + (units - 1.0) * icc)
+        return min(float(added.sum() ** 2 / (added.size * (added**2).sum())), 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +184,9 @@ def outcome_of(
         is_proportion=metric.type == "proportion",
         response=response,
         units_per_cluster=None if clusters is None else moments.n / clusters.n_clusters,
+        evenness=1.0
+        if clusters is None
+        else clusters.evenness(moments, metric.quotients[0].gradient(moments.mean)),
     )
 
 
@@ -232,7 +250,12 @@ def _ask_clusters(
         raise DataError(f"{cluster}: every unit is a cluster of its own; leave cluster out")
     if not sums[0, 0] > 0:
         raise DataError(f"{metric.name}: zero variance between clusters")
-    return Clusters(sums=sums, n_clusters=n_clusters)
+    sizes: tuple[int, ...] = ()
+    if n_clusters <= MAX_CLUSTERS:
+        request = GramRequest(terms=metric.terms, by=(cluster,), where=where)
+        found = grams((yield request), request)
+        sizes = tuple(sorted(item.n for item in found.values() if item.n > 0))
+    return Clusters(sums=sums, n_clusters=n_clusters, sizes=sizes)
 
 
 def _deviation(moments: Gram, gradient: Array) -> Score:

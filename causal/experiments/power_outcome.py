@@ -38,6 +38,7 @@ class Outcome:
             stays), or by the same factor (`multiplicative`: it grows with the squared level).
             Ignored for the variance of a proportion.
         units_per_cluster: Mean size of a cluster; `None`: units are independent.
+        evenness: Clusters of one size that a cluster is worth on average, at most 1.
 
     Raises:
         SpecError: The moments are impossible.
@@ -50,6 +51,7 @@ class Outcome:
     is_proportion: bool = False
     response: Response = "additive"
     units_per_cluster: float | None = None
+    evenness: float = 1.0
 
     def __post_init__(self) -> None:
         """Refuse moments that no outcome has."""
@@ -64,6 +66,8 @@ class Outcome:
         size = self.units_per_cluster
         if size is not None and not (size >= 1 and math.isfinite(size)):
             raise SpecError("a cluster has at least one unit", given=size)
+        if not 0 < self.evenness <= 1:
+            raise SpecError("evenness must be above 0 and at most 1", given=self.evenness)
 
     @property
     def residual(self) -> float:
@@ -109,6 +113,7 @@ class Outcome:
             covariance=self.covariance * effect,
             predicted=self.predicted * effect,
             units_per_cluster=mean_size,
+            evenness=planned_evenness(icc=icc, mean_size=mean_size, size_cv=size_cv),
         )
 
 
@@ -161,6 +166,22 @@ def design_effect(*, icc: float, mean_size: float, size_cv: float = 0.0) -> floa
     if not size_cv >= 0:
         raise SpecError("size_cv must not be negative", given=size_cv)
     return 1.0 + ((1.0 + size_cv**2) * mean_size - 1.0) * icc
+
+
+def planned_evenness(*, icc: float, mean_size: float, size_cv: float) -> float:
+    """Clusters of one size that a cluster of gamma-distributed size is worth on average.
+
+    A cluster of n units adds `n (1 + (n - 1) icc)` to the variance of a mean; its squared mean over
+    its mean square is the share of clusters that count (Satterthwaite's matching of moments).
+    """
+    spread = size_cv**2
+    first = mean_size
+    second = mean_size**2 * (1.0 + spread)
+    third = mean_size**3 * (1.0 + spread) * (1.0 + 2.0 * spread)
+    fourth = mean_size**4 * (1.0 + spread) * (1.0 + 2.0 * spread) * (1.0 + 3.0 * spread)
+    mean = (1.0 - icc) * first + icc * second
+    square = (1.0 - icc) ** 2 * second + 2.0 * icc * (1.0 - icc) * third + icc**2 * fourth
+    return min(mean**2 / square, 1.0)
 
 
 @dataclass(frozen=True)

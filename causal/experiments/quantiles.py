@@ -31,12 +31,11 @@ from causal.core.inference import critical_value
 from causal.experiments.arms import (
     MIN_UNITS,
     Arms,
-    ClusterCorrection,
-    Clustering,
     Design,
-    ask_clustering,
     ask_moments,
 )
+from causal.experiments.cluster_sums import Clusterings, Clusters, ask_clustering
+from causal.experiments.clustering import Clustering
 from causal.experiments.comparison import Comparison, comparisons
 from causal.experiments.influence import moments_of, named
 from causal.experiments.metrics import Metric
@@ -133,12 +132,12 @@ class Quantiles:
         moments: By metric, one Gram per arm: its mean is the quantile, its covariance that of the
             rows' influence on the quantile.
         comparisons: By metric, every treatment against control.
-        clusterings: By metric, the clustered covariance of the arms' quantiles.
+        clusterings: By metric, the clustered uncertainty of every comparison.
     """
 
     moments: Mapping[str, tuple[Gram, ...]]
     comparisons: Mapping[str, list[Comparison]]
-    clusterings: Mapping[str, Clustering]
+    clusterings: Clusterings
 
 
 def ask_quantiles(
@@ -146,8 +145,7 @@ def ask_quantiles(
     arms: Arms,
     metrics: Sequence[Metric],
     *,
-    cluster: tuple[str, ...],
-    correction: ClusterCorrection,
+    clusters: Clusters | None,
 ) -> Generator[FrameRequest, pd.DataFrame, Quantiles]:
     """The quantiles of every arm and their covariance.
 
@@ -155,24 +153,21 @@ def ask_quantiles(
         design: Who was randomised to what.
         arms: The arms that are compared.
         metrics: The quantile metrics.
-        cluster: Columns of the clusters that were randomised; empty: rows are units.
-        correction: Small-sample correction of clustered errors.
+        clusters: What was randomised, if not the rows.
 
     Raises:
         DataError: An arm's rows cannot carry the quantile.
     """
     moments: dict[str, tuple[Gram, ...]] = {}
     pairs: dict[str, list[Comparison]] = {}
-    clusterings: dict[str, Clustering] = {}
+    clusterings: dict[str, tuple[Clustering, ...]] = {}
     for metric in metrics:
         search = _Search(design, arms, metric)
         start = yield from search.ask_start()
-        if cluster:
-            found, clustering = yield from _ask_clustered(
-                search, start, cluster=cluster, correction=correction
+        if clusters is not None:
+            found, variances, clusterings[metric.name] = yield from _ask_clustered(
+                search, start, clusters=clusters
             )
-            variances = np.diag(clustering.covariance)
-            clusterings[metric.name] = clustering
         else:
             found, variances = yield from _ask_independent(search, start)
         moments[metric.name] = tuple(
@@ -320,6 +315,10 @@ class _Below(Metric):
         """The indicators."""
         return self._indicators
 
+    @property
+    def _outcome_terms(self) -> tuple[Term, ...]:
+        return self._indicators[:1]
+
     @classmethod
     def of(cls, metric: Metric, points: Sequence[Position]) -> "_Below":
         """The indicators of arms' quantiles, in the order of the arms."""
@@ -346,27 +345,52 @@ def _ask_clustered(
     search: _Search,
     start: Mapping[Key, Histogram],
     *,
-    cluster: tuple[str, ...],
-    correction: ClusterCorrection,
-) -> Generator[FrameRequest, pd.DataFrame, tuple[list[Position], Clustering]]:
-    """Quantiles and their covariance where clusters were randomised, control first."""
+    clusters: Clusters,
+) -> Generator[FrameRequest, pd.DataFrame, tuple[list[Position], Array, tuple[Clustering, ...]]]:
+    """Quantiles where clusters were randomised, control first, and their clustered uncertainty.
+
+    The variances beside them are those of independent rows: with the clusters' sums they tell how
+    much rows of a cluster have in common.
+    """
     levels, share = search.arms.levels, search.share
     points = yield from search.ask(start, {level: [share] for level in levels})
     found = {level: points[level][0] for level in levels}
     below = _Below.of(search.metric, list(found.values()))
     wanted = dataclasses.replace(search.design, treatments=levels[1:], strata=())
     arms = yield from ask_moments(wanted, [below])
-    clustering = (
-        yield from ask_clustering(wanted, [below], arms, cluster=cluster, correction=correction)
-    )[search.metric.name]
+    clusterings = (yield from ask_clustering(wanted, [below], arms, clusters=clusters))[
+        search.metric.name
+    ]
     terms = [_Below.of(search.metric, [point]).terms[0] for point in found.values()]
-    at = [arm * len(below.terms) + below.terms.index(term) for arm, term in enumerate(terms)]
-    shares = clustering.covariance[np.ix_(at, at)]
-    errors = dict(zip(levels, np.sqrt(np.maximum(np.diag(shares), 0.0)), strict=True))
+    at = [below.terms.index(term) for term in terms]
+    size = len(below.terms)
+    own = [clusterings[0].covariance[at[0], at[0]]]
+    own += [
+        item.covariance[size + place, size + place]
+        for item, place in zip(clusterings, at[1:], strict=True)
+    ]
+    errors = dict(zip(levels, np.sqrt(np.maximum(own, 0.0)), strict=True))
     outer = yield from search.ask(
         start, {level: search.ends(level, errors[level], start[level,].n) for level in levels}
     )
     slopes = search.slopes(found, outer, errors)
-    return list(found.values()), dataclasses.replace(
-        clustering, covariance=shares * np.outer(slopes, slopes), n_terms=1
+    variances = slopes**2 * [
+        share_variance(point, share=share, n=start[level,].n) for level, point in found.items()
+    ]
+    joint = []
+    for arm, item in enumerate(clusterings, start=1):
+        steps = np.zeros((2, 2 * size))
+        steps[0, at[0]], steps[1, size + at[arm]] = slopes[0], slopes[arm]
+        joint.append(_transformed(item, steps))
+    return list(found.values()), variances, tuple(joint)
+
+
+def _transformed(clustering: Clustering, steps: Array) -> Clustering:
+    """The same clusters' uncertainty of linear combinations of the mean vectors."""
+    ways = tuple(
+        dataclasses.replace(
+            way, matrix=steps @ way.matrix @ steps.T, between=steps @ way.between @ steps.T
+        )
+        for way in clustering.ways
     )
+    return dataclasses.replace(clustering, ways=ways)

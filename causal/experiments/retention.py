@@ -25,14 +25,9 @@ from causal.core.gram import Array, Gram, grams
 from causal.core.inference import critical_value
 from causal.core.result import Diagnostic
 from causal.experiments.ab_checks import check_outcome
-from causal.experiments.arms import (
-    Arms,
-    ClusterCorrection,
-    Clustering,
-    Design,
-    ask_clustering,
-    ask_moments,
-)
+from causal.experiments.arms import Arms, Design, ask_moments
+from causal.experiments.cluster_sums import Clusterings, Clusters, ask_clustering
+from causal.experiments.clustering import Clustering
 from causal.experiments.comparison import Comparison, comparisons
 from causal.experiments.influence import moments_of, named
 from causal.experiments.metrics import Metric
@@ -114,14 +109,14 @@ class Retentions:
         moments: By metric, one Gram per arm: its mean is the retention, its covariance that of a
             unit's influence on it.
         comparisons: By metric, every treatment against control.
-        clusterings: By metric, the clustered covariance of the arms' retentions.
+        clusterings: By metric, the clustered uncertainty of every comparison.
         diagnostics: Units that were not followed long enough.
         curves: The Kaplan-Meier curves with columns `CURVE_COLUMNS`; `None` without such metrics.
     """
 
     moments: Mapping[str, tuple[Gram, ...]]
     comparisons: Mapping[str, list[Comparison]]
-    clusterings: Mapping[str, Clustering]
+    clusterings: Clusterings
     diagnostics: tuple[Diagnostic, ...]
     curves: pd.DataFrame | None
 
@@ -133,7 +128,7 @@ class _One:
     moments: tuple[Gram, ...]
     comparisons: list[Comparison]
     diagnostic: Diagnostic
-    clustering: Clustering | None = None
+    clusterings: tuple[Clustering, ...] | None = None
     curves: tuple[pd.DataFrame, ...] = ()
 
 
@@ -142,8 +137,7 @@ def ask_retentions(
     arms: Arms,
     metrics: Sequence[Metric],
     *,
-    cluster: tuple[str, ...],
-    correction: ClusterCorrection,
+    clusters: Clusters | None,
     confidence_level: float,
 ) -> Generator[FrameRequest, pd.DataFrame, Retentions]:
     """The retentions of every arm and their covariance.
@@ -152,8 +146,7 @@ def ask_retentions(
         design: Who was randomised to what.
         arms: The arms that are compared.
         metrics: The retention metrics.
-        cluster: Columns of the clusters that were randomised; empty: units.
-        correction: Small-sample correction of clustered errors.
+        clusters: What was randomised, if not units.
         confidence_level: Of the curves' intervals.
 
     Raises:
@@ -164,9 +157,7 @@ def ask_retentions(
     compared = dataclasses.replace(design, treatments=arms.levels[1:], strata=())
     for metric in metrics:
         if metric.churn_day is None:
-            found[metric.name] = yield from _ask_complete(
-                compared, metric, cluster=cluster, correction=correction
-            )
+            found[metric.name] = yield from _ask_complete(compared, metric, clusters=clusters)
         else:
             found[metric.name] = yield from _ask_survival(
                 compared, arms, metric, confidence_level=confidence_level
@@ -176,7 +167,7 @@ def ask_retentions(
         moments={name: one.moments for name, one in found.items()},
         comparisons={name: one.comparisons for name, one in found.items()},
         clusterings={
-            name: one.clustering for name, one in found.items() if one.clustering is not None
+            name: one.clusterings for name, one in found.items() if one.clusterings is not None
         },
         diagnostics=tuple(one.diagnostic for one in found.values()),
         curves=pd.concat(curves, ignore_index=True) if curves else None,
@@ -184,7 +175,7 @@ def ask_retentions(
 
 
 def _ask_complete(
-    design: Design, metric: Metric, *, cluster: tuple[str, ...], correction: ClusterCorrection
+    design: Design, metric: Metric, *, clusters: Clusters | None
 ) -> Generator[FrameRequest, pd.DataFrame, _One]:
     """The proportion of units that were followed up to the horizon."""
     observed = str(metric.observed_days)
@@ -207,15 +198,13 @@ def _ask_complete(
     share = Metric(name=metric.name, type="proportion", column=metric.column)
     moments = yield from ask_moments(inside, [share])
     check_outcome(share, moments)
-    clustering: Clustering | None = None
-    if cluster:
-        found = yield from ask_clustering(
-            inside, [share], moments, cluster=cluster, correction=correction
-        )
-        clustering = found[metric.name]
+    clusterings: tuple[Clustering, ...] | None = None
+    if clusters is not None:
+        found = yield from ask_clustering(inside, [share], moments, clusters=clusters)
+        clusterings = found[metric.name]
     pairs = [
         named(dataclasses.replace(item, metric=metric), COMPLETE)
-        for item in comparisons(share, moments, clustering)
+        for item in comparisons(share, moments, clusterings)
     ]
     n_short = sum(short.values())
     detail = (
@@ -225,7 +214,7 @@ def _ask_complete(
     return _One(
         moments=moments.moments[metric.name],
         comparisons=pairs,
-        clustering=clustering,
+        clusterings=clusterings,
         diagnostic=_count(metric, n_short, detail),
     )
 

@@ -1,7 +1,7 @@
 """The same comparisons within slices of the units: effects by segment, and whether they differ.
 
 A segment must be known before the treatment. Its effect is what the analysis of its units alone
-gives, digit by digit. Whether the effects of several segments differ is a joint Wald test; two live
+gives, digit by digit. Whether the effects of several segments differ is a joint test; two live
 experiments interact if the effect of one differs between the arms of the other, so the arms of the
 other are treated as segments and their effects subtracted.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from causal.checks import few_clusters
 from causal.core import inference
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import (
@@ -28,53 +29,57 @@ from causal.core.frames import (
 )
 from causal.core.gram import Array
 from causal.core.result import Diagnostic, Effect
-from causal.experiments.arms import (
-    MIN_UNITS,
-    Arms,
-    ClusterCorrection,
-    Clustering,
-    Design,
+from causal.experiments.arms import MIN_UNITS, Arms, Design, ask_moments
+from causal.experiments.cluster_sums import (
+    Clusterings,
+    Clusters,
+    ask_cluster_rows,
     ask_clustering,
     ask_count_covariance,
-    ask_moments,
     ask_score_covariance,
+    compared,
 )
 from causal.experiments.comparison import (
     Comparison,
     Inference,
-    Readout,
     adjusted_readout,
     comparisons,
     raw_readout,
 )
 from causal.experiments.levels import CONTROL, TREATMENT, is_constant
 from causal.experiments.metrics import Metric
+from causal.experiments.slice_covariance import (
+    Slice,
+    SliceCovariance,
+    absolute,
+    clustered_slices,
+    independent_slices,
+)
 
 _MAX_SHOWN = 5
-_LARGE_DF = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clusters:
-    """Cluster columns and the small-sample correction of their errors."""
-
-    columns: tuple[str, ...]
-    correction: ClusterCorrection
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slice:
-    """One comparison in one segment.
+class SliceDesign:
+    """An experiment that is read slice by slice.
 
     Attributes:
-        level: The segment's level.
-        raw: Without covariates.
-        best: With covariates where the metric has some that vary in the segment, else `raw`.
+        design: Who was randomised to what.
+        column: Column of the slices.
+        clusters: What was randomised, if not units.
     """
 
-    level: Level
-    raw: Readout
-    best: Readout
+    design: Design
+    column: str
+    clusters: Clusters | None = None
+
+    def rows(self, slices: Sequence[Slice]) -> tuple[Condition, ...]:
+        """Conditions on the rows of some slices of one comparison."""
+        variants = slices[0].raw.comparison.variants
+        return (
+            *compared(self.design, variants),
+            Condition(self.column, tuple(one.level for one in slices)),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,27 +128,32 @@ class Segmentation:
         )
 
     @property
+    def n_few(self) -> int:
+        """Slices in which an arm has too few clusters for a check to pass."""
+        joints = [one.raw.comparison.joint for one in self._all]
+        clusterings = [joint.clustering for joint in joints if joint is not None]
+        return sum(
+            min(count for way in item.one_ways for count in way.arm_clusters) < few_clusters.TOO_FEW
+            for item in clusterings
+            if item is not None
+        )
+
+    @property
     def _all(self) -> list[Slice]:
         return [one for group in self.slices.values() for one in group]
 
 
 def ask_segmentation(
-    design: Design,
-    metrics: Sequence[Metric],
-    how: Inference,
-    *,
-    column: str,
-    clusters: Clusters | None,
+    ask: SliceDesign, metrics: Sequence[Metric], how: Inference
 ) -> Generator[FrameRequest, pd.DataFrame, Segmentation]:
     """Every comparison in every segment.
 
     Args:
-        design: Who was randomised to what.
+        ask: The experiment and the column of the segments.
         metrics: The metrics.
         how: How effects are estimated.
-        column: Column of the segments.
-        clusters: What was randomised, if not units.
     """
+    design, column = ask.design, ask.column
     arms = yield from ask_moments(dataclasses.replace(design, strata=(column,)), metrics)
     levels = _levels(arms)
     slices: list[Slice] = []
@@ -153,7 +163,7 @@ def ask_segmentation(
         inside = dataclasses.replace(design, where=where, strata=())
         for group, part in _parts(metrics, arms, level, left_out, column=column):
             try:
-                clusterings = yield from _ask_clusterings(inside, group, part, clusters)
+                clusterings = yield from _ask_clusterings(inside, group, part, ask.clusters)
             except DataError as error:
                 left_out |= {f"{metric.name}, {column}={level}": error.message for metric in group}
                 continue
@@ -198,56 +208,65 @@ def ask_count_covariances(
 
 
 def ask_effect_covariance(
-    design: Design, slices: Sequence[Slice], *, column: str, clusters: Clusters | None
-) -> Generator[FrameRequest, pd.DataFrame, tuple[Array, float | None]]:
-    """Joint covariance of the slices' effects, and its degrees of freedom (`None`: large sample).
+    ask: SliceDesign, slices: Sequence[Slice]
+) -> Generator[FrameRequest, pd.DataFrame, SliceCovariance]:
+    """Joint covariance of the slices' effects, and the degrees of freedom of their contrasts.
 
     Segments share no unit, so without clusters their effects are independent. A cluster may have
-    units in several segments: the linearised effects are then summed within clusters.
+    units in several segments: its contributions to the effects then go together.
 
     Args:
-        design: Who was randomised to what.
+        ask: The experiment and the column of the segments.
         slices: Slices of one comparison, one per segment.
-        column: Column of the segments.
-        clusters: What was randomised, if not units.
     """
-    if clusters is None:
-        return np.diag([_absolute(one.best).std_error ** 2 for one in slices]), None
-    variants = slices[0].raw.comparison.variants
-    where = (
-        *design.where,
-        Condition(design.variant, variants),
-        Condition(column, tuple(one.level for one in slices)),
-    )
+    if ask.clusters is None:
+        return independent_slices(slices)
+    if ask.clusters.held == (True,):
+        return (yield from _ask_held_covariance(ask, slices, ask.clusters))
     covariance, n_clusters = yield from ask_score_covariance(
-        tuple(_effect_score(design, one, column=column) for one in slices),
-        cluster=clusters.columns,
-        where=where,
+        tuple(_effect_score(ask.design, one, column=ask.column) for one in slices),
+        clusters=ask.clusters,
+        where=ask.rows(slices),
         n_used=sum(item.n for one in slices for item in one.raw.comparison.moments),
         n_means=2 * len(slices),
     )
-    return covariance, n_clusters - 1.0
+    if ask.clusters.degrees_of_freedom == "clusters_minus_one":
+        return SliceCovariance(covariance, fixed_df=n_clusters - 1.0, n_clusters=n_clusters)
+    least = min(df for one in slices if (df := absolute(one.best).df) is not None)
+    return SliceCovariance(covariance, moment_df=lambda _: least, n_clusters=n_clusters)
 
 
-def heterogeneity(
-    slices: Sequence[Slice], covariance: Array, *, column: str, df: float | None
-) -> Diagnostic:
-    """Joint Wald test that a comparison has the same effect in all segments.
+def _ask_held_covariance(
+    ask: SliceDesign, slices: Sequence[Slice], clusters: Clusters
+) -> Generator[FrameRequest, pd.DataFrame, SliceCovariance]:
+    metric = slices[0].best.comparison.metric
+    rows = yield from ask_cluster_rows(
+        ask.design,
+        metric.terms,
+        by=(ask.column,),
+        cluster=clusters.columns[0],
+        where=ask.rows(slices),
+    )
+    return clustered_slices(slices, rows, clusters)
+
+
+def heterogeneity(slices: Sequence[Slice], joint: SliceCovariance, *, column: str) -> Diagnostic:
+    """Joint test that a comparison has the same effect in all segments.
+
+    Independent effects: Welch's (1951) test of their weighted spread, which knows that small
+    segments have weights that are estimates themselves; a chi-square would be too sure. Effects
+    that share clusters: Hotelling's T squared, with the fewest degrees of freedom of the contrasts.
 
     Args:
         slices: Slices of one comparison, one per segment.
-        covariance: Covariance of their absolute effects, shape (s, s).
+        joint: Joint covariance of their absolute effects.
         column: Column of the segments.
-        df: Denominator degrees of freedom; `None`: chi-square.
     """
     whole = dataclasses.replace(slices[0].raw.comparison, segment="")
     name = f"heterogeneity.{column}.{whole.metric.name}.{whole.term}"
-    estimates = np.array([_absolute(one.best).estimate for one in slices])
-    contrasts = np.hstack([-np.ones((len(slices) - 1, 1)), np.eye(len(slices) - 1)])
+    estimates = np.array([absolute(one.best).estimate for one in slices])
     try:
-        statistic, pvalue = inference.wald(
-            contrasts @ estimates, contrasts @ covariance @ contrasts.T, df=df
-        )
+        statistic, pvalue, reference = joint.equality(estimates)
     except InferenceError as error:
         detail = f"whether the effect differs by {column} cannot be tested: {error}"
         return Diagnostic(name=name, statistic=None, pvalue=None, passed=None, detail=detail)
@@ -260,53 +279,42 @@ def heterogeneity(
         passed=None,
         detail=(
             f"{whole.metric.name}: effects by {column} from {estimates.min():+.4g} ({low}) to "
-            f"{estimates.max():+.4g} ({high}); p = {pvalue:.3g} that all {len(slices)} are equal"
-            + _small(slices, df)
+            f"{estimates.max():+.4g} ({high}); p = {pvalue:.3g} that all {len(slices)} are equal "
+            f"({reference})"
         ),
     )
 
 
-def _small(slices: Sequence[Slice], df: float | None) -> str:
-    """What to think of a chi-square over small segments, whose errors are estimates themselves."""
-    dfs = [one_df for one in slices if (one_df := _absolute(one.best).df) is not None]
-    if df is not None or not dfs or min(dfs) >= _LARGE_DF:
-        return ""
-    return f", which is too small a p: the smallest segment has {min(dfs):.0f} degrees of freedom"
-
-
 def interactions(
     slices: Sequence[Slice],
-    covariance: Array,
+    joint: SliceCovariance,
     how: Inference,
     *,
     control: Level,
     column: str,
-    df: float | None,
 ) -> list[Effect]:
     """Effect in each arm of another experiment less that in its control arm.
 
     Args:
         slices: Slices of one comparison, one per arm of the other experiment.
-        covariance: Covariance of their absolute effects, shape (s, s).
+        joint: Joint covariance of their absolute effects.
         how: Holds the confidence level.
         control: Control arm of the other experiment.
         column: Its column.
-        df: Degrees of freedom; `None`: Satterthwaite's of the two effects.
     """
     base = next((at for at, one in enumerate(slices) if one.level == control), None)
     if base is None:
         return []
-    return [
-        _interaction(
-            (slices[base], one),
-            float(covariance[at, at] + covariance[base, base] - 2 * covariance[at, base]),
-            how,
-            other=f"{column}: {one.level} - {control}",
-            df=df,
-        )
-        for at, one in enumerate(slices)
-        if at != base
-    ]
+    out = []
+    for at, one in enumerate(slices):
+        if at == base:
+            continue
+        contrast = np.zeros(len(slices))
+        contrast[at], contrast[base] = 1.0, -1.0
+        spread = (joint.variance(contrast), joint.df(contrast))
+        other = f"{column}: {one.level} - {control}"
+        out.append(_interaction((slices[base], one), spread, how, other=other))
+    return out
 
 
 def notes(segmentation: Segmentation) -> list[Diagnostic]:
@@ -328,6 +336,13 @@ def notes(segmentation: Segmentation) -> list[Diagnostic]:
                 f"{len(left_out)} comparisons by {column} are left out: {shown}{more}",
             )
         )
+    if segmentation.n_few:
+        detail = (
+            f"{segmentation.n_few} comparisons by {column} rest on fewer than "
+            f"{few_clusters.TOO_FEW} clusters in an arm: their intervals hold for normal cluster "
+            "means only"
+        )
+        found.append(_note(f"segments_few_clusters.{column}", segmentation.n_few, detail))
     if segmentation.n_plain:
         detail = f"{segmentation.n_plain} comparisons by {column} have no covariate that varies"
         found.append(_note(f"segments_unadjusted.{column}", segmentation.n_plain, detail))
@@ -389,14 +404,10 @@ def _sliced(metrics: Sequence[Metric], arms: Arms, kept: tuple[Level, ...], leve
 
 def _ask_clusterings(
     design: Design, metrics: Sequence[Metric], arms: Arms, clusters: Clusters | None
-) -> Generator[FrameRequest, pd.DataFrame, Mapping[str, Clustering]]:
+) -> Generator[FrameRequest, pd.DataFrame, Clusterings]:
     if clusters is None:
         return {}
-    return (
-        yield from ask_clustering(
-            design, metrics, arms, cluster=clusters.columns, correction=clusters.correction
-        )
-    )
+    return (yield from ask_clustering(design, metrics, arms, clusters=clusters))
 
 
 def _slices(
@@ -436,10 +447,6 @@ def _slice_effects(one: Slice) -> tuple[Effect, ...]:
     return one.raw.effects if one.best is one.raw else (*one.best.effects, *one.raw.effects)
 
 
-def _absolute(readout: Readout) -> Effect:
-    return readout.effects[0]
-
-
 def _effect_score(design: Design, one: Slice, *, column: str) -> Score:
     """Linearised contribution of a row to a slice's absolute effect."""
     comparison, levels = one.best.comparison, one.best.levels
@@ -461,16 +468,12 @@ def _effect_score(design: Design, one: Slice, *, column: str) -> Score:
 
 
 def _interaction(
-    pair: tuple[Slice, Slice], variance: float, how: Inference, *, other: str, df: float | None
+    pair: tuple[Slice, Slice], spread: tuple[float, float], how: Inference, *, other: str
 ) -> Effect:
-    base, one = (_absolute(item.best) for item in pair)
+    base, one = (absolute(item.best) for item in pair)
     comparison = dataclasses.replace(pair[0].raw.comparison, segment="")
-    if df is None:
-        pieces = [
-            (effect.std_error**2, effect.df) for effect in (base, one) if effect.df is not None
-        ]
-        df = sum(v for v, _ in pieces) ** 2 / sum(v**2 / d for v, d in pieces)
     names = {base.estimator, one.estimator}
+    variance, df = spread
     return inference.effect(
         estimator=one.estimator if len(names) == 1 else "mixed",
         estimand="coefficient",

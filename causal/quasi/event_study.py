@@ -24,6 +24,7 @@ from causal.quasi.readout import (
     pre_trend,
     regression_effect,
 )
+from causal.quasi.treated_clusters import ask_treated_clusters
 from causal.quasi.treatment_timing import EventWindow, event_times, event_windows, is_post
 from causal.quasi.within_fit import Regressor
 
@@ -46,11 +47,13 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     shares = _post_shares(windows, found.cells)
     average = regression_effect(spec, found, metric=outcome, term=AVERAGE, weights=shares)
     each = [regression_effect(spec, found, metric=outcome, term=window.name) for window in windows]
+    sides = yield from ask_treated_clusters(options, panel, where=where)
     return Readout(
         effects=(average, *each),
         diagnostics=(
             pre_trend(options, found.main, alpha=1 - spec.confidence_level),
             *panel_diagnostics(options, panel, found),
+            *sides,
         ),
         params={
             "n_rows": found.main.fit.n,

@@ -16,7 +16,7 @@ from causal.core.frames import (
     PanelGramRequest,
     Term,
 )
-from causal.core.gram import Array, Gram, PanelGram, grams, panel_grams, pooled, pooled_paths
+from causal.core.gram import Array, Gram, Key, PanelGram, grams, panel_grams, pooled, pooled_paths
 from causal.quasi.did_options import DidOptions
 from causal.quasi.treatment_timing import Timing
 
@@ -98,6 +98,16 @@ class Panel:
         """The same without the units that lack some period."""
         return replace(
             self, cohorts=tuple(replace(c, n_incomplete=0) for c in self.cohorts if c.n > 0)
+        )
+
+    def sides(self) -> tuple[frozenset[Key], frozenset[Key]] | None:
+        """Clusters with units that are and that are not treated; `None`: not known by cluster."""
+        if self.clusters is None:
+            return None
+        parts = [part for part in self.clusters.parts if part.n + part.n_incomplete > 0]
+        return (
+            frozenset(part.key for part in parts if self.is_treated(part)),
+            frozenset(part.key for part in parts if not self.is_treated(part)),
         )
 
     def n_units(self) -> tuple[int, int]:

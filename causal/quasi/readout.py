@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from causal.checks import panel_health, parallel_trends
+from causal.checks import few_clusters, panel_health, parallel_trends
 from causal.core.gram import Array
 from causal.core.inference import critical_value, effect
 from causal.core.result import Diagnostic, Effect
@@ -131,7 +131,7 @@ def panel_diagnostics(
         panel_health.incomplete_units(panel.n_incomplete, n_units=n_units),
     ]
     if regressions.main.n_clusters is not None:
-        found.append(panel_health.cluster_count(regressions.main.n_clusters))
+        found.append(few_clusters.total(regressions.main.n_clusters))
     if regressions.main.fit.dropped:
         found.append(panel_health.dropped_columns(regressions.main.fit.dropped))
     return (*found, *_error_notes(options, panel, regressions), *cohort_notes(options, panel))

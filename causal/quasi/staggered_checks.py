@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from causal.checks import panel_health
+from causal.checks import few_clusters, panel_health
 from causal.checks.panel_health import note
 from causal.core.gram import Array
 from causal.core.result import Diagnostic
@@ -37,7 +37,8 @@ def design_diagnostics(
         *_thin_cohorts(design),
     ]
     if design.clusters:
-        found.append(panel_health.cluster_count(design.moments.n_independent))
+        found.append(few_clusters.total(design.moments.n_independent))
+    found += _treated_clusters(design)
     gaps = _gaps(design.periods)
     if gaps is not None:
         found.append(gaps)
@@ -47,6 +48,20 @@ def design_diagnostics(
         )
         found.append(note("no_comparison", n_impossible, detail))
     return tuple(found)
+
+
+def _treated_clusters(design: Design) -> list[Diagnostic]:
+    """The treated and the never-treated clusters, or units, each on their own."""
+    starts = enumerate(design.starts)
+    never = [at for at, start in starts if start is None or start > design.periods[-1]]
+    counts = {
+        "treated": design.n_independent(design.treated),
+        "never treated": design.n_independent(never),
+    }
+    named = {side: count for side, count in counts.items() if count}
+    return few_clusters.sides(
+        named, name="treated_clusters", effective=tuple(map(float, named.values()))
+    )
 
 
 def two_way(found: Sequence[TwoByTwo]) -> Diagnostic:

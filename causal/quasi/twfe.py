@@ -22,6 +22,7 @@ from causal.quasi.readout import (
     pre_trend,
     regression_effect,
 )
+from causal.quasi.treated_clusters import ask_treated_clusters
 from causal.quasi.treatment_timing import treated_post
 from causal.quasi.within_fit import Regressor
 
@@ -39,11 +40,13 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         panel=panel,
         where=where,
     )
+    sides = yield from ask_treated_clusters(options, panel, where=where)
     return Readout(
         effects=(regression_effect(spec, found, metric=outcome, term=treatment.name),),
         diagnostics=(
             pre_trend(options, found.leads, alpha=1 - spec.confidence_level),
             *panel_diagnostics(options, panel, found),
+            *sides,
         ),
         params={"n_rows": found.main.fit.n, "n_units": found.main.fit.n_units},
         tables={

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from causal.checks import panel_health, parallel_trends
+from causal.checks import few_clusters, panel_health, parallel_trends
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import (
     Column,
@@ -38,6 +38,7 @@ from causal.quasi.panel import (
     observe_cells,
 )
 from causal.quasi.readout import lead_regressors, pre_trend
+from causal.quasi.treated_clusters import ask_treated_clusters
 from causal.quasi.treatment_timing import EventWindow, period_sum, treated_post
 
 TERM = "treated x post"
@@ -130,7 +131,8 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         ),
     ]
     if precision.n_clusters is not None:
-        notes.append(panel_health.cluster_count(precision.n_clusters))
+        notes.append(few_clusters.total(precision.n_clusters))
+        notes += yield from ask_treated_clusters(options, panel, where=where)
     return Readout(
         effects=(result,),
         diagnostics=tuple(notes),

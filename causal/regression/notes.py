@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from causal.checks.panel_health import cluster_count, dropped_columns, missing_rows, note
+from causal.checks import few_clusters
+from causal.checks.panel_health import dropped_columns, missing_rows, note
 from causal.core.gram import Array
 from causal.core.inference import critical_value, two_sided_pvalue
 from causal.core.result import Diagnostic
@@ -49,7 +50,7 @@ def data_notes(
     if data.dropped:
         found.append(dropped_columns(data.dropped))
     if errors.n_clusters is not None:
-        found.append(cluster_count(errors.n_clusters))
+        found.append(few_clusters.total(errors.n_clusters))
         found += _against_clusters(errors.n_clusters, k)
     if options.is_two_way and not is_positive(errors.covariance):
         found.append(

@@ -21,9 +21,9 @@ from causal.experiments.levels import (
     Levels,
     Quotient,
     Spread,
-    clustered_spread,
     covariate_thetas,
     difference,
+    joint_spread,
     lift,
     metric_levels,
     pooled_spread,
@@ -206,7 +206,7 @@ def test_clustered_intervals_cover(estimator: str, effect: float) -> None:
         factor = cr1_factor(n=len(cluster), k=2, n_clusters=n_clusters)
         covariance = factor * (sums.T @ sums) / np.outer(counts, counts)
         levels = read(pair, quotients, estimator)
-        spread = clustered_spread(levels, covariance, n_clusters=n_clusters)
+        spread = joint_spread(levels, (covariance,), (n_clusters - 1.0,))
         for scale, (found, truth) in enumerate(
             ((difference(levels, spread), effect), (lift(levels, spread), effect / 8))
         ):

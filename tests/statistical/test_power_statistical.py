@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.linalg import block_diag
 
+from causal.core.frames import Column
 from causal.core.gram import Gram
-from causal.core.inference import cr1_factor
+from causal.experiments.cluster_df import ClusterSizes
+from causal.experiments.clustering import Clustering, ClusterSums, one_way
 from causal.experiments.levels import (
     Estimate,
     Levels,
     Spread,
-    clustered_spread,
     covariate_thetas,
     difference,
+    joint_spread,
     lift,
     metric_levels,
     welch_spread,
@@ -204,6 +207,14 @@ WORLDS = {
         n=50,
         sizes=_sizes,
     ),
+    "few clusters of unequal size": World(
+        metric=_mean(),
+        draw=_household,
+        test=PlannedTest(ratio=0.5),
+        effect=2.6,
+        n=12,
+        sizes=_sizes,
+    ),
 }
 
 
@@ -215,7 +226,10 @@ def _planned(world: World, rng: Rng) -> Outcome:
     if clusters is not None:
         gradient = world.metric.quotients[0].gradient(gram.mean)
         totals = np.bincount(clusters, (history - gram.mean) @ gradient)
-        sums["m"] = Clusters(sums=np.array([[totals @ totals]]), n_clusters=len(totals))
+        sizes = tuple(map(int, np.bincount(clusters)))
+        sums["m"] = Clusters(
+            sums=np.array([[totals @ totals]]), n_clusters=len(totals), sizes=sizes
+        )
     found = History(n=gram.n, moments={"m": gram}, clusters=sums)
     return outcome_of(world.metric, found, response=world.response)
 
@@ -259,14 +273,23 @@ def _clustered(
     rows: tuple[Array, Array],
     clusters: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> Spread:
-    n_clusters = sum(int(labels[-1]) + 1 for labels in clusters)
-    n = sum(map(len, rows))
-    blocks = []
+    """What the method `ab` makes of whole clusters of a mean."""
+    grams, counts, gaps = [], [], []
     for part, labels in zip(rows, clusters, strict=True):
-        totals = np.bincount(labels, part[:, 0] - part[:, 0].mean())
-        blocks.append(totals @ totals / len(part) ** 2)
-    factor = cr1_factor(n=n, k=2, n_clusters=n_clusters)
-    return clustered_spread(levels, factor * np.diag(blocks), n_clusters=n_clusters)
+        y = part[:, 0]
+        off = y - y.mean()
+        n = float(len(y))
+        grams.append(Gram((Column("y"),), len(y), 0, 0, n, y[:1] * 0, np.array([[off @ off]])))
+        counts.append(np.bincount(labels).astype(float))
+        gaps.append(np.bincount(labels, off) / n)
+    units, contributions = (block_diag(*item) for item in (counts, gaps))
+    sizes = ClusterSizes(units, units / units.sum(axis=1, keepdims=True))
+    clustering = Clustering(
+        ways=(one_way(ClusterSums(sizes, contributions[:, :, None]), "cr2"),), correction="cr2",
+        degrees_of_freedom="satterthwaite", n_units=(grams[0].n, grams[1].n),
+    )  # fmt: skip
+    found = clustering.reference(np.array([-1.0, 1.0]), (grams[0], grams[1]))
+    return joint_spread(levels, clustering.parts, found.dfs, ceiling=found.ceiling)
 
 
 def _rejects(found: Estimate, test: PlannedTest) -> bool:

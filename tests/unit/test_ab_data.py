@@ -15,8 +15,7 @@ from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Diagnostic, Result
 from causal.core.spec import validate
-from causal.experiments import ab
-from causal.experiments.arms import MAX_SCORES
+from causal.experiments import ab, cluster_sums
 
 REVENUE = {"name": "revenue", "type": "mean", "column": "revenue"}
 PAID = {"name": "paid", "type": "proportion", "column": "paid"}
@@ -113,19 +112,27 @@ def test_nulls_of_one_metric_cost_another_no_row(users: pd.DataFrame) -> None:
     assert diagnostic(result, "assumed_sample_ratio").statistic == 0
 
 
-def test_clustered_metrics_share_passes_up_to_the_limit(users: pd.DataFrame) -> None:
+def test_clustered_metrics_share_passes_up_to_the_limit(
+    users: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wide = users.assign(**{f"m{j}": users["revenue"] * j + users["orders"] for j in range(20)})
     metrics = [{"name": f"m{j}", "type": "mean", "column": f"m{j}"} for j in range(20)]
     requests: list[FrameRequest] = []
     together = analyse(wide, *metrics, cluster="home", requests=requests)
-    meats = [request for request in requests if isinstance(request, MeatRequest)]
-    assert [len(request.scores) for request in meats] == [2, MAX_SCORES, 60 - MAX_SCORES]
+    by_home = [r for r in requests if isinstance(r, GramRequest) and "home" in r.by]
+    assert [len(request.terms) for request in by_home] == [20]
     alone = analyse(wide, metrics[17], cluster="home")
     found = [e for e in together.effects if e.metric == "m17"]
     for one, other in zip(found, alone.effects, strict=True):
         assert one.std_error == pytest.approx(other.std_error, rel=1e-12)
-        assert one.n_clusters == 210
-        assert one.df == 209
+        assert one.df == pytest.approx(other.df, rel=1e-12)
+    monkeypatch.setattr(cluster_sums, "MAX_CLUSTERS", 100)
+    asked: list[FrameRequest] = []
+    summed = analyse(wide, *metrics, cluster="home", treatments=["full"], requests=asked)
+    meats = [request for request in asked if isinstance(request, MeatRequest)]
+    assert [len(request.scores) for request in meats] == [2, 40]
+    assert 2 * 20 <= cluster_sums.MAX_SCORES < 2 * 25
+    assert len(summed.effects) == 40
 
 
 def test_paired_clusters_give_the_paired_t_test(users: pd.DataFrame) -> None:
@@ -133,13 +140,15 @@ def test_paired_clusters_give_the_paired_t_test(users: pd.DataFrame) -> None:
     pairs = users.head(200).assign(
         home=np.arange(200) // 2, variant=np.tile(["control", "full"], 100)
     )
-    result = analyse(pairs, REVENUE, cluster="home")
     wide = pairs.pivot(index="home", columns="variant", values="revenue")
     reference = stats.ttest_rel(wide["full"], wide["control"])
+    exact = analyse(pairs, REVENUE, cluster="home").effects[0]
+    assert exact.statistic == pytest.approx(reference.statistic, rel=1e-9)
+    assert exact.df == pytest.approx(reference.df, rel=1e-9)
+    result = analyse(pairs, REVENUE, cluster="home", cluster_correction="cr1")
     # The factor (N - 1) / (N - k) is 199 / 198 for 200 units in two arms.
     statistic = result.effects[0].statistic * np.sqrt(199 / 198)
     assert statistic == pytest.approx(reference.statistic, rel=1e-9)
-    assert result.effects[0].df == reference.df
     assert diagnostic(result, "assumed_sample_ratio").passed is None
 
 

@@ -9,6 +9,7 @@ import pytest
 import statsmodels.formula.api as smf
 from scipy import optimize, stats
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.oneway import anova_generic
 
 from causal.core.errors import DataError, SpecError
 from causal.core.pandas_engine import PandasEngine
@@ -88,7 +89,10 @@ def close(found: float, expected: float, *, tolerance: float = EXACT) -> bool:
 
 @pytest.mark.parametrize("correction", ["cr0", "cr1"])
 def test_two_way_clusters_are_statsmodels(users: pd.DataFrame, correction: str) -> None:
-    result = analyse(users, REVENUE, cluster=["home", "shop"], cluster_correction=correction)
+    result = analyse(
+        users, REVENUE, cluster=["home", "shop"], cluster_correction=correction,
+        degrees_of_freedom="clusters_minus_one",
+    )  # fmt: skip
     reference = smf.ols("revenue ~ treated", users).fit(
         cov_type="cluster",
         cov_kwds={
@@ -112,9 +116,14 @@ def test_cr3_is_the_cluster_jackknife(users: pd.DataFrame) -> None:
     ]
     jackknife = np.sqrt(39 / 40 * np.sum((np.array(without) - whole) ** 2))
     assert close(found.std_error, jackknife)
-    assert found.df == 39
-    cr1 = only(analyse(users, REVENUE, cluster="shop"), estimator="cluster_robust")
-    assert found.std_error > cr1.std_error
+    # Every shop holds both arms and none is large: nearly G - 1.
+    assert found.df == pytest.approx(39, abs=3)
+    for smaller in ("cr1", "cr2"):
+        other = only(
+            analyse(users, REVENUE, cluster="shop", cluster_correction=smaller),
+            estimator="cluster_robust",
+        )
+        assert found.std_error > other.std_error
 
 
 def test_cr3_of_nested_clusters_and_of_missing_values(users: pd.DataFrame) -> None:
@@ -297,23 +306,37 @@ def test_a_segment_is_the_analysis_of_its_units(
                 assert close(getattr(found, name), getattr(base, name))
 
 
-def test_heterogeneity_is_the_wald_test_of_the_interactions(users: pd.DataFrame) -> None:
-    formula = "revenue ~ treated * C(tier)"
-    joint = "treated:C(tier)[T.gold] = 0, treated:C(tier)[T.plus] = 0"
-    found = check(
-        analyse(users, REVENUE, segments=["tier"]), "heterogeneity.tier.revenue.treatment - control"
-    )
-    reference = smf.ols(formula, users).fit(cov_type="HC2").wald_test(joint, scalar=True)
+def test_heterogeneity_is_welchs_test_of_the_effects(users: pd.DataFrame) -> None:
+    """statsmodels' one-way test of unequal variances, fed with each segment's Welch t test."""
+    result = analyse(users, REVENUE, segments=["tier"])
+    found = check(result, "heterogeneity.tier.revenue.treatment - control")
+    effects, variances, dfs = [], [], []
+    for _, rows in users.groupby("tier"):
+        arms = [rows.loc[rows["treated"] == arm, "revenue"] for arm in (0, 1)]
+        test = stats.ttest_ind(arms[1], arms[0], equal_var=False)
+        effects.append(arms[1].mean() - arms[0].mean())
+        variances.append((effects[-1] / test.statistic) ** 2)
+        dfs.append(test.df)
+    nobs = np.array(dfs) + 1
+    reference = anova_generic(np.array(effects), np.array(variances) * nobs, nobs)
     assert found.statistic is not None
     assert found.pvalue is not None
     assert close(found.statistic, reference.statistic)
     assert close(found.pvalue, reference.pvalue)
+    large = smf.ols("revenue ~ treated * C(tier)", users).fit(cov_type="HC2")
+    joint = "treated:C(tier)[T.gold] = 0, treated:C(tier)[T.plus] = 0"
+    chi2 = large.wald_test(joint, scalar=True)
+    assert found.statistic == pytest.approx(chi2.statistic / 2, rel=0.01)
+    assert found.pvalue > chi2.pvalue
     clustered = check(
-        analyse(users, REVENUE, segments=["tier"], cluster="home"),
+        analyse(
+            users, REVENUE, segments=["tier"], cluster="home", cluster_correction="cr1",
+            degrees_of_freedom="clusters_minus_one",
+        ),
         "heterogeneity.tier.revenue.treatment - control",
-    )
+    )  # fmt: skip
     reference = (
-        smf.ols(formula, users)
+        smf.ols("revenue ~ treated * C(tier)", users)
         .fit(cov_type="cluster", cov_kwds={"groups": users["home"]}, use_t=True)
         .wald_test(joint, scalar=True, use_f=True)
     )
@@ -383,9 +406,12 @@ def test_the_interaction_of_two_experiments(users: pd.DataFrame) -> None:
     expected = stats.chi2_contingency(table, correction=False)
     assert independence.statistic == pytest.approx(expected.statistic, rel=EXACT)
     clustered = only(
-        analyse(users, REVENUE, interaction=other, cluster="home"),
+        analyse(
+            users, REVENUE, interaction=other, cluster="home", cluster_correction="cr1",
+            degrees_of_freedom="clusters_minus_one",
+        ),
         term="treatment - control | other: new - old",
-    )
+    )  # fmt: skip
     reference = fit.fit(cov_type="cluster", cov_kwds={"groups": both["home"]}, use_t=True)
     assert clustered.std_error == pytest.approx(reference.bse["treated:new"], rel=1e-8)
     assert clustered.pvalue == pytest.approx(reference.pvalues["treated:new"], rel=1e-7)

@@ -12,11 +12,11 @@ from causal.experiments.levels import (
     Levels,
     Quotient,
     Spread,
-    clustered_spread,
     covariate_thetas,
     difference,
     is_binary,
     is_constant,
+    joint_spread,
     lift,
     metric_levels,
     pooled_spread,
@@ -78,7 +78,7 @@ def test_clustered_spread_of_single_units_is_welch() -> None:
     blocks = np.zeros((8, 8))
     blocks[:4, :4] = control.covariance / control.n
     blocks[4:, 4:] = treatment.covariance / treatment.n
-    clustered = clustered_spread(levels, blocks, n_clusters=50)
+    clustered = joint_spread(levels, (blocks,), (50 - 1.0,))
     assert clustered.covariance == pytest.approx(spread.covariance, rel=1e-12)
     assert clustered.df(np.array([-1.0, 1.0])) == 49
 

@@ -103,7 +103,10 @@ def test_statsmodels_classical_is_pooled(users: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("correction", ["cr1", "none"])
 def test_statsmodels_clustered(users: pd.DataFrame, correction: str) -> None:
-    result = analyse(users, REVENUE, cluster="household", cluster_correction=correction)
+    result = analyse(
+        users, REVENUE, cluster="household", cluster_correction=correction,
+        degrees_of_freedom="clusters_minus_one",
+    )  # fmt: skip
     found = effect_of(result, estimator="cluster_robust")
     reference = smf.ols("revenue ~ treated", users).fit(
         cov_type="cluster",
@@ -119,7 +122,9 @@ def test_statsmodels_clustered(users: pd.DataFrame, correction: str) -> None:
 def test_statsmodels_clusters_that_span_arms(users: pd.DataFrame) -> None:
     rng = np.random.default_rng(3)
     mixed = users.assign(treated=rng.integers(0, 2, len(users)))
-    result = analyse(mixed, REVENUE, variant="treated", control=0, cluster="household")
+    result = analyse(
+        mixed, REVENUE, variant="treated", control=0, cluster="household", cluster_correction="cr1"
+    )
     reference = smf.ols("revenue ~ treated", mixed).fit(
         cov_type="cluster", cov_kwds={"groups": mixed["household"]}
     )
@@ -128,14 +133,18 @@ def test_statsmodels_clusters_that_span_arms(users: pd.DataFrame) -> None:
 
 
 def test_statsmodels_three_arms_clustered(users: pd.DataFrame) -> None:
+    """Each comparison is the regression on its own two arms' rows."""
     arm = np.array(["a", "b", "c"])[users["household"] % 3]
     frame = users.assign(variant=arm)
-    result = analyse(frame, REVENUE, PAID, control="a", cluster="household")
+    result = analyse(
+        frame, REVENUE, PAID, control="a", cluster="household", cluster_correction="cr1"
+    )
     for metric in ("revenue", "paid"):
-        reference = smf.ols(f"{metric} ~ C(variant)", frame).fit(
-            cov_type="cluster", cov_kwds={"groups": frame["household"]}, use_t=True
-        )
         for arm_name in ("b", "c"):
+            rows = frame[frame["variant"].isin(["a", arm_name])]
+            reference = smf.ols(f"{metric} ~ C(variant)", rows).fit(
+                cov_type="cluster", cov_kwds={"groups": rows["household"]}, use_t=True
+            )
             found = next(
                 item
                 for item in result.effects
@@ -144,10 +153,11 @@ def test_statsmodels_three_arms_clustered(users: pd.DataFrame) -> None:
             name = f"C(variant)[T.{arm_name}]"
             assert found.estimate == pytest.approx(reference.params[name], rel=EXACT)
             assert found.std_error == pytest.approx(reference.bse[name], rel=EXACT)
+            assert found.n_clusters == rows["household"].nunique()
 
 
 def test_statsmodels_clustered_ratio_is_the_linearised_regression(users: pd.DataFrame) -> None:
-    result = analyse(users, RATIO, cluster="household")
+    result = analyse(users, RATIO, cluster="household", cluster_correction="cr1")
     means = users.groupby("treated")[["orders", "sessions"]].mean()
     rate = (means["orders"] / means["sessions"]).loc[users["treated"]].to_numpy()
     sessions = means["sessions"].loc[users["treated"]].to_numpy()

@@ -26,8 +26,9 @@ def with_metric(**changes: object) -> ab.AbSpec:
 def test_defaults() -> None:
     options = spec_of().options
     assert (options.variance, options.theta, options.cluster_correction) == (
-        "welch", "total", "cr1",
+        "welch", "total", None,
     )  # fmt: skip
+    assert options.degrees_of_freedom == "satterthwaite"
     assert options.srm_alpha == 0.0005
     assert options.metrics[0].role == "secondary"
 
@@ -66,6 +67,8 @@ def test_terms_are_columns_each_once_outcome_first() -> None:
         ({"variant": "revenue"}, "revenue is the unit, variant, cluster or period"),
         ({"cluster": "home", "variance": "pooled"}, "variance applies to independent units"),
         ({"cluster_correction": "none"}, "cluster_correction needs cluster"),
+        ({"degrees_of_freedom": "satterthwaite"}, "degrees_of_freedom needs cluster"),
+        ({"cluster": ["h", "s"], "cluster_correction": "cr2"}, "cr2 is for one column"),
         ({"expected_shares": {"control": 0.5, "a": 0.0}}, "share of a must be positive"),
         ({"expected_shares": {"a": 1.0}}, "variant control has no expected share"),
         ({"treatments": ["b"], "expected_shares": {"control": 1, "a": 1}}, "variant b has no"),

@@ -187,6 +187,45 @@ def test_notes_say_what_a_reader_must_know(panel: pd.DataFrame) -> None:
     assert check(analyse(none_never, **STAGGERED), "never_treated").statistic == 0
 
 
+@pytest.mark.parametrize("estimator", ["two_by_two", "twfe", "event_study"])
+@pytest.mark.parametrize("weight", [None, "w"])
+def test_few_treated_clusters_are_red_however_many_there_are(
+    panel: pd.DataFrame, estimator: str, weight: str | None
+) -> None:
+    """The total looks like enough; by units, by moments by cluster and by a count of keys."""
+    more = pd.concat([panel.assign(id=panel["id"] + 40 * k) for k in range(4)], ignore_index=True)
+    more["y"] += np.random.default_rng(1).normal(size=len(more))
+    more["w"], more["place"] = 1.0, more["id"] % 80
+    for treated, passed in ((5, False), (12, None), (40, "absent")):
+        first = np.where(more["place"] < treated, 4.0, np.nan)
+        frame = more.assign(first=first, ever=(more["place"] < treated).astype(int))
+        for timing in (
+            {"first_treated_period": "first"},
+            {"group": "ever", "treatment_period": 4},
+        ):
+            options = {"estimator": estimator, "cluster": "place", "weight": weight, **timing}
+            found = [
+                item
+                for item in analyse(frame, **options).diagnostics
+                if item.name == "treated_clusters"
+            ]
+            if passed == "absent":
+                assert found == []
+                continue
+            assert found[0].passed is passed
+            assert found[0].statistic == treated
+            assert f"treated {treated}, others {80 - treated}" in found[0].detail
+
+
+def test_units_and_crossed_clusters_have_sides_too(panel: pd.DataFrame) -> None:
+    frame = panel.assign(first=panel["first"].where(panel["id"] < 8))
+    by_unit = check(analyse(frame, **STAGGERED), "treated_clusters")
+    assert (by_unit.statistic, by_unit.passed) == (4, False)
+    # Five regions that hold treated and other units each.
+    crossed = check(analyse(panel, **STAGGERED, cluster="region"), "treated_clusters")
+    assert (crossed.statistic, crossed.passed) == (5, False)
+
+
 def test_rows_without_an_outcome_are_counted(panel: pd.DataFrame) -> None:
     frame = panel.assign(y=panel["y"].mask(panel.index.isin([3, 9, 100])))
     result = analyse(frame, **STAGGERED)

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy import stats
+from statsmodels.stats.multivariate import test_mvmean as mean_vector_test
+from statsmodels.stats.oneway import anova_oneway
 
 from causal.core.errors import InferenceError
-from causal.core.inference import critical_value, effect, two_sided_pvalue, wald
+from causal.core.inference import (
+    critical_value,
+    effect,
+    hotelling,
+    two_sided_pvalue,
+    wald,
+    welch_test,
+)
 from causal.core.result import Effect
 
 
@@ -87,3 +96,50 @@ def test_wald_of_one_is_the_square_of_t() -> None:
 def test_wald_refuses_a_singular_covariance() -> None:
     with pytest.raises(InferenceError, match="singular; given: 2"):
         wald(np.array([1.0, 2.0]), np.array([[1.0, 1.0], [1.0, 1.0]]))
+
+
+def test_hotelling_is_the_test_of_a_mean_vector() -> None:
+    rows = np.random.default_rng(6).normal(0.3, 1, (15, 3))
+    peer = mean_vector_test(rows)
+    statistic, pvalue = hotelling(rows.mean(axis=0), np.cov(rows.T) / 15, df=14)
+
+    assert statistic == pytest.approx(peer.statistic, rel=1e-9)
+    assert pvalue == pytest.approx(peer.pvalue, rel=1e-9)
+
+
+def test_hotelling_of_one_is_the_square_of_t_and_needs_degrees() -> None:
+    statistic, pvalue = hotelling(np.array([2.0]), np.array([[0.25]]), df=2.5)
+
+    assert statistic == pytest.approx(16.0)
+    assert pvalue == pytest.approx(two_sided_pvalue(4.0, df=2.5), rel=1e-12)
+    with pytest.raises(InferenceError, match="too few degrees of freedom"):
+        hotelling(np.ones(3), np.eye(3), df=2)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e9])
+def test_welchs_test_is_that_of_statsmodels(unit: float) -> None:
+    rng = np.random.default_rng(9)
+    groups = [unit * rng.normal(0.2 * at, 1 + at, 4 + 3 * at) for at in range(5)]
+    peer = anova_oneway(groups, use_var="unequal", welch_correction=True)
+    statistic, df, pvalue = welch_test(
+        np.array([group.mean() for group in groups]),
+        np.array([group.var(ddof=1) / len(group) for group in groups]),
+        dfs=np.array([len(group) - 1.0 for group in groups]),
+    )
+
+    assert statistic == pytest.approx(peer.statistic, rel=1e-9)
+    assert df == pytest.approx(peer.df_denom, rel=1e-9)
+    assert pvalue == pytest.approx(peer.pvalue, rel=1e-9)
+
+
+def test_welchs_test_of_two_is_the_square_of_welchs_t() -> None:
+    a, b = np.random.default_rng(2).normal(0, (1, 3), (9, 2)).T
+    peer = stats.ttest_ind(a, b, equal_var=False)
+    found = welch_test(
+        np.array([a.mean(), b.mean()]), np.array([a.var(ddof=1), b.var(ddof=1)]) / 9,
+        dfs=np.array([8.0, 8.0]),
+    )  # fmt: skip
+
+    assert found == pytest.approx((peer.statistic**2, peer.df, peer.pvalue), rel=1e-9)
+    with pytest.raises(InferenceError, match="positive variances"):
+        welch_test(np.array([1.0, 2.0]), np.array([0.0, 1.0]), dfs=np.array([3.0, 3.0]))

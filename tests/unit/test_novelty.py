@@ -17,6 +17,7 @@ from causal.experiments.novelty import trend
 
 SPEND = {"name": "spend", "type": "mean", "column": "spend"}
 N_DAYS = 6
+REGRESSION = {"cluster_correction": "cr1", "degrees_of_freedom": "clusters_minus_one"}
 
 
 def unit_days(*, seed: int, n: int = 400, fade: float = 0.3, lift: float = 2.0) -> pd.DataFrame:
@@ -64,7 +65,7 @@ def test_effects_by_period_are_those_of_one_clustered_regression(days: pd.DataFr
         cov_type="cluster", cov_kwds={"groups": days["unit"]}, use_t=True
     )
     names = [f"C(day)[{day}]:treated" for day in range(N_DAYS)]
-    result = analyse(days, SPEND)
+    result = analyse(days, SPEND, **REGRESSION)
     found = [e for e in result.effects if e.estimator == "cluster_robust_by_period"]
 
     np.testing.assert_allclose([e.estimate for e in found], fit.params[names], rtol=1e-9)
@@ -89,7 +90,7 @@ def test_the_trend_is_the_weighted_line_with_the_joint_error(days: pd.DataFrame)
     contrast = pd.Series(0.0, index=fit.params.index)
     contrast[names] = weights * off / (weights @ off**2)
     test = fit.t_test(contrast.to_numpy())
-    result = analyse(days, SPEND)
+    result = analyse(days, SPEND, **REGRESSION)
     (slope,) = [e for e in result.effects if e.estimator == "trend"]
     (check,) = [item for item in result.diagnostics if item.name.startswith("novelty.spend")]
 
@@ -104,7 +105,7 @@ def test_the_main_effect_is_that_of_unit_days_clustered_by_unit(days: pd.DataFra
     fit = smf.ols("spend ~ treated", days).fit(
         cov_type="cluster", cov_kwds={"groups": days["unit"]}, use_t=True
     )
-    found = analyse(days, SPEND).effects[0]
+    found = analyse(days, SPEND, **REGRESSION).effects[0]
 
     assert found.estimate == pytest.approx(fit.params["treated"], rel=1e-9)
     assert found.std_error == pytest.approx(fit.bse["treated"], rel=1e-9)

@@ -33,6 +33,7 @@ from causal.experiments.power_outcome import (
     design_effect,
     estimate_variances,
     mean_outcome,
+    planned_evenness,
     proportion_outcome,
     ratio_outcome,
 )
@@ -230,6 +231,37 @@ def test_clusters_cost_the_design_effect() -> None:
     ratio = sample_size(grown, test, effect=0.1) / sample_size(raw, test, effect=0.1)
 
     assert ratio == pytest.approx(2.2, rel=1e-9)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 0.25])
+def test_clusters_have_the_degrees_of_freedom_of_the_analysis(ratio: float) -> None:
+    """Welch's formula with each arm's clusters less one; unequal sizes are worth fewer."""
+    outcome = mean_outcome(mean=10, std=4).clustered(icc=0.05, mean_size=20)
+    found = sampling(outcome, PlannedTest(ratio=ratio), effect=0.5, n_control=400).df
+    shares = np.array([1.0, 1.0 / ratio]) / (1.0 + 1.0 / ratio)
+    expected = 1.0 / (shares**2 / np.array([19, 20 * ratio - 1])).sum()
+    assert found == pytest.approx(expected, rel=1e-9)
+    # A treatment that multiplies units makes its arm vary more: its few clusters weigh more.
+    grown = dataclasses.replace(outcome, response="multiplicative")
+    more = sampling(grown, PlannedTest(ratio=ratio), effect=10.0, n_control=400).df
+    assert more is not None
+    assert found is not None
+    assert more < found
+    uneven = mean_outcome(mean=10, std=4).clustered(icc=0.05, mean_size=20, size_cv=0.8)
+    fewer = sampling(uneven, PlannedTest(ratio=ratio), effect=0.5, n_control=400).df
+    assert fewer is not None
+    assert fewer < found
+
+
+@pytest.mark.parametrize("icc", [0.0, 0.05, 1.0])
+def test_evenness_is_that_of_gamma_sizes(icc: float) -> None:
+    rng = np.random.default_rng(4)
+    cv = 0.6
+    sizes = rng.gamma(1 / cv**2, 20 * cv**2, 400_000)
+    added = sizes * (1 + (sizes - 1) * icc)
+    found = planned_evenness(icc=icc, mean_size=20, size_cv=cv)
+    assert found == pytest.approx(added.mean() ** 2 / (added**2).mean(), rel=0.05)
+    assert planned_evenness(icc=icc, mean_size=20, size_cv=0.0) == pytest.approx(1.0)
 
 
 def test_an_inflation_factor_multiplies_the_sample() -> None:

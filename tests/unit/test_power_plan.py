@@ -105,6 +105,17 @@ def test_a_plan_is_the_calculator_on_the_histories_moments(users: pd.DataFrame) 
     assert result.effects == ()
 
 
+def evenness_of(users: pd.DataFrame, column: str) -> float:
+    """Squared mean over mean square of what clusters add to the variance of a mean."""
+    errors = users[column] - users[column].mean()
+    sizes = users.groupby("household").size()
+    between = (errors.groupby(users["household"]).sum() ** 2).sum()
+    pairs = (sizes * (sizes - 1)).sum()
+    icc = max((between - (errors**2).sum()) / pairs / (errors**2).mean(), 0.0)
+    added = sizes * (1 + (sizes - 1) * icc)
+    return float(added.mean() ** 2 / (added**2).mean())
+
+
 def test_clusters_come_from_the_sums_of_their_deviations(users: pd.DataFrame) -> None:
     result, _ = planned(
         users, {**REVENUE, "covariates": ["before"], "mde": 0.5}, cluster="household"
@@ -114,7 +125,11 @@ def test_clusters_come_from_the_sums_of_their_deviations(users: pd.DataFrame) ->
     n_clusters = len(totals)
     variance = (totals**2).sum() / len(users) * n_clusters / (n_clusters - 1)
     size = len(users) / n_clusters
-    outcome = Outcome(level=1.0, variance=float(variance), units_per_cluster=size)
+    evenness = evenness_of(users, "revenue")
+    assert 0.5 < evenness < 1
+    outcome = Outcome(
+        level=1.0, variance=float(variance), units_per_cluster=size, evenness=evenness
+    )
     assert raw["design_effect"] == pytest.approx(variance / users["revenue"].var(), rel=1e-9)
     assert raw["design_effect"] > 1.1
     assert raw["n_control"] == np.ceil(sample_size(outcome, PlannedTest(), effect=0.5) - 1e-6)

@@ -103,7 +103,7 @@ def test_errors_are_woodruffs(pages: pd.DataFrame, share: float) -> None:
 def test_clustered_errors_rest_on_the_clustered_distribution_function(pages: pd.DataFrame) -> None:
     """Of both arms' F together, as statsmodels gives them for regressions on the arms."""
     share = 0.95
-    found = effect_of(analyse(pages, P95, cluster="user"), "p95")
+    found = effect_of(analyse(pages, P95, cluster="user", cluster_correction="cr1"), "p95")
     names = ["is_control", "is_treated"]
     frame = pages.assign(is_control=1 - pages["treated"], is_treated=pages["treated"])
     slopes, errors = [], []
