@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import pandas as pd
 
+from causal.core.buckets import HASHED_KINDS
 from causal.core.errors import SpecError
 from causal.core.frames import Engine, FrameRequest, columns_of, numeric_columns_of
 
@@ -61,3 +62,10 @@ def check_columns(request: FrameRequest, columns: Mapping[str, str]) -> None:
     for name in sorted(numeric_columns_of(request)):
         if columns[name] not in {"number", "boolean"}:
             raise SpecError("this column must hold numbers", given=f"{name} ({columns[name]})")
+    bucket = getattr(request, "bucket", None)
+    if bucket is not None and columns[bucket.column] not in HASHED_KINDS:
+        raise SpecError(
+            "this column cannot be hashed to buckets",
+            given=f"{bucket.column} ({columns[bucket.column]})",
+            allowed=sorted(HASHED_KINDS),
+        )
