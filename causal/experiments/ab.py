@@ -7,6 +7,7 @@ adjusted effect of a comparison uses its two arms only, so that it does not chan
 arm joins the experiment.
 """
 
+import dataclasses
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,10 +16,11 @@ import pandas as pd
 
 from causal.checks import srm
 from causal.core.errors import CausalError
-from causal.core.frames import FrameRequest
+from causal.core.frames import FrameRequest, Level
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.experiments import ab_health, strata
+from causal.experiments.ab_certificate import Subjects, ask_certificate
 from causal.experiments.ab_checks import (
     arm_clusters,
     check_outcome,
@@ -110,6 +112,7 @@ def estimate(spec: AbSpec) -> Plan:
         *ab_health.missingness(options.metrics, arms, is_clustered=options.cluster is not None),
     ]
     clusterings: Mapping[str, Clustering] = {}
+    by_arm: Mapping[Level, int] = {}
     if options.cluster is not None:
         clusterings = yield from ask_clustering(
             design,
@@ -119,13 +122,21 @@ def estimate(spec: AbSpec) -> Plan:
             correction=options.cluster_correction,
         )
         checks += few_clusters(clusterings)
-        checks += arm_clusters((yield from ask_arm_clusters(design, arms, options.clusters)))
+        by_arm = yield from ask_arm_clusters(design, arms, options.clusters)
+        checks += arm_clusters(by_arm)
     for position, metric in enumerate(options.metrics):
         with located(f"options.metrics.{position}"):
             check_outcome(metric, arms)
     how = _inference(spec)
     slices = yield from ask_slices(design, arms, options, how)
-    return _result(spec, arms, clusterings, checks, slices)
+    result, best = _result(spec, arms, clusterings, checks, slices)
+    subjects = Subjects(arms=arms, clusterings=clusterings, clusters_by_arm=by_arm, readouts=best)
+    certified = yield from ask_certificate(spec, design, subjects, how)
+    return dataclasses.replace(
+        result,
+        diagnostics=(*result.diagnostics, *certified.diagnostics),
+        tables={**result.tables, **certified.tables},
+    )
 
 
 def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
@@ -154,7 +165,8 @@ def _result(
     clusterings: Mapping[str, Clustering],
     checks: Sequence[Diagnostic],
     slices: Slices,
-) -> Result:
+) -> tuple[Result, list[Readout]]:
+    """The result, and the best readout of each metric and treatment."""
     how = _inference(spec)
     effects: list[Effect] = []
     diagnostics = [*checks]
@@ -174,12 +186,13 @@ def _result(
         diagnostics.append(
             strata.composition(arms, spec.options.metrics[0], strata=spec.options.strata)
         )
-    return Result(
+    result = Result(
         effects=(*effects, *slices.effects, *families),
         diagnostics=(*diagnostics, *slices.diagnostics, *notes),
         params=params,
         tables={"arms": pd.concat(tables, ignore_index=True)},
     )
+    return result, best
 
 
 def _families(
