@@ -1,4 +1,4 @@
-"""The certificate of an experiment: what its estimator does when nothing, or a known effect, is there.
+"""The certificate of an experiment: what its estimator does when no, or a known, effect is there.
 
 The units of the analysis are randomised anew thousands of times and the estimator that was used is
 run on each. With no effect, its test should reject as often as it says; with an effect put in, its
@@ -9,6 +9,7 @@ A rate fails when its whole interval lies outside the tolerated band around what
 either side: intervals that are too wide are not what they are said to be either.
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -129,76 +130,72 @@ def binomial_interval(
     return lower, upper
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """What happened in every replicate.
+
+    Attributes:
+        hits: Whether it did, in each usable replicate, shape (r,).
+        effect: The effect put in, in the metric's unit.
+        effect_share: The same as a share of the control level.
+        n_unusable: Replicates without a result.
+    """
+
+    hits: NDArray[np.bool_]
+    effect: float = 0.0
+    effect_share: float = 0.0
+    n_unusable: int = 0
+
+
 def promised_rate(
-    subject: Subject,
-    quantity: str,
-    hits: NDArray[np.bool_],
-    *,
-    promised: float,
-    slack: float,
-    effect: tuple[float, float] = (0.0, 0.0),
-    n_unusable: int = 0,
+    subject: Subject, quantity: str, tally: Tally, *, promised: float, slack: float
 ) -> Rate:
     """A realised rate against a promised one.
 
     Args:
         subject: What it is of.
         quantity: Which rate.
-        hits: What happened in each usable replicate, shape (r,).
+        tally: What happened.
         promised: The promised rate.
         slack: How far from it the realised rate may lie.
-        effect: The effect put in, in the metric's unit and as a share of the control level.
-        n_unusable: Replicates without a result.
     """
-    rate, (lower, upper) = _share(hits)
     band = (max(promised - slack, 0.0), min(promised + slack, 1.0))
+    rate = _rate(subject, quantity, tally, nominal=promised, band=band)
+    passed = bool(rate.ci_upper >= band[0] and rate.ci_lower <= band[1])
+    return dataclasses.replace(rate, passed=passed)
+
+
+def found_rate(subject: Subject, tally: Tally, *, foretold: float) -> Rate:
+    """The realised power at an effect.
+
+    Args:
+        subject: What it is of.
+        tally: What happened.
+        foretold: Power that the standard error foretells.
+    """
+    return _rate(subject, POWER, tally, nominal=foretold, band=(math.nan, math.nan))
+
+
+def _rate(
+    subject: Subject, quantity: str, tally: Tally, *, nominal: float, band: tuple[float, float]
+) -> Rate:
+    count, n = int(tally.hits.sum()), len(tally.hits)
+    lower, upper = binomial_interval(count, n)
     return Rate(
         **asdict(subject),
         quantity=quantity,
-        effect=effect[0],
-        effect_share=effect[1],
-        rate=rate,
+        effect=tally.effect,
+        effect_share=tally.effect_share,
+        rate=count / n,
         ci_lower=lower,
         ci_upper=upper,
-        nominal=promised,
+        nominal=nominal,
         band_lower=band[0],
         band_upper=band[1],
-        n_replications=len(hits),
-        n_unusable=n_unusable,
-        passed=bool(upper >= band[0] and lower <= band[1]),
-    )
-
-
-def found_rate(
-    subject: Subject,
-    hits: NDArray[np.bool_],
-    *,
-    foretold: float,
-    effect: tuple[float, float],
-    n_unusable: int = 0,
-) -> Rate:
-    """The realised power at an effect; arguments as for `promised_rate`."""
-    rate, (lower, upper) = _share(hits)
-    return Rate(
-        **asdict(subject),
-        quantity=POWER,
-        effect=effect[0],
-        effect_share=effect[1],
-        rate=rate,
-        ci_lower=lower,
-        ci_upper=upper,
-        nominal=foretold,
-        band_lower=math.nan,
-        band_upper=math.nan,
-        n_replications=len(hits),
-        n_unusable=n_unusable,
+        n_replications=n,
+        n_unusable=tally.n_unusable,
         passed=None,
     )
-
-
-def _share(hits: NDArray[np.bool_]) -> tuple[float, tuple[float, float]]:
-    count, n = int(hits.sum()), len(hits)
-    return count / n, binomial_interval(count, n)
 
 
 def rate_check(rate: Rate) -> Diagnostic:
@@ -296,6 +293,6 @@ def pvalues_frame(subject: Subject, pvalues: Array) -> pd.DataFrame:
     """Share of p-values up to each value of a grid, for a figure."""
     shares = np.searchsorted(np.sort(pvalues), _GRID, side="right") / len(pvalues)
     held = {name: value for name, value in asdict(subject).items() if name != "scale"}
-    return pd.DataFrame(
-        {"pvalue": _GRID, "share": shares, "n_replications": len(pvalues)}
-    ).assign(**held)
+    return pd.DataFrame({"pvalue": _GRID, "share": shares, "n_replications": len(pvalues)}).assign(
+        **held
+    )

@@ -2,14 +2,15 @@
 
 A sample-ratio mismatch means that the arms are not what was randomised, so no difference between
 them can be read (Fabijan et al. 2019, "Diagnosing sample ratio mismatch"); a guardrail that may
-have got worse than its margin says by definition that the change must not ship. Other failed
+have got worse than its margin says by definition that the change must not ship; a failed
+certificate means that interval and test do not hold on these units what they promise. Other failed
 checks are shown beside the estimate.
 """
 
-from causal.checks import srm
+from causal.checks import certificate, srm
 from causal.core.result import Diagnostic, Result
 
-_STOPPING = (srm.NAME, "guardrail")
+_STOPPING = (srm.NAME, "guardrail", certificate.NAME)
 
 
 def stops(result: Result) -> tuple[Diagnostic, ...]:

@@ -1,10 +1,10 @@
 """Random hash buckets: the number of a value's bucket, the same in Spark and here.
 
-The hash is XXH64 (Collet 2012) as Spark's `xxhash64` computes it: the salt is hashed with the seed 42,
-the value with the hash of the salt as its seed, and the signed result is taken modulo the number
-of buckets. Whole numbers and flags are hashed as 64-bit integers whatever their type, other numbers
-as doubles, text as its UTF-8 bytes; so a column that pandas holds as 7.0 for want of a null has the
-buckets of the 7 in a table.
+The hash is XXH64 (Collet 2012) as Spark's `xxhash64` computes it: the salt is hashed with the seed
+42, the value with the hash of the salt as its seed, and the signed result is taken modulo the
+number of buckets. Whole numbers and flags are hashed as 64-bit integers whatever their type, other
+numbers as doubles, text as its UTF-8 bytes; so a column that pandas holds as 7.0 for want of a null
+has the buckets of the 7 in a table.
 """
 
 from typing import Any

@@ -16,7 +16,7 @@ import pandas as pd
 
 from causal.checks import srm
 from causal.core.errors import CausalError
-from causal.core.frames import FrameRequest, Level
+from causal.core.frames import FrameRequest
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.experiments import ab_health, strata
@@ -112,7 +112,6 @@ def estimate(spec: AbSpec) -> Plan:
         *ab_health.missingness(options.metrics, arms, is_clustered=options.cluster is not None),
     ]
     clusterings: Mapping[str, Clustering] = {}
-    by_arm: Mapping[Level, int] = {}
     if options.cluster is not None:
         clusterings = yield from ask_clustering(
             design,
@@ -122,16 +121,14 @@ def estimate(spec: AbSpec) -> Plan:
             correction=options.cluster_correction,
         )
         checks += few_clusters(clusterings)
-        by_arm = yield from ask_arm_clusters(design, arms, options.clusters)
-        checks += arm_clusters(by_arm)
+        checks += arm_clusters((yield from ask_arm_clusters(design, arms, options.clusters)))
     for position, metric in enumerate(options.metrics):
         with located(f"options.metrics.{position}"):
             check_outcome(metric, arms)
     how = _inference(spec)
     slices = yield from ask_slices(design, arms, options, how)
     result, best = _result(spec, arms, clusterings, checks, slices)
-    subjects = Subjects(arms=arms, clusterings=clusterings, clusters_by_arm=by_arm, readouts=best)
-    certified = yield from ask_certificate(spec, design, subjects, how)
+    certified = yield from ask_certificate(spec, design, Subjects(arms, tuple(best)), how)
     return dataclasses.replace(
         result,
         diagnostics=(*result.diagnostics, *certified.diagnostics),
@@ -140,11 +137,13 @@ def estimate(spec: AbSpec) -> Plan:
 
 
 def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
-    """Effects with intervals on both scales, arm levels, and adjusted against raw effects."""
+    """Effects on both scales, arm levels, adjusted against raw effects, and the certificate."""
+    from causal.checks import certificate_figures
     from causal.experiments import ab_figures
 
     metrics = [metric.name for metric in spec.options.metrics]
-    return ab_figures.figures(result, metrics=metrics)
+    drawn = ab_figures.figures(result, metrics=metrics)
+    return {**drawn, **certificate_figures.figures(result.tables)}
 
 
 def _inference(spec: AbSpec) -> Inference:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from causal.checks import certificate
 from causal.checks.certificate import (
@@ -22,19 +23,22 @@ from causal.checks.certificate import (
     CertificateOptions,
     Rate,
     Subject,
+    Tally,
     found_rate,
     promised_rate,
 )
 from causal.core.frames import FrameRequest, HashBucket, Level
-from causal.core.gram import Key
+from causal.core.gram import Array, Key
 from causal.core.inference import critical_value
 from causal.core.result import Diagnostic
 from causal.experiments.ab_options import AbOptions, AbSpec
 from causal.experiments.ab_replicates import Case, Outcomes, bucket_shift, case_of, replicated
-from causal.experiments.arms import Arms, Clustering, Design
+from causal.experiments.arms import Arms, Design
 from causal.experiments.bucket_moments import CellsByArm, Positions, ask_cells, ask_cluster_sums
+from causal.experiments.cluster_replicates import why_not
 from causal.experiments.comparison import Inference, Readout
 from causal.experiments.levels import TREATMENT
+from causal.experiments.metrics import Metric
 
 MAX_CELLS = 400_000
 """Arms x strata x buckets that may be asked for."""
@@ -54,21 +58,17 @@ class Certified:
     tables: Mapping[str, pd.DataFrame]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Subjects:
     """What the readout found, which is to be certified.
 
     Attributes:
         arms: Moments of all arms.
-        clusterings: Clustered covariances by metric; empty for independent units.
-        clusters_by_arm: Clusters of each arm; empty for independent units.
         readouts: The best readout of each metric and treatment.
     """
 
     arms: Arms
-    clusterings: Mapping[str, Clustering]
-    clusters_by_arm: Mapping[Level, int]
-    readouts: Sequence[Readout]
+    readouts: tuple[Readout, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +116,20 @@ def ask_certificate(
         by_arm = yield from ask_cluster_sums(
             design, metric, subjects.arms, bucket=bucket, cluster=spec.options.clusters[0]
         )
-        n_held = sum(cell.n.sum() for arm in by_arm.values() for cell in arm.values())
-        if n_held != subjects.clusterings[metric.name].n_clusters:
-            return _without("some clusters lie in several arms or buckets, so they were not "
-                            "assigned as wholes")  # fmt: skip
+        if _n_clusters(by_arm) != _n_stated(subjects.readouts, metric):
+            return _without("some clusters lie in several arms or buckets, not in one as wholes")
         sums[metric.name] = by_arm
     return _certified(spec, options, subjects, how, _Buckets(bucket=bucket, cells=cells, sums=sums))
+
+
+def _n_clusters(by_arm: CellsByArm) -> int:
+    """Clusters, counted in every arm and bucket in which they have rows."""
+    return round(sum(float(cell.n.sum()) for arm in by_arm.values() for cell in arm.values()))
+
+
+def _n_stated(readouts: Sequence[Readout], metric: Metric) -> int | None:
+    """Clusters that the readout's errors rest on."""
+    return next(item.comparison.n_clusters for item in readouts if item.comparison.metric is metric)
 
 
 def _bucket(spec: AbSpec, options: CertificateOptions, arms: Arms) -> HashBucket:
@@ -139,10 +147,8 @@ def _impossible(options: AbOptions, bucket: HashBucket) -> str | None:
     """Why no certificate can be made, as far as is known before any pass."""
     if options.population_sizes is not None:
         return "assigning the units anew does not show how they were sampled from a population"
-    if len(options.clusters) > 1:
-        return "two kinds of clusters that cross cannot be assigned anew as wholes"
-    if options.cluster_correction == "cr3":
-        return "the cluster jackknife (cr3) cannot be had from sums over buckets"
+    if options.clusters and (reason := why_not(options)) is not None:
+        return reason
     if bucket.n_buckets < MIN_BUCKETS:
         return f"with so many arms and strata only {bucket.n_buckets:,} buckets fit"
     return None
@@ -176,7 +182,9 @@ def _certified(
             group,
             how,
             rng=np.random.default_rng([_seed(spec, options), arm]),
-            treated=_treated(group, subjects, is_blocked=spec.options.stratification == "blocked"),
+            treated=_treated(
+                group, subjects, buckets, is_blocked=spec.options.stratification == "blocked"
+            ),
             effects=effects,
         )
         for case, wanted, outcomes in zip(group, effects, found, strict=True):
@@ -221,10 +229,15 @@ def _occupied(cells: Mapping[str, CellsByArm], variants: Sequence[Level]) -> Pos
     return np.flatnonzero(np.sum(counts, axis=0))
 
 
-def _treated(cases: Sequence[Case], subjects: Subjects, *, is_blocked: bool) -> dict[Key, int]:
+def _treated(
+    cases: Sequence[Case], subjects: Subjects, buckets: _Buckets, *, is_blocked: bool
+) -> dict[Key, int]:
     """How many buckets to treat: the realised share of what was assigned, in each block its own."""
     control, treatment = cases[0].readout.comparison.variants
-    counts = subjects.clusters_by_arm or subjects.arms.counts
+    counts = {level: float(count) for level, count in subjects.arms.counts.items()}
+    sums = buckets.sums.get(cases[0].metric.name)
+    if sums is not None:
+        counts = {level: float(sums[level][()].n.sum()) for level in sums}
     n_buckets = len(cases[0].pools[0].n)
     shares: dict[Key, float] = {}
     for case in cases:
@@ -283,16 +296,28 @@ def _judged(
         why = f"the estimator has no result in {one.n_unusable:,} of {n_all:,} re-randomisations"
         what = f"{case.metric.name}.{comparison.term}"
         return _Judged([certificate.not_certified(what, why)], [], [])
-    rates = [*_absolute_rates(case, subject, one, how, options)]
-    if len(case.readout.effects) > 1 and case.level:
-        rates += _relative_rates(case, subject, one, how, options)
+    promise = _Promise(
+        how.confidence_level, options.tolerance, case.effect, _share(case, case.effect)
+    )
+    rates = promise.rates(subject, one.pvalues, one.is_covered, n_unusable=one.n_unusable)
+    held = one.has_lift
+    if len(case.readout.effects) > 1 and case.level and held.mean() >= MIN_USABLE:
+        rates += promise.rates(
+            dataclasses.replace(subject, scale="relative"),
+            one.lift_pvalues[held],
+            one.is_lift_covered[held],
+            n_unusable=one.n_unusable + int((~held).sum()),
+        )
     power = [
         found_rate(
             subject,
-            hits,
+            Tally(
+                hits=hits,
+                effect=effect,
+                effect_share=_share(case, effect),
+                n_unusable=one.n_unusable,
+            ),
             foretold=_foretold(one, effect, how),
-            effect=(effect, _share(case, effect)),
-            n_unusable=one.n_unusable,
         )
         for effect, hits in zip(effects, one.is_found, strict=True)
     ]
@@ -300,68 +325,40 @@ def _judged(
     shown += [power[_PLANNED], *power[len(_MULTIPLES) :]]
     checks = [certificate.rate_check(rate) for rate in shown]
     checks.append(certificate.uniform_check(subject, one.pvalues))
-    return _Judged(
-        checks, [*rates, *power], [certificate.pvalues_frame(subject, one.pvalues)]
-    )
+    return _Judged(checks, [*rates, *power], [certificate.pvalues_frame(subject, one.pvalues)])
 
 
-def _absolute_rates(
-    case: Case, subject: Subject, one: Outcomes, how: Inference, options: CertificateOptions
-) -> list[Rate]:
-    """Tests of no effect, and the intervals of the estimated effect when it is put in."""
-    alpha = 1.0 - how.confidence_level
-    slack = options.tolerance * alpha
-    return [
-        promised_rate(
-            subject,
-            TYPE_ONE,
-            one.pvalues < alpha,
-            promised=alpha,
-            slack=slack,
-            n_unusable=one.n_unusable,
-        ),
-        promised_rate(
-            subject,
-            COVERAGE,
-            one.is_covered,
-            promised=how.confidence_level,
-            slack=slack,
-            effect=(case.effect, _share(case, case.effect)),
-            n_unusable=one.n_unusable,
-        ),
-    ]
+@dataclass(frozen=True)
+class _Promise:
+    """What an estimator promises, and the estimated effect on which its intervals are tried."""
 
+    confidence_level: float
+    tolerance: float
+    effect: float
+    effect_share: float
 
-def _relative_rates(
-    case: Case, subject: Subject, one: Outcomes, how: Inference, options: CertificateOptions
-) -> list[Rate]:
-    """The same of the lift, where it has an interval."""
-    alpha = 1.0 - how.confidence_level
-    slack = options.tolerance * alpha
-    held = one.has_lift
-    if held.sum() < MIN_USABLE * len(held):
-        return []
-    relative = dataclasses.replace(subject, scale="relative")
-    n_unusable = one.n_unusable + int((~held).sum())
-    return [
-        promised_rate(
-            relative,
-            TYPE_ONE,
-            one.lift_pvalues[held] < alpha,
-            promised=alpha,
-            slack=slack,
+    def rates(
+        self,
+        subject: Subject,
+        pvalues: Array,
+        is_covered: NDArray[np.bool_],
+        *,
+        n_unusable: int,
+    ) -> list[Rate]:
+        """Tests of no effect, and intervals of the estimated effect when it is put in."""
+        alpha = 1.0 - self.confidence_level
+        none = Tally(hits=pvalues < alpha, n_unusable=n_unusable)
+        put_in = Tally(
+            hits=is_covered,
+            effect=self.effect,
+            effect_share=self.effect_share,
             n_unusable=n_unusable,
-        ),
-        promised_rate(
-            relative,
-            COVERAGE,
-            one.is_lift_covered[held],
-            promised=how.confidence_level,
-            slack=slack,
-            effect=(case.effect, _share(case, case.effect)),
-            n_unusable=n_unusable,
-        ),
-    ]
+        )
+        slack = self.tolerance * alpha
+        return [
+            promised_rate(subject, TYPE_ONE, none, promised=alpha, slack=slack),
+            promised_rate(subject, COVERAGE, put_in, promised=1.0 - alpha, slack=slack),
+        ]
 
 
 def _share(case: Case, effect: float) -> float:

@@ -9,16 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from causal.core.errors import InferenceError
-from causal.core.gram import Array, Gram, Key, pack
-from causal.core.regression import cr1_factor
+from causal.core.gram import Array, Gram, Key
 from causal.experiments import strata
 from causal.experiments.ab_options import AbOptions
-from causal.experiments.arms import Arms, Clustering, Design, ask_clustering
+from causal.experiments.arms import Arms
 from causal.experiments.bucket_moments import CellsByArm, Pool, Positions, center_of, pooled
+from causal.experiments.cluster_replicates import assigned_clusters, cluster_pool, clustering_of
 from causal.experiments.comparison import (
     Comparison,
     Inference,
@@ -35,7 +34,7 @@ from causal.experiments.rerandomisation import (
     Replicates,
     Sample,
     assignments,
-    cluster_sums,
+    cluster_meats,
     estimates,
     samples,
 )
@@ -56,7 +55,6 @@ class Case:
         keys: The strata.
         pools: Control and treatment together by bucket, one per stratum.
         clusters: The same over clusters, where errors are clustered.
-        n_clusters: Clusters of all arms; 0 without clusters.
     """
 
     readout: Readout
@@ -65,7 +63,6 @@ class Case:
     keys: tuple[Key, ...]
     pools: tuple[Pool, ...]
     clusters: Pool | None
-    n_clusters: int
 
     @property
     def metric(self) -> Metric:
@@ -156,10 +153,9 @@ def case_of(
         parts += [treatment[key].without(effect, outcome)] if key in treatment else []
         pools.append(pooled([part.within(occupied) for part in parts]))
     is_held = [pool.n.sum() > 0 for pool in pools]
-    clusters, n_clusters = None, 0
+    clusters = None
     if sums is not None:
-        clusters = _cluster_pool(readout, sums, arms, occupied)
-        n_clusters = round(sum(float(arm[()].n.sum()) for arm in sums.values()))
+        clusters = cluster_pool(readout, sums, arms, occupied)
     return Case(
         readout=readout,
         options=options,
@@ -167,26 +163,7 @@ def case_of(
         keys=tuple(key for key, held in zip(keys, is_held, strict=True) if held),
         pools=tuple(pool for pool, held in zip(pools, is_held, strict=True) if held),
         clusters=clusters,
-        n_clusters=n_clusters,
     )
-
-
-def _cluster_pool(
-    readout: Readout, sums: CellsByArm, arms: Arms, occupied: Positions
-) -> Pool:
-    """Clusters of both arms; those treated lose the effect of each of their rows."""
-    comparison = readout.comparison
-    outcome, effect = comparison.metric.quotients[0], readout.effects[0].estimate
-    control, treatment = (sums[level][()].within(occupied) for level in comparison.variants)
-    center = center_of(comparison.metric, arms)
-    # The first term counts rows, the others are sums of deviations from the centre.
-    shift = np.eye(1 + len(center))
-    if outcome.denominator is None:
-        shift[1 + outcome.numerator, 0] -= effect
-    else:
-        shift[1 + outcome.numerator, 1 + outcome.denominator] -= effect
-        shift[1 + outcome.numerator, 0] -= effect * center[outcome.denominator]
-    return pooled([control, treatment.transformed(shift)])
 
 
 def replicated(
@@ -268,45 +245,43 @@ def _blocks(
 ) -> list[Replicates]:
     n_buckets = len(cases[0].pools[0].n)
     chunks: list[list[Replicates]] = [[] for _ in cases]
-    draws = assignments(
-        rng, n_buckets=n_buckets, replications=size, treated=set(treated.values())
-    )
+    draws = assignments(rng, n_buckets=n_buckets, replications=size, treated=set(treated.values()))
     for assigned in draws:
         for case, found in zip(cases, chunks, strict=True):
-            found.append(_replicates(case, assigned, treated))
+            found.append(replicates_of(case, assigned, treated))
     return [stacked(found) for found in chunks]
 
 
-def _replicates(
+def replicates_of(
     case: Case, assigned: Mapping[int, Array], treated: Mapping[Key, int]
 ) -> Replicates:
+    """The replicates of a case when these buckets are treated.
+
+    Args:
+        case: The units by bucket.
+        assigned: By number of treated buckets, zeros and ones of shape (r, B).
+        treated: Buckets to treat in each stratum.
+    """
     pairs = [
         samples(pool, assigned[treated[key]])
         for key, pool in zip(case.keys, case.pools, strict=True)
     ]
     clusters = None
     if case.clusters is not None:
-        clusters = _cluster_sums(case, case.clusters, pairs[0], assigned[treated[case.keys[0]]])
+        clusters = assigned_clusters(
+            case.readout.comparison,
+            case.arms,
+            case.clusters,
+            pairs[0],
+            assigned[treated[case.keys[0]]],
+            correction=case.options.cluster_correction,
+        )
     return Replicates(
         control=tuple(control for control, _ in pairs),
         treatment=tuple(treatment for _, treatment in pairs),
         clusters=clusters,
         is_sampled=case.options.strata is not None
         and case.options.stratification == "post_stratified",
-    )
-
-
-def _cluster_sums(
-    case: Case, pool: Pool, arms: tuple[Sample, Sample], assigned: Array
-) -> ClusterSums:
-    moments = case.arms.moments[case.metric.name]
-    factor = cr1_factor(
-        n=sum(gram.n for gram in moments), k=len(moments), n_clusters=case.n_clusters
-    )
-    return ClusterSums(
-        meats=cluster_sums(pool, assigned, arms, center=center_of(case.metric, case.arms)),
-        factor=factor if case.options.cluster_correction == "cr1" else 1.0,
-        df=case.n_clusters - 1.0,
     )
 
 
@@ -467,42 +442,11 @@ def _comparison(case: Case, replicates: Replicates, one: Estimator, *, at: int) 
         )[0]
     clustering = None
     if replicates.clusters is not None:
-        clustering = _clustering(case, arms, replicates.clusters, at=at)
+        clustering = clustering_of(
+            case.readout.comparison, arms, replicates.clusters, case.options, at=at
+        )
     position = case.arms.levels.index(variants[TREATMENT])
     return comparisons(case.metric, arms, clustering)[position - 1]
-
-
-def _clustering(case: Case, arms: Arms, clusters: ClusterSums, *, at: int) -> Clustering:
-    """What the readout makes of one replicate's meat; other arms keep any meat of their own."""
-    size = len(case.metric.terms)
-    variants = case.readout.comparison.variants
-    found = dict(zip(variants, clusters.meats, strict=True))
-    matrix = np.zeros((len(arms.levels) * size,) * 2)
-    for position, level in enumerate(arms.levels):
-        block = slice(position * size, (position + 1) * size)
-        own = arms.moments[case.metric.name][position].cross
-        matrix[block, block] = found[level][at] if level in found else own
-    design = Design(
-        unit=case.options.unit, variant=case.options.variant, control=case.options.control
-    )
-    asked = ask_clustering(
-        design,
-        (case.metric,),
-        arms,
-        cluster=case.options.clusters,
-        correction=case.options.cluster_correction,
-    )
-    next(asked)
-    row = {
-        "n": sum(gram.n for gram in arms.moments[case.metric.name]), "n_missing": 0,
-        "n_clusters": case.n_clusters, "cross": pack(matrix),
-    }  # fmt: skip
-    try:
-        asked.send(pd.DataFrame([row]))
-    except StopIteration as stop:
-        answer: Mapping[str, Clustering] = stop.value
-        return answer[case.metric.name]
-    raise InferenceError("clustered errors take more than one pass: they cannot be certified")
 
 
 def _gram(case: Case, sample: Sample, at: int) -> Gram:
@@ -565,7 +509,7 @@ def bucket_shift(case: Case, *, alpha: float) -> float:
     if case.clusters is not None:
         whole = samples(case.pools[0], ones)
         center = center_of(case.metric, case.arms)
-        middle = cluster_sums(case.clusters, ones, whole, center=center)[TREATMENT][0]
+        middle = cluster_meats(case.clusters, ones, whole, center=center)[TREATMENT][0]
     else:
         middle = np.sum(
             [

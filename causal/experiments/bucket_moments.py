@@ -222,9 +222,7 @@ def cells_of(
     return out
 
 
-def _check_finite(
-    frame: pd.DataFrame, request: GramRequest, means: Array, packed: Array
-) -> None:
+def _check_finite(frame: pd.DataFrame, request: GramRequest, means: Array, packed: Array) -> None:
     """Values that are not finite are refused by name, as everywhere."""
     bad = ~(np.isfinite(means).all(axis=1) & np.isfinite(packed).all(axis=1))
     if bad.any():

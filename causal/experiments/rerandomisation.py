@@ -59,9 +59,7 @@ class Sample:
         share = other.n / np.where(total > 0, total, 1.0)
         step = other.mean - self.mean
         between = np.einsum("r,ri,rj->rij", self.n * share, step, step)
-        return Sample(
-            total, self.mean + share[:, None] * step, self.cross + other.cross + between
-        )
+        return Sample(total, self.mean + share[:, None] * step, self.cross + other.cross + between)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +214,7 @@ def samples(pool: Pool, assigned: Array) -> tuple[Sample, Sample]:
     )
 
 
-def cluster_sums(
+def cluster_meats(
     pool: Pool, assigned: Array, arms: tuple[Sample, Sample], *, center: Array
 ) -> tuple[Array, Array]:
     """Meats of both arms, each (r, p, p), when whole clusters are re-assigned.

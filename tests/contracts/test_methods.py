@@ -250,6 +250,9 @@ EXAMPLES: Mapping[str, Example] = {
     "ab segments": ab_example(
         {"role": "primary"}, segments=["tier"], multiplicity={"correction": "benjamini_hochberg"}
     ),
+    "ab certified": ab_example(
+        {"covariates": ["before"]}, certificate={"replications": 1000, "buckets": 2000}
+    ),
     "ab fieller": ab_example({}, relative_interval="fieller"),
     "did two_by_two": did_example("two_by_two"),
     "did twfe": did_example("twfe"),

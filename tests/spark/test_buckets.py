@@ -37,9 +37,7 @@ N_BUCKETS = 1009
 def spark_buckets(
     spark: SparkSession, values: list[object], kind: str, *, salt: int = 5
 ) -> list[object]:
-    rows = spark.createDataFrame(
-        list(enumerate(values)), f"position INT, value {kind}"
-    )
+    rows = spark.createDataFrame(list(enumerate(values)), f"position INT, value {kind}")
     found = bucketed(rows, HashBucket("value", N_BUCKETS, salt))
     return [row[BUCKET] for row in found.orderBy("position").collect()]
 
@@ -62,16 +60,14 @@ def pandas_buckets(values: "pd.Series[object]", *, salt: int = 5) -> list[object
         (TEXTS, "STRING", "category"),
     ],
 )
-def test_the_same_bucket(
-    spark: SparkSession, values: list[object], kind: str, dtype: str
-) -> None:
+def test_the_same_bucket(spark: SparkSession, values: list[object], kind: str, dtype: str) -> None:
     expected = pandas_buckets(pd.Series(values, dtype=dtype))
     assert spark_buckets(spark, values, kind) == expected
     assert expected[-1] is None
 
 
 def test_decimals(spark: SparkSession) -> None:
-    values = [Decimal("3"), Decimal("0.5"), Decimal("-12"), None]
+    values = [Decimal(3), Decimal("0.5"), Decimal(-12), None]
     as_numbers = pd.Series([3.0, 0.5, -12.0, np.nan])
     assert spark_buckets(spark, list(values), "DECIMAL(20, 4)") == pandas_buckets(as_numbers)
 
@@ -162,6 +158,4 @@ def test_buckets_survive_the_stored_frame(rows: pd.DataFrame) -> None:
 
 def test_dates_are_not_hashed() -> None:
     with pytest.raises(SpecError, match="cannot be hashed"):
-        check_columns(
-            GramRequest(terms=(), bucket=HashBucket("day", 10)), {"day": "date"}
-        )
+        check_columns(GramRequest(terms=(), bucket=HashBucket("day", 10)), {"day": "date"})
