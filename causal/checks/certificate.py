@@ -286,7 +286,7 @@ def not_certified(what: str, why: str) -> Diagnostic:
 def rates_frame(rates: Sequence[Rate]) -> pd.DataFrame:
     """The rates as a table."""
     frame = pd.DataFrame([asdict(rate) for rate in rates], columns=list(Rate.__annotations__))
-    return frame.astype({"passed": "boolean"})
+    return frame.astype({"passed": object})
 
 
 def pvalues_frame(subject: Subject, pvalues: Array) -> pd.DataFrame:

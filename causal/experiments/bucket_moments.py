@@ -133,7 +133,7 @@ def ask_cells(
         bucket: What is hashed to how many buckets.
     """
     out: dict[str, CellsByArm] = {}
-    where = (*design.where, Condition(design.variant, arms.levels))
+    where = _compared(design, arms)
     for batch in _batches(metrics, is_complete=arms.is_complete):
         terms = tuple(dict.fromkeys(term for metric in batch for term in metric.terms))
         request = GramRequest(
@@ -176,7 +176,7 @@ def ask_cluster_sums(
     request = GramRequest(
         terms=tuple(terms),
         by=(design.variant,),
-        where=(*design.where, Condition(design.variant, arms.levels)),
+        where=_compared(design, arms),
         bucket=bucket,
         summed_by=(cluster,),
     )
@@ -247,6 +247,13 @@ def _plain(value: object) -> Level | None:
 
 def _level(found: Level | None, levels: Sequence[Level]) -> Level:
     return next(level for level in levels if level == found)
+
+
+def _compared(design: Design, arms: Arms) -> tuple[Condition, ...]:
+    """Rows of the arms that are compared, without a condition where those are all."""
+    if arms.n_other == 0:
+        return design.where
+    return (*design.where, Condition(design.variant, arms.levels))
 
 
 def _batches(metrics: Sequence[Metric], *, is_complete: bool) -> list[list[Metric]]:

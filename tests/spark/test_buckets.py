@@ -21,8 +21,10 @@ from causal.core.frames import (
 )
 from causal.core.gram import grams
 from causal.core.pandas_engine import PandasEngine
-from causal.core.plan import check_columns
+from causal.core.plan import check_columns, run
+from causal.core.spec import validate
 from causal.core.stored_gram import StoredGramEngine
+from causal.experiments import ab
 from transforms.gram import SparkEngine
 from transforms.stored_frames import answers_of, rows_of
 from transforms.terms import bucketed
@@ -159,3 +161,27 @@ def test_buckets_survive_the_stored_frame(rows: pd.DataFrame) -> None:
 def test_dates_are_not_hashed() -> None:
     with pytest.raises(SpecError, match="cannot be hashed"):
         check_columns(GramRequest(terms=(), bucket=HashBucket("day", 10)), {"day": "date"})
+
+
+@pytest.mark.parametrize("design", [{}, {"cluster": "home"}, {"strata": ["tier"]}], ids=str)
+def test_both_engines_give_the_same_certificate(
+    spark: SparkSession, rows: pd.DataFrame, design: dict[str, object]
+) -> None:
+    whole = rows.dropna(subset=["home"])
+    options = {
+        "unit": "unit_id", "variant": "variant", "control": "a",
+        "metrics": [{"name": "y", "type": "mean", "column": "y", "covariates": ["x"]}],
+        "certificate": {"replications": 1000, "buckets": 2000}, **design,
+    }  # fmt: skip
+    data = {"name": "c", "source": {"table": "t"}, "method": "ab", "options": options}
+    spec = validate(ab.SPEC, data)
+    plain = whole.astype(object).where(whole.notna(), None)
+    df = spark.createDataFrame(
+        list(plain.itertuples(index=False, name=None)),
+        "unit_id STRING, home DOUBLE, variant STRING, tier STRING, y DOUBLE, x DOUBLE",
+    )
+    found, expected = (
+        run(ab.estimate(spec), engine).tables["certificate"]
+        for engine in (SparkEngine(df), PandasEngine(whole))
+    )
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-7)

@@ -52,7 +52,7 @@ def users(*, n: int = 700, arms: tuple[str, ...] = ("old", "new")) -> pd.DataFra
             "variant": np.array(arms)[arm],
             "tier": tier,
             "shop": rng.integers(0, 30, n),
-            "revenue": np.where(revenue > 1012, 1012 + np.log(revenue - 1011), revenue) - 990,
+            "revenue": np.minimum(revenue, 1040.0) - 990,
             "paid": (rng.random(n) < 0.3 + 0.05 * arm).astype(int),
             "sessions": sessions,
             "pre_sessions": rng.poisson(5, n) + 1,
