@@ -376,7 +376,9 @@ def reproduced(case: Case, replicates: Replicates, how: Inference) -> list[str]:
     names = []
     for one in estimators_of(case):
         found = estimates(one.of(moved), case.metric.quotients, how, is_adjusted=one.is_adjusted)
-        usable = np.flatnonzero(found.is_usable)
+        # The readout refuses a lift without an error, so a replicate that has one is no test.
+        has_lift = (found.lift_error > 0) | (found.control == 0)
+        usable = np.flatnonzero(found.is_usable & has_lift)
         if not len(usable):
             names.append("")
             continue

@@ -209,9 +209,8 @@ def samples(pool: Pool, assigned: Array) -> tuple[Sample, Sample]:
     rows, columns = np.triu_indices(size)
     moments = np.column_stack([pool.n, pool.first, pool.second[:, rows, columns]])
     treated = assigned @ moments
-    return tuple(  # type: ignore[return-value]
-        _sample(part, pool.center) for part in (moments.sum(axis=0) - treated, treated)
-    )
+    left = moments.sum(axis=0) - treated
+    return _sample(left, pool.center), _sample(treated, pool.center)
 
 
 def cluster_meats(
@@ -283,14 +282,15 @@ class _Levels:
 def _levels(
     replicates: Replicates, quotients: Sequence[Quotient], how: Inference, *, is_adjusted: bool
 ) -> _Levels:
-    control, treatment = whole = tuple(_weighed(replicates, arm) for arm in (CONTROL, TREATMENT))
+    control, treatment = _weighed(replicates, CONTROL), _weighed(replicates, TREATMENT)
+    whole = (control, treatment)
     outcome = quotients[0]
     covariates = quotients[1:] if is_adjusted else ()
     used = (outcome, *covariates)
     thetas = _thetas(control, treatment, used, how) if covariates else np.zeros((len(control.n), 0))
     total = control.n + treatment.n
     shares = np.array([control.n / total, treatment.n / total])
-    pooled = sum(share[:, None] * arm.mean for share, arm in zip(shares, whole, strict=True))
+    pooled = shares[CONTROL][:, None] * control.mean + shares[TREATMENT][:, None] * treatment.mean
     values, own = [], []
     for arm in whole:
         value, slope = _value(outcome, arm.mean), _gradient(outcome, arm.mean)
@@ -318,12 +318,12 @@ def _thetas(
     is_known[is_known] = np.linalg.det(scaled[is_known]) > COLLINEAR
     safe = np.where(is_known[:, None, None], scaled, np.eye(inner.shape[1]))
     solved = np.linalg.solve(safe, (right * scale)[:, :, None])[:, :, 0] * scale
-    return np.where(is_known[:, None], solved, np.nan)
+    return np.asarray(np.where(is_known[:, None], solved, np.nan), dtype=np.float64)
 
 
 def _linearised(sample: Sample, quotients: Sequence[Quotient]) -> Array:
     gradients = np.stack([_gradient(item, sample.mean) for item in quotients], axis=1)
-    return gradients @ sample.cross @ gradients.transpose(0, 2, 1)
+    return np.asarray(gradients @ sample.cross @ gradients.transpose(0, 2, 1), dtype=np.float64)
 
 
 def _estimates(replicates: Replicates, levels: _Levels, how: Inference) -> Estimates:
@@ -380,19 +380,11 @@ def _stratified_pieces(
             parts.append(share**2 * _form(slope, sample.covariance) / sample.n)
             dfs.append(sample.n - 1.0)
     if replicates.is_sampled and len(shares) > 1:
-        effects = [
-            sum(
-                (slope * arm[s].mean).sum(axis=1)
-                for slope, arm in zip(slopes, replicates.arms, strict=True)
-            )
-            for s in range(len(shares))
-        ]
-        whole = sum(share * effect for share, effect in zip(shares, effects, strict=True))
+        control, treatment = (np.array([sample.mean for sample in arm]) for arm in replicates.arms)
+        effects = (slopes[CONTROL] * control + slopes[TREATMENT] * treatment).sum(axis=2)
         total = _total(replicates)
-        between = [
-            share * (effect - whole) ** 2 for share, effect in zip(shares, effects, strict=True)
-        ]
-        parts.append(np.sum(between, axis=0) / total)
+        off = effects - (shares * effects).sum(axis=0)
+        parts.append((shares * off**2).sum(axis=0) / total)
         dfs.append(total - 1.0)
     return parts, dfs
 
@@ -421,7 +413,7 @@ def _satterthwaite(parts: Sequence[Array], dfs: Sequence[Array]) -> Array:
     largest = np.max(parts, axis=0)
     scaled = np.array(parts) / largest
     found = scaled.sum(axis=0) ** 2 / np.sum(scaled**2 / np.array(dfs), axis=0)
-    return np.where(largest > 0, found, np.min(dfs, axis=0))
+    return np.asarray(np.where(largest > 0, found, np.min(dfs, axis=0)), dtype=np.float64)
 
 
 def _weighed(replicates: Replicates, arm: int) -> Sample:
@@ -440,11 +432,12 @@ def _weighed(replicates: Replicates, arm: int) -> Sample:
 def _shares(replicates: Replicates) -> Array:
     """Share of each stratum in both arms together, shape (S, r)."""
     counts = np.array([c.n + t.n for c, t in zip(*replicates.arms, strict=True)])
-    return counts / counts.sum(axis=0)
+    return np.asarray(counts / counts.sum(axis=0), dtype=np.float64)
 
 
 def _total(replicates: Replicates) -> Array:
-    return np.sum([sample.n for arm in replicates.arms for sample in arm], axis=0)
+    counts = [sample.n for arm in replicates.arms for sample in arm]
+    return np.asarray(np.sum(counts, axis=0), dtype=np.float64)
 
 
 def _merged(parts: Sequence[Sample]) -> Sample:
@@ -484,8 +477,8 @@ def _gradient(quotient: Quotient, mean: Array) -> Array:
 
 def _form(vectors: Array, matrices: Array) -> Array:
     """`v' M v` in every replicate, shape (r,)."""
-    return np.einsum("ri,rij,rj->r", vectors, matrices, vectors)
+    return np.asarray(np.einsum("ri,rij,rj->r", vectors, matrices, vectors), dtype=np.float64)
 
 
 def _column(values: Array, like: Array) -> Array:
-    return values.reshape(-1, *[1] * (like.ndim - 1))
+    return values.reshape((-1, *[1] * (like.ndim - 1)))
