@@ -68,7 +68,8 @@ def prepare(bench: Bench) -> Sides:
     """Question: what a certificate costs beside the readout that it certifies."""
     n_units = bench.size(1_000_000, small=20_000)
     files = data.experiment_units(bench.data, n_units=n_units)
-    engine = SparkEngine(bench.session().read.parquet(str(files)))
+    units = bench.session().read.parquet(str(files))
+    engine = SparkEngine(units)
     known = Passes(engine)
     plan.run(ab.estimate(spec_of()), known)
     asked = spec_of(certificate={"replications": REPLICATIONS})
@@ -85,7 +86,7 @@ def prepare(bench: Bench) -> Sides:
 
     return Sides(
         ours=ours,
-        peer=lambda: readout(engine),
+        peer=lambda: readout(SparkEngine(units)),
         check=_check,
         rows=n_units,
         notes=notes,

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Condition,
     FrameRequest,
     GramRequest,
     KeyRequest,
@@ -84,6 +85,7 @@ class SparkEngine:
         self._df = df
         self._limits = limits or Limits()
         self._columns = kinds(df)
+        self._shifts: dict[tuple[tuple[Term, ...], tuple[Condition, ...]], np.ndarray] = {}
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -122,12 +124,19 @@ class SparkEngine:
         df = bucketed(df, request.bucket)
         if request.summed_by:
             return self._gram_of_sums(df, request)
-        shift = self._preliminary_means(df, request.terms)
+        shift = self._known_shift(df, request)
         rows = self._terms(
             df, request.terms, request.weight, keys=request.keys, shift=shift, required=()
         )
         sums = rows.groupBy(*_grouping(request.keys)).agg(*_row_sums(), *_moments(size))
         return _gram_frame(self._collect(sums, request.keys), request, shift)
+
+    def _known_shift(self, df: DataFrame, request: GramRequest) -> np.ndarray:
+        """Preliminary means, looked up once for the same terms of the same rows."""
+        asked = (request.terms, request.where)
+        if asked not in self._shifts:
+            self._shifts[asked] = self._preliminary_means(df, request.terms)
+        return self._shifts[asked]
 
     def _gram_of_sums(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
         """Two levels: sums per cluster, each of which is then a row of weight 1."""
