@@ -25,6 +25,8 @@ from causal.experiments.rerandomisation import Estimates, assignments, estimates
 
 SEED = 3
 N_BUCKETS = 2000
+N_CHECKED = 2
+"""Replicates that are compared with a readout of their rows."""
 REVENUE = {"name": "revenue", "type": "mean", "column": "revenue", "role": "primary"}
 CUPED = REVENUE | {"covariates": ["pre_revenue", "age"]}
 PAID = {"name": "paid", "type": "proportion", "column": "paid"}
@@ -137,14 +139,19 @@ DESIGNS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("arms", [("old", "new"), ("old", "mid", "new")], ids=["two", "three"])
-@pytest.mark.parametrize(("metric", "options"), DESIGNS.values(), ids=DESIGNS.keys())
+TWO, THREE = ("old", "new"), ("old", "mid", "new")
+CASES = [(name, TWO) for name in DESIGNS] + [
+    (name, THREE) for name in ("cuped", "blocked", "clusters", "clustered ratio")
+]
+
+
+@pytest.mark.parametrize(("name", "arms"), CASES, ids=[f"{name}, {len(a)}" for name, a in CASES])
 def test_a_replicate_is_the_readout_of_the_reassigned_rows(
     captured: list[tuple[list[Case], dict[Any, int]]],
-    metric: Mapping[str, Any],
-    options: Mapping[str, Any],
+    name: str,
     arms: tuple[str, ...],
 ) -> None:
+    metric, options = DESIGNS[name]
     frame = users(arms=arms)
     if metric is PAID:
         metric = PAID | {"type": "mean"}  # less an effect it is no longer zero or one
@@ -159,7 +166,7 @@ def test_a_replicate_is_the_readout_of_the_reassigned_rows(
         occupied = np.unique(numbers[inside])
         n_buckets = len(occupied)
         draws = assignments(
-            np.random.default_rng(5), n_buckets=n_buckets, replications=3,
+            np.random.default_rng(5), n_buckets=n_buckets, replications=N_CHECKED,
             treated=treated.values(),
         )  # fmt: skip
         assigned = next(iter(draws))
@@ -176,7 +183,7 @@ def test_a_replicate_is_the_readout_of_the_reassigned_rows(
                 )
                 for one in estimators_of(case)
             ]
-            for at in range(3):
+            for at in range(N_CHECKED):
                 key_of = {key: assigned[treated[key]][at] for key in case.keys}
                 strata = [(value,) for value in frame["tier"]] if spec.options.strata else None
                 is_treated = np.array(
