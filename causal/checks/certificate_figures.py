@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from causal.checks.certificate import COVERAGE, NAME, POWER, TYPE_ONE
 
@@ -48,7 +48,8 @@ def promised_rates(rates: pd.DataFrame) -> Figure:
         rows = labels.merge(kept[kept["quantity"] == quantity], on=keys, how="left")
         _rate_rows(axes, rows)
         axes.set_title(title, loc="left", fontsize=10)
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
     names = [
         f"{row.metric}: {row.term} ({row.estimator}{', lift' if row.scale == 'relative' else ''})"
         for row in labels.itertuples()
@@ -88,8 +89,9 @@ def power_curves(power: pd.DataFrame) -> Figure:
             )  # fmt: skip
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         if is_share:
-            axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
         axes.set_title(title, loc="left", fontsize=9)
         axes.legend(frameon=False, fontsize=7, loc="lower right")
         _tidy(axes)
