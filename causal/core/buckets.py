@@ -54,7 +54,7 @@ def value_hashes(column: "pd.Series[Any]", *, salt: int) -> Hashes:
     hashed = _hash_values(distinct, seed)
     found = np.append(hashed, np.uint64(0))[codes]
     if _is_categorical(column):
-        return np.append(found, np.uint64(0))[np.asarray(column.cat.codes)]
+        found = np.append(found, np.uint64(0))[np.asarray(column.cat.codes)]
     return np.asarray(found, dtype=np.uint64)
 
 

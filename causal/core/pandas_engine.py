@@ -198,7 +198,8 @@ def _group_sums(x: Array, groups: NDArray[np.intp], size: int | None = None) -> 
     """Column sums by group, shape (groups, p)."""
     size = (int(groups.max()) + 1 if len(groups) else 0) if size is None else size
     sums = [np.bincount(groups, column, size) for column in x.T]
-    return np.reshape(np.array(sums), (x.shape[1], size)).T
+    stacked = np.array(sums, dtype=np.float64).reshape(x.shape[1], size)
+    return np.asarray(stacked.T, dtype=np.float64)
 
 
 def _firsts(values: NDArray[np.intp], groups: NDArray[np.intp]) -> NDArray[np.intp]:
