@@ -226,7 +226,7 @@ def _check_finite(frame: pd.DataFrame, request: GramRequest, means: Array, packe
     """Values that are not finite are refused by name, as everywhere."""
     bad = ~(np.isfinite(means).all(axis=1) & np.isfinite(packed).all(axis=1))
     if bad.any():
-        grams(frame[bad], request)
+        grams(frame.loc[bad], request)
 
 
 def _positions(frame: pd.DataFrame, by: Sequence[str]) -> list[tuple[Key, Positions]]:

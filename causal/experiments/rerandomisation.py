@@ -276,7 +276,8 @@ class _Levels:
     def slope(self, arm: int, contrast: Array) -> Array:
         """Derivative of `contrast' levels` in one arm's mean, (r, p); contrast (2, r)."""
         both = self.shares[arm] * contrast.sum(axis=0)
-        return contrast[arm][:, None] * self.own[arm] + both[:, None] * self.shared
+        slope = contrast[arm][:, None] * self.own[arm] + both[:, None] * self.shared
+        return np.asarray(slope, dtype=np.float64)
 
 
 def _levels(
