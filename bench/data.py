@@ -49,6 +49,26 @@ def assignments(folder: Path, *, n_units: int) -> Path:
     return _files(folder / f"assignments_{n_units}", n_units, rows)
 
 
+def experiment_units(folder: Path, *, n_units: int) -> Path:
+    """One row per unit: unit_id, variant, revenue (many zeros, a heavy tail) and pre_revenue."""
+
+    def rows(rng: np.random.Generator, units: np.ndarray) -> Columns:
+        size = len(units)
+        taste = rng.normal(0.0, 1.0, size)
+        spent, before = (
+            np.where(rng.random(size) < 0.3, np.exp(2.0 + taste + rng.normal(0.0, 1.0, size)), 0.0)
+            for _ in range(2)
+        )
+        return {
+            "unit_id": units,
+            "variant": np.where(rng.random(size) < 0.5, "treatment", "control"),
+            "revenue": np.round(spent, 2),
+            "pre_revenue": np.round(before, 2),
+        }
+
+    return _files(folder / f"experiment_units_{n_units}", n_units, rows)
+
+
 def panel(folder: Path, *, n_units: int) -> Path:
     """A balanced panel with a staggered start: unit_id, period, first_treated_period, y, d.
 

@@ -71,6 +71,7 @@ class Sides:
         check: Raises `DisagreementError` or AssertionError if the two answers differ.
         rows: Rows that both read or write.
         notes: Facts for the record.
+        is_peer_on_spark: Whether the peer works on Spark too, so that the JVM counts for it.
     """
 
     ours: Callable[[], Any]
@@ -78,6 +79,7 @@ class Sides:
     check: Callable[[Any, Any], None]
     rows: int
     notes: Mapping[str, Any] = field(default_factory=dict)
+    is_peer_on_spark: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,9 +166,15 @@ def compare(prepare: Callable[[Bench], Sides]) -> Callable[[Question, Bench], Re
 def alternate(sides: Sides, *, n_runs: int) -> tuple[tuple[Usage, ...], tuple[Usage, ...]]:
     """Ours, peer, ours, peer, ..."""
     ours, peer = [], []
+
+    def whole_tree() -> float:
+        return tree_cpu_seconds(os.getpid())
+
     for _ in range(n_runs):
-        ours.append(usage(sides.ours, cpu=lambda: tree_cpu_seconds(os.getpid())))
-        peer.append(usage(sides.peer, cpu=own_cpu_seconds))
+        ours.append(usage(sides.ours, cpu=whole_tree))
+        peer.append(
+            usage(sides.peer, cpu=whole_tree if sides.is_peer_on_spark else own_cpu_seconds)
+        )
         print(f"  cpu {ours[-1].cpu_seconds:.2f} s, peer {peer[-1].cpu_seconds:.2f} s", flush=True)
     return tuple(ours), tuple(peer)
 

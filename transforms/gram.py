@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Condition,
     FrameRequest,
     GramRequest,
     HistogramRequest,
@@ -41,6 +42,7 @@ from transforms.terms import (
     all_known,
     any_changing,
     atoms,
+    bucketed,
     compiled,
     filtered,
     is_zero_one,
@@ -84,6 +86,7 @@ class SparkEngine:
         self._df = df
         self._limits = limits or Limits()
         self._columns = kinds(df)
+        self._shifts: dict[tuple[tuple[Term, ...], tuple[Condition, ...]], np.ndarray] = {}
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -123,12 +126,47 @@ class SparkEngine:
 
     def _gram(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
         size = len(request.terms)
-        shift = self._preliminary_means(df, request.terms)
+        df = bucketed(df, request.bucket)
+        if request.summed_by:
+            return self._gram_of_sums(df, request)
+        shift = self._known_shift(df, request)
         rows = self._terms(
-            df, request.terms, request.weight, keys=request.by, shift=shift, required=()
+            df, request.terms, request.weight, keys=request.keys, shift=shift, required=()
         )
-        sums = rows.groupBy(*_grouping(request.by)).agg(*_row_sums(), *_moments(size))
-        return _gram_frame(self._collect(sums, request.by), request, shift)
+        sums = rows.groupBy(*_grouping(request.keys)).agg(*_row_sums(), *_moments(size))
+        return _gram_frame(self._collect(sums, request.keys), request, shift)
+
+    def _known_shift(self, df: DataFrame, request: GramRequest) -> np.ndarray:
+        """Preliminary means, looked up once for the same terms of the same rows."""
+        asked = (request.terms, request.where)
+        if asked not in self._shifts:
+            self._shifts[asked] = self._preliminary_means(df, request.terms)
+        return self._shifts[asked]
+
+    def _gram_of_sums(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
+        """Two levels: sums per cluster, each of which is then a row of weight 1."""
+        size = len(request.terms)
+        shift = np.zeros(size)
+        keys = tuple(dict.fromkeys((*request.keys, *request.summed_by)))
+        rows = self._terms(
+            df, request.terms, request.weight, keys=keys, shift=shift, required=request.summed_by
+        )
+        clusters = rows.groupBy(*_grouping(keys)).agg(
+            F.count(F.lit(1)).alias("n_rows"),
+            F.sum("n_used").alias("n_used_rows"),
+            F.min("w").alias("w_min"),
+            *[F.expr(f"sum(w * t{i}) AS t{i}") for i in range(size)],
+        )
+        has_rows = F.col("n_used_rows") > 0
+        flagged = clusters.withColumn("w", has_rows.cast("double"))
+        sums = flagged.groupBy(*_grouping(request.keys)).agg(
+            (F.sum(F.col("n_rows") - F.col("n_used_rows")) + F.count_if(has_rows)).alias("n_all"),
+            F.count_if(has_rows).alias("n_used"),
+            F.sum("w").alias("w"),
+            F.min("w_min").alias("w_min"),
+            *_moments(size),
+        )
+        return _gram_frame(self._collect(sums, request.keys), request, shift)
 
     def _gram_within(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
         """Two levels: cross-products per unit less its own mean, then sums over units."""
@@ -418,7 +456,7 @@ def _gram_frame(frame: pd.DataFrame, request: GramRequest, shift: np.ndarray) ->
     mean, cross = centred(sums, products, weights, shift)
     if request.absorb is not None:
         cross = products
-    answer = pd.DataFrame({name: frame[f"k_{name}"] for name in request.by}, index=frame.index)
+    answer = pd.DataFrame({name: frame[f"k_{name}"] for name in request.keys}, index=frame.index)
     return answer.assign(
         n=frame["n_used"].astype("int64"),
         n_missing=(frame["n_all"] - frame["n_used"]).astype("int64"),

@@ -88,8 +88,8 @@ def _answer(rows: pd.DataFrame) -> tuple[FrameRequest, pd.DataFrame]:
 
 def _by(request: FrameRequest) -> Sequence[str]:
     match request:
-        case GramRequest(by=by):
-            return by
+        case GramRequest():
+            return request.keys
         case PanelGramRequest(by=by) | HistogramRequest(by=by):
             return by
         case _:

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    BUCKET,
     AtMost,
     Clipped,
     Column,
@@ -19,6 +20,7 @@ from causal.core.frames import (
     Condition,
     Constant,
     EventTime,
+    HashBucket,
     Indicator,
     Level,
     Linear,
@@ -26,6 +28,7 @@ from causal.core.frames import (
     Term,
 )
 
+_LARGEST_WHOLE = 2.0**53
 _NOTHING: Mapping[Term, SparkColumn] = MappingProxyType({})
 
 
@@ -131,6 +134,29 @@ def filtered(
         values = [_literal(value, kind) for value in condition.values]
         df = df.where(quoted(condition.column).isin(*values))
     return df
+
+
+def bucketed(df: DataFrame, bucket: HashBucket | None) -> DataFrame:
+    """The rows with the number of their bucket as a further column, null where there is no value.
+
+    What is hashed, and how, is told in `causal.core.buckets`, which gives the same numbers.
+    """
+    if bucket is None:
+        return df
+    value, data_type = quoted(bucket.column), df.schema[bucket.column].dataType
+    salt = F.lit(bucket.salt).cast("bigint")
+    hashed = F.xxhash64(salt, value if _is_text(data_type) else value.cast("bigint"))
+    known = value.isNotNull()
+    if isinstance(data_type, types.FractionalType):
+        number = value.cast("double")
+        is_whole = (value == F.floor(value)) & (F.abs(number) < _LARGEST_WHOLE)
+        hashed = F.when(is_whole, hashed).otherwise(F.xxhash64(salt, number))
+        known = known & ~F.isnan(number)
+    return df.withColumn(BUCKET, F.when(known, F.pmod(hashed, F.lit(bucket.n_buckets))))
+
+
+def _is_text(data_type: types.DataType) -> bool:
+    return isinstance(data_type, types.StringType)
 
 
 def keys_of(names: Sequence[str]) -> list[SparkColumn]:

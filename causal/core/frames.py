@@ -103,6 +103,28 @@ class Condition:
     values: tuple[Level, ...]
 
 
+BUCKET = "(bucket)"
+"""Name of the key that a `HashBucket` adds to an answer; no column has brackets by accident."""
+
+
+@dataclass(frozen=True)
+class HashBucket:
+    """A random part of the rows: those whose `column` has the same hash, up to `n_buckets`.
+
+    Rows with the same value lie in the same bucket; a null has none, which is a key of its own.
+    Numbers are hashed by their value, whole ones alike whatever their type, text by its bytes.
+
+    Attributes:
+        column: What is hashed: a unit or a cluster, a column of numbers, flags or text.
+        n_buckets: Buckets are numbered from 0 to `n_buckets - 1`.
+        salt: Another salt is another, independent way to part the rows.
+    """
+
+    column: str
+    n_buckets: int
+    salt: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class GramRequest:
     """Count, means and centred cross-products of terms, by key.
@@ -119,6 +141,12 @@ class GramRequest:
         weight: Weight of a row; `None` weighs every row 1.
         absorb: Column whose fixed effects are swept out. The keys must be constant within it.
         where: Conditions that all must hold.
+        bucket: A further key, called `BUCKET`; not with `absorb`.
+        summed_by: Columns whose combinations are clusters, each of which counts as one row: the
+            weighted sums of its rows' terms. `n` and `sum_weights` then count clusters (with at
+            least one row used); one that has rows under several keys counts under each. Sums of
+            large values lose digits: take deviations from a constant near their mean. Not with
+            `absorb`.
     """
 
     terms: tuple[Term, ...]
@@ -126,6 +154,18 @@ class GramRequest:
     weight: Term | None = None
     absorb: str | None = None
     where: tuple[Condition, ...] = ()
+    bucket: HashBucket | None = None
+    summed_by: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Absorbed units have an aggregation of their own."""
+        if self.absorb is not None and (self.bucket is not None or self.summed_by):
+            raise ValueError("a request with absorb has neither bucket nor summed_by")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the key columns of the answer."""
+        return self.by if self.bucket is None else (*self.by, BUCKET)
 
 
 @dataclass(frozen=True)
@@ -302,18 +342,20 @@ def _columns(item: object) -> Iterator[str]:
         yield from _columns(part)
 
 
-def _own_columns(item: object) -> Iterator[str]:
+def _own_columns(item: object) -> Iterator[str]:  # noqa: C901 - one per kind
     match item:
         case Column(name) | Indicator(name, _) | Condition(name, _):
             yield name
         case EventTime(period, first, _, _):
             yield from (period, first)
-        case GramRequest(by=by, absorb=absorb):
-            yield from by
+        case GramRequest(by=by, absorb=absorb, summed_by=summed_by):
+            yield from (*by, *summed_by)
             yield from _optional(absorb)
         case MeatRequest(cluster=cluster, absorb=absorb):
             yield from cluster
             yield from _optional(absorb)
+        case HashBucket(column=column):
+            yield column
         case PanelGramRequest(unit=unit, period=period, first_treated_period=first, by=by):
             yield from (unit, period, *by)
             yield from _optional(first)
@@ -352,7 +394,7 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
             GramRequest(terms=parts, weight=weight, where=where)
             | MeatRequest(scores=parts, weight=weight, where=where)
         ):
-            return (*parts, weight, *where)
+            return (*parts, weight, *where, getattr(item, "bucket", None))
         case PanelGramRequest(outcome=outcome, covariates=covariates, where=where):
             return (outcome, *covariates, *where)
         case HistogramRequest(term=term, where=where):
@@ -388,9 +430,10 @@ def label(term: Term) -> str:  # noqa: C901, PLR0911 - one per kind
 def describe(request: FrameRequest) -> str:
     """One line for progress, such as `meat, 12 scores by region`."""
     match request:
-        case GramRequest(terms=terms, by=by, absorb=absorb):
+        case GramRequest(terms=terms, by=by, absorb=absorb, bucket=bucket, summed_by=summed_by):
             within = f" within {absorb}" if absorb else ""
-            return f"gram, {len(terms)} terms{within}{_by(by)}"
+            sums = f", sums{_by(summed_by)}" if summed_by else ""
+            return f"gram, {len(terms)} terms{within}{_by(by)}{_in_buckets(bucket)}{sums}"
         case MeatRequest(scores=scores, cluster=cluster, absorb=absorb):
             within = f" within {absorb}" if absorb else ""
             return f"meat, {len(scores)} scores{within}{_by(cluster)}"
@@ -407,11 +450,16 @@ def _by(keys: tuple[str, ...]) -> str:
     return f" by {', '.join(keys)}" if keys else ""
 
 
+def _in_buckets(bucket: HashBucket | None) -> str:
+    return f" in {bucket.n_buckets:,} buckets of {bucket.column}" if bucket else ""
+
+
 _TYPES: Mapping[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (
         Column, Constant, Indicator, EventTime, Product, Linear, Clipped, AtMost, Condition,
-        Score, GramRequest, MeatRequest, PanelGramRequest, KeyRequest, HistogramRequest,
+        Score, HashBucket, GramRequest, MeatRequest, PanelGramRequest, KeyRequest,
+        HistogramRequest,
     )
 }  # fmt: skip
 

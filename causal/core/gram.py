@@ -130,7 +130,7 @@ def grams(frame: pd.DataFrame, request: GramRequest) -> dict[Key, Gram]:
         DataError: A term is infinite or NaN somewhere, or a key column holds both nulls and NaN.
     """
     rows = frame.to_dict("records")
-    found = {key_of(row, request.by): _gram(row, request) for row in rows}
+    found = {key_of(row, request.keys): _gram(row, request) for row in rows}
     if len(found) < len(rows):
         raise DataError(
             "a grouping column holds both nulls and NaN, which cannot be told apart",

@@ -12,8 +12,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
 
+from causal.core.buckets import bucket_numbers
 from causal.core.errors import DataError
 from causal.core.frames import (
+    BUCKET,
     AtMost,
     Clipped,
     Column,
@@ -141,6 +143,8 @@ def _event_time(frame: pd.DataFrame, term: EventTime) -> Array:
 
 
 def _gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
+    if request.bucket is not None or request.summed_by:
+        return _grouped_gram(frame, request)
     values, weights, used = _values(frame, request.terms, request.weight)
     if request.absorb is not None:
         used &= np.asarray(frame[request.absorb].notna())
@@ -164,6 +168,52 @@ def _gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
         }  # fmt: skip
         out.append(row)
     return _frame(out, request.by, ("n", "n_missing", "n_units", "sum_weights", "mean", "cross"))
+
+
+def _grouped_gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
+    """By bucket or of sums by cluster: all groups at once, for there are many of them."""
+    x, w, used = _values(frame, request.terms, request.weight)
+    for name in request.summed_by:
+        used &= np.asarray(frame[name].notna())
+    if request.bucket is not None:
+        numbers = bucket_numbers(frame[request.bucket.column], request.bucket)
+        frame = frame.assign(**{BUCKET: pd.array(numbers, dtype="Int64")})
+        frame[BUCKET] = frame[BUCKET].mask(numbers < 0)
+    codes = _codes(frame, request.keys) if request.keys else np.zeros(len(frame), dtype=np.intp)
+    _, first = np.unique(codes, return_index=True)
+    size = len(first)
+    n_missing = np.bincount(codes[~used], minlength=size)
+    x, w, codes = x[used], w[used], codes[used]
+    if request.summed_by:
+        clusters = _codes(frame[used].assign(group_=codes), ("group_", *request.summed_by))
+        x, codes = _group_sums(x * w[:, None], clusters), _firsts(codes, clusters)
+        w = np.ones(len(codes))
+    n, total = np.bincount(codes, minlength=size), np.bincount(codes, w, size)
+    rough = _mean(x, w)
+    weighted = _group_sums((x - rough) * w[:, None], codes, size)
+    mean = rough + weighted / np.where(total > 0, total, 1.0)[:, None]
+    deviations = x - mean[codes]
+    rows, columns = np.triu_indices(x.shape[1])
+    cross = _group_sums(deviations[:, rows] * deviations[:, columns] * w[:, None], codes, size)
+    keys = {name: [_null(value) for value in frame[name].iloc[first]] for name in request.keys}
+    answer = {
+        "n": n, "n_missing": n_missing, "n_units": 0, "sum_weights": total,
+        "mean": list(np.where(total[:, None] > 0, mean, 0.0)), "cross": list(cross),
+    }  # fmt: skip
+    return pd.DataFrame(keys | answer, index=range(size))
+
+
+def _group_sums(x: Array, groups: NDArray[np.intp], size: int | None = None) -> Array:
+    """Column sums by group, shape (groups, p)."""
+    size = (int(groups.max()) + 1 if len(groups) else 0) if size is None else size
+    sums = [np.bincount(groups, column, size) for column in x.T]
+    stacked = np.array(sums, dtype=np.float64).reshape(x.shape[1], size)
+    return np.asarray(stacked.T, dtype=np.float64)
+
+
+def _firsts(values: NDArray[np.intp], groups: NDArray[np.intp]) -> NDArray[np.intp]:
+    """The value of the first row of each group."""
+    return values[np.unique(groups, return_index=True)[1]]
 
 
 def _meat(frame: pd.DataFrame, request: MeatRequest) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import pandas as pd
 
+from causal.core.buckets import HASHED_KINDS
 from causal.core.errors import DataError, SpecError
 from causal.core.frames import (
     Engine,
@@ -66,6 +67,13 @@ def check_columns(request: FrameRequest, columns: Mapping[str, str]) -> None:
             raise SpecError(
                 f"the source has no such column{hint}", given=name, allowed=sorted(columns)
             )
+    bucket = getattr(request, "bucket", None)
+    if bucket is not None and columns[bucket.column] not in HASHED_KINDS:
+        raise SpecError(
+            "this column cannot be hashed to buckets",
+            given=f"{bucket.column} ({columns[bucket.column]})",
+            allowed=sorted(HASHED_KINDS),
+        )
 
 
 def _check_kinds(request: FrameRequest, engine: Engine) -> None:

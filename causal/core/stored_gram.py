@@ -102,15 +102,15 @@ class _Frame:
         kept = self._kept(request.where)
         if kept is None or not self._covers_gram(request, kept):
             return None
-        at = [self.request.by.index(name) for name in request.by]
+        at = [self.request.keys.index(name) for name in request.keys]
         groups: dict[Key, list[Gram]] = {}
         for key, gram in kept.items():
             groups.setdefault(tuple(key[i] for i in at), []).append(gram.subset(request.terms))
         rows = [
-            dict(zip(request.by, key, strict=True)) | _row(pooled(parts))
+            dict(zip(request.keys, key, strict=True)) | _row(pooled(parts))
             for key, parts in sorted(groups.items(), key=lambda item: str(item[0]))
         ]
-        columns = [*request.by, "n", "n_missing", "n_units", "sum_weights", "mean", "cross"]
+        columns = [*request.keys, "n", "n_missing", "n_units", "sum_weights", "mean", "cross"]
         return pd.DataFrame(rows, columns=columns)
 
     def meat(self, request: MeatRequest) -> pd.DataFrame | None:
@@ -141,6 +141,8 @@ class _Frame:
             and request.weight == self.request.weight
             and set(request.terms) <= set(self.request.terms)
             and set(request.by) <= set(self.request.by)
+            and request.bucket in {None, self.request.bucket}
+            and request.summed_by == self.request.summed_by
             and (same_terms or not _has_missing(kept))
         )
 
@@ -151,6 +153,7 @@ class _Frame:
         ) if is_clustered else False  # fmt: skip
         return (
             request.absorb is None
+            and not self.request.summed_by
             and request.weight == self.request.weight
             and is_clustered
             and not has_null
@@ -176,7 +179,7 @@ class _Frame:
 
     def _scores(self, request: MeatRequest, key: Key, gram: Gram) -> Array | None:
         """Sums of the scores over the rows of one key, shape (p,)."""
-        levels = dict(zip(self.request.by, key, strict=True))
+        levels = dict(zip(self.request.keys, key, strict=True))
         out = []
         for score in request.scores:
             left = _form(score.left, gram, levels)

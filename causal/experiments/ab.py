@@ -20,6 +20,7 @@ from causal.core.frames import FrameRequest
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.experiments import ab_health, strata
+from causal.experiments.ab_certificate import Subjects, ask_certificate
 from causal.experiments.ab_checks import (
     check_outcome,
     cluster_checks,
@@ -144,8 +145,16 @@ def estimate(spec: AbSpec) -> Plan:
         for metric in options.moment_metrics
     }
     pairs |= {**quantiles.comparisons, **retentions.comparisons}
-    result = _result(spec, arms, pairs, checks, slices)
+    result, best = _result(spec, arms, pairs, checks, slices)
     result = with_table(result, "retention", retentions.curves)
+    certified = yield from ask_certificate(
+        spec, design, Subjects(moment_arms, _of_moments(best)), how
+    )
+    result = replace(
+        result,
+        diagnostics=(*result.diagnostics, *certified.diagnostics),
+        tables={**result.tables, **certified.tables},
+    )
     if options.time_since_exposure is None or clusters is None:
         return result
     curve = yield from ask_novelty(
@@ -169,6 +178,11 @@ def with_table(result: Result, name: str, table: pd.DataFrame | None) -> Result:
     return result if table is None else replace(result, tables={**result.tables, name: table})
 
 
+def _of_moments(readouts: Sequence[Readout]) -> tuple[Readout, ...]:
+    """Those of metrics that are functions of means."""
+    return tuple(item for item in readouts if item.comparison.metric.is_moment)
+
+
 def _bounded(
     spec: AbSpec, design: Design
 ) -> Generator[FrameRequest, pd.DataFrame, tuple[AbSpec, list[Diagnostic]]]:
@@ -179,7 +193,8 @@ def _bounded(
 
 
 def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
-    """Effects with intervals on both scales, arm levels, and adjusted against raw effects."""
+    """Effects on both scales, arm levels, adjusted against raw effects, curves, the certificate."""
+    from causal.checks import certificate_figures
     from causal.experiments import ab_figures, curve_figures
 
     options = spec.options
@@ -195,7 +210,7 @@ def figures(spec: AbSpec, result: Result) -> Mapping[str, "Figure"]:
         found |= curve_figures.novelty(
             result.tables["novelty"], column=period, confidence_level=spec.confidence_level
         )
-    return found
+    return {**found, **certificate_figures.figures(result.tables)}
 
 
 def _is_of(effect: Effect, column: str) -> bool:
@@ -237,7 +252,8 @@ def _result(
     pairs: Mapping[str, Sequence[Comparison]],
     checks: Sequence[Diagnostic],
     slices: Slices,
-) -> Result:
+) -> tuple[Result, list[Readout]]:
+    """The result, and the best readout of each metric and treatment."""
     how = _inference(spec)
     effects: list[Effect] = []
     diagnostics = [*checks]
@@ -257,12 +273,13 @@ def _result(
         diagnostics.append(
             strata.composition(arms, spec.options.metrics[0], strata=spec.options.strata)
         )
-    return Result(
+    result = Result(
         effects=(*effects, *slices.effects, *families),
         diagnostics=(*diagnostics, *slices.diagnostics, *notes),
         params=params,
         tables={"arms": pd.concat(tables, ignore_index=True)},
     )
+    return result, best
 
 
 def _families(

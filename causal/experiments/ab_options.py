@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from causal.checks.certificate import CertificateOptions
 from causal.core.frames import Level
 from causal.core.spec import Part, Spec
 from causal.experiments.clustering import ClusterCorrection, DegreesOfFreedom
@@ -70,6 +71,8 @@ class AbOptions(Part):
             are compared with equal shares for information (`assumed_sample_ratio`); stated, a
             mismatch stops the decision.
         srm_alpha: The sample-ratio check fails below this p-value.
+        certificate: How the estimators are certified on the units of this experiment; not if left
+            out.
     """
 
     unit: ColumnName
@@ -95,6 +98,7 @@ class AbOptions(Part):
     power: float = Field(default=0.8, gt=0, lt=1)
     expected_shares: dict[Level, float] | None = None
     srm_alpha: float = Field(default=0.0005, gt=0, lt=1)
+    certificate: CertificateOptions | None = None
 
     @property
     def moment_metrics(self) -> tuple[Metric, ...]:

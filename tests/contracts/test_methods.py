@@ -273,6 +273,9 @@ EXAMPLES: Mapping[str, Example] = {
     "ab quantile clustered": ab_example({"type": "quantile", "quantile": 0.4}, cluster="household"),
     "ab winsorised": ab_example({"winsorise": {"lower_quantile": 0.01, "upper_quantile": 0.99}}),
     "ab by period": by_period_example(),
+    "ab certified": ab_example(
+        {"covariates": ["before"]}, certificate={"replications": 1000, "buckets": 2000}
+    ),
     "ab fieller": ab_example({}, relative_interval="fieller"),
     "did two_by_two": did_example("two_by_two"),
     "did twfe": did_example("twfe"),
