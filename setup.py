@@ -68,6 +68,7 @@ setup(
         "jobs.conf.worlds",
         "jobs.conf.analyses",
         "jobs.conf.plans",
+        "jobs.conf.experiments",
     ],
     # The configuration stays at the top of the checkout and travels inside the wheel.
     package_dir={"jobs.conf": "conf"},
@@ -77,6 +78,7 @@ setup(
         "jobs.conf.worlds": ["*.yaml"],
         "jobs.conf.analyses": ["*.yaml"],
         "jobs.conf.plans": ["*.yaml"],
+        "jobs.conf.experiments": ["*.yaml"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,
