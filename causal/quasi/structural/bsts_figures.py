@@ -116,9 +116,9 @@ def _mark_start(axes: Axes, table: pd.DataFrame) -> None:
 
 def _time_axis(axes: Axes, *, is_date: bool) -> None:
     if is_date:
-        locator = AutoDateLocator()
+        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
 

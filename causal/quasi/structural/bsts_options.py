@@ -1,5 +1,6 @@
 """Options of a Bayesian structural time series: the series, the model, its priors, the sampler."""
 
+import datetime as dt
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -17,6 +18,7 @@ MIN_CYCLES = 2
 _REGION_KEYS = (
     "treated", "first_treated_period", "donors", "excluded", "incomplete",
 )  # fmt: skip
+_PERIOD_KEYS = ("treatment_period", "first_period", "last_period")
 
 
 class Seasonality(Part):
@@ -45,8 +47,8 @@ class Priors(Part):
         expected_r2: Share of the variance expected to be explained.
         residual_df: Periods that `expected_r2` is worth.
         information: Periods that the prior mean zero of the coefficients is worth.
-        diagonal_shrinkage: 0 takes the covariates' correlations into the prior of their
-            coefficients (Zellner), 1 ignores them.
+        diagonal_shrinkage: Near 0 the prior of the coefficients has the covariates' correlations
+            (Zellner's g-prior), at 1 it has none.
     """
 
     level_sd: float = Field(default=0.01, gt=0, le=1)
@@ -59,7 +61,7 @@ class Priors(Part):
     expected_r2: float = Field(default=0.8, gt=0, lt=1)
     residual_df: float = Field(default=50.0, gt=0)
     information: float = Field(default=0.01, gt=0)
-    diagonal_shrinkage: float = Field(default=0.5, ge=0, le=1)
+    diagonal_shrinkage: float = Field(default=0.5, ge=0.01, le=1)
 
     @property
     def coefficients(self) -> CoefficientPrior:
@@ -139,12 +141,20 @@ class BstsOptions(Part):
         return (self.outcome,) if isinstance(self.outcome, str) else tuple(self.outcome)
 
     @property
+    def start(self) -> GivenPeriod:
+        """The first treated period of a table with a row per period."""
+        if self.treatment_period is None:
+            raise ValueError("the regions say when they start")
+        return self.treatment_period
+
+    @property
     def cycles(self) -> tuple[Seasonality, ...]:
         """The seasonal cycles."""
         if self.seasonality is None:
             return ()
-        is_one = isinstance(self.seasonality, Seasonality)
-        return (self.seasonality,) if is_one else tuple(self.seasonality)  # type: ignore[return-value, arg-type]
+        if isinstance(self.seasonality, Seasonality):
+            return (self.seasonality,)
+        return tuple(self.seasonality)
 
     @property
     def components(self) -> Components:
@@ -170,11 +180,8 @@ class BstsOptions(Part):
         if self.unit is None:
             raise ValueError("a table with a row per period has no regions")
         given: dict[str, Any] = {name: getattr(self, name) for name in _REGION_KEYS}
-        for name in ("treatment_period", "first_period", "last_period"):
-            value = getattr(self, name)
-            if not isinstance(value, float | int | None):
-                raise ValueError(f"{name} must be a number where unit is given")
-            given[name] = value
+        for name in _PERIOD_KEYS:
+            given[name] = getattr(self, name)
         return RegionOptions(
             unit=self.unit, period=self.period, outcome=self.outcome, aggregate=self.aggregate,
             weight=self.weight, **given,
@@ -194,6 +201,9 @@ class BstsOptions(Part):
         return self
 
     def _panel_is_valid(self) -> "BstsOptions":
+        for name in _PERIOD_KEYS:
+            if isinstance(getattr(self, name), dt.date):
+                raise ValueError(f"{name} must be a number where unit is given")  # noqa: TRY004
         try:
             _ = self.regions
         except ValidationError as error:

@@ -20,14 +20,18 @@ def report(effects: Sequence[Effect], *, tail_probability: float, series: TimeSe
     observed = float(series.outcome[series.n_pre :].mean())
     first, last = shown(series.labels[series.n_pre]), shown(series.labels[-1])
     of_each = f" (mean of {series.n_regions} treated regions)" if series.n_regions > 1 else ""
+    low, high = observed - average.ci_upper, observed - average.ci_lower
     text = [
-        f"From {first} to {last} {average.metric}{of_each} averaged {observed:.4g}. Without the "
-        f"treatment it would have been {observed - average.estimate:.4g}, with a {level} credible "
-        f"interval of {observed - average.ci_upper:.4g} to {observed - average.ci_lower:.4g}. The "
-        f"average effect is therefore {average.estimate:+.4g}, between {average.ci_lower:+.4g} and "
-        f"{average.ci_upper:+.4g}.",
-        f"Over all {series.n_post} periods this adds up to {cumulative.estimate:+.4g}, between "
-        f"{cumulative.ci_lower:+.4g} and {cumulative.ci_upper:+.4g}.",
+        (
+            f"From {first} to {last} {average.metric}{of_each} averaged {observed:.4g}. Without "
+            f"the treatment it would have been {observed - average.estimate:.4g}, with a {level} "
+            f"credible interval of {low:.4g} to {high:.4g}. The average effect is therefore "
+            f"{average.estimate:+.4g}, between {average.ci_lower:+.4g} and {average.ci_upper:+.4g}."
+        ),
+        (
+            f"Over all {series.n_post} periods this adds up to {cumulative.estimate:+.4g}, between "
+            f"{cumulative.ci_lower:+.4g} and {cumulative.ci_upper:+.4g}."
+        ),
     ]
     if len(effects) > 2:  # noqa: PLR2004 - the third is the relative effect
         relative = effects[2]

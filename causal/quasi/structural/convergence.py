@@ -47,7 +47,7 @@ def effective_size(draws: Array) -> float:
     negative = np.flatnonzero(pairs < 0)
     pairs = np.minimum.accumulate(pairs[: negative[0] if len(negative) else len(pairs)])
     time = max(2.0 * float(pairs.sum()) - 1.0, 1.0)
-    return n_chains * n / time
+    return float(n_chains * n / time)
 
 
 def _halves(draws: Array) -> Array:

@@ -53,11 +53,20 @@ class Coefficients:
 
 @dataclass(frozen=True, kw_only=True)
 class _Fit:
-    """Moments of the included coefficients given the data, and the log probability of the set."""
+    """The included coefficients given the data.
 
-    log_probability: float
+    Attributes:
+        inside: Positions of the k included covariates.
+        mean: Posterior mean of their coefficients, shape (k,).
+        inverse: Inverse of their posterior precision, over the residual variance, shape (k, k).
+        prior_inverse: The same of the prior precision.
+        residual: Sum of squares left, including the prior's penalty.
+    """
+
+    inside: NDArray[np.intp]
     mean: Array
-    root: Array
+    inverse: Array
+    prior_inverse: Array
     residual: float
 
 
@@ -65,29 +74,29 @@ class SpikeSlab:
     """Draws of the regression of a target on fixed covariates.
 
     Args:
-        X: Covariates, shape (n, K).
+        covariates: Shape (n, K).
         prior: Prior of the coefficients.
         residual: Prior of the residual standard deviation.
         max_flips: How many indicators are drawn each time; `None`: all.
     """
 
     def __init__(
-        self, X: Array, *, prior: CoefficientPrior, residual: VariancePrior, max_flips: int | None
-    ) -> None:  # fmt: skip
-        self._X = X
-        self._cross = X.T @ X
-        self._prior_precision = prior.precision(X)
-        self._precision = self._cross + self._prior_precision
+        self,
+        covariates: Array,
+        *,
+        prior: CoefficientPrior,
+        residual: VariancePrior,
+        max_flips: int | None,
+    ) -> None:
+        self._covariates = covariates
+        self.n_covariates = int(covariates.shape[1])
+        self._prior_precision = prior.precision(covariates)
+        self._precision = covariates.T @ covariates + self._prior_precision
         self._residual = residual
         self._max_flips = max_flips
-        share = prior.inclusion_probability(X.shape[1])
+        share = prior.inclusion_probability(self.n_covariates)
         self._is_certain = share >= 1.0
         self._log_odds = 0.0 if self._is_certain else math.log(share / (1.0 - share))
-
-    @property
-    def n_covariates(self) -> int:
-        """K."""
-        return self._X.shape[1]
 
     def first_flags(self) -> Flags:
         """All included where that is certain, none elsewhere."""
@@ -106,53 +115,91 @@ class SpikeSlab:
         Returns:
             The new indicators and the draw.
         """
-        product, total = self._X.T @ target, float(target @ target)
+        product, total = self._covariates.T @ target, float(target @ target)
         flags, fit = self._draw_flags(flags, product, total, rng)
         sigma = self._residual.draw(rng, n=len(target), sum_of_squares=fit.residual)
         values = np.zeros(self.n_covariates)
-        noise = rng.standard_normal(len(fit.mean))
-        values[flags] = fit.mean + sigma * np.linalg.solve(fit.root.T, noise)
+        noise = np.linalg.cholesky(fit.inverse) @ rng.standard_normal(len(fit.inside))
+        values[fit.inside] = fit.mean + sigma * noise
         return flags, Coefficients(values=values, sigma=sigma)
 
     def log_probability(self, target: Array, flags: Flags) -> float:
         """Log posterior probability of a set of covariates, up to a constant."""
-        return self._fit(flags, self._X.T @ target, float(target @ target)).log_probability
+        fit = self._fit(flags, self._covariates.T @ target, float(target @ target))
+        log_ratio = np.linalg.slogdet(fit.inverse)[1] - np.linalg.slogdet(fit.prior_inverse)[1]
+        return float(
+            len(fit.inside) * self._log_odds
+            + 0.5 * log_ratio
+            + self._log_likelihood(np.array([fit.residual]))[0]
+        )
+
+    def log_odds_of_flips(self, target: Array, flags: Flags) -> Array:
+        """Log posterior odds of each flip of one indicator against none, shape (K,)."""
+        product = self._covariates.T @ target
+        fit = self._fit(flags, product, float(target @ target))
+        return self._log_odds_of_flips(flags, fit, product)
 
     def _draw_flags(
         self, flags: Flags, product: Array, total: float, rng: np.random.Generator
     ) -> tuple[Flags, _Fit]:
-        current = self._fit(flags, product, total)
+        """Each indicator given all others, in random order."""
+        fit = self._fit(flags, product, total)
         if self._is_certain:
-            return flags, current
+            return flags, fit
         order = rng.permutation(self.n_covariates)[: self._max_flips]
-        for at, uniform in zip(order, rng.random(len(order)), strict=True):
-            flipped = flags.copy()
-            flipped[at] = not flags[at]
-            other = self._fit(flipped, product, total)
-            if uniform < _share(other.log_probability, current.log_probability):
-                flags, current = flipped, other
-        return flags, current
+        # A flip is accepted where the logit of a uniform is below its log odds.
+        uniform = rng.random(len(order)) + np.finfo(float).tiny
+        thresholds = np.log(uniform) - np.log1p(-uniform)
+        first = 0
+        while first < len(order):
+            # All flips from here are known at once; only an accepted one changes the others.
+            odds = self._log_odds_of_flips(flags, fit, product)[order[first:]]
+            accepted = np.flatnonzero(thresholds[first:] < odds)
+            if len(accepted) == 0:
+                break
+            at = order[first + accepted[0]]
+            flags = flags.copy()
+            flags[at] = not flags[at]
+            fit = self._fit(flags, product, total)
+            first += int(accepted[0]) + 1
+        return flags, fit
 
     def _fit(self, flags: Flags, product: Array, total: float) -> _Fit:
         inside = np.flatnonzero(flags)
         block = np.ix_(inside, inside)
-        root = np.linalg.cholesky(self._precision[block])
-        prior_root = np.linalg.cholesky(self._prior_precision[block])
-        whitened = np.linalg.solve(root, product[inside])
-        residual = max(total - float(whitened @ whitened), 0.0)
-        prior = self._residual
-        shape = (prior.df + len(self._X)) / 2
-        rate = (prior.df * prior.guess**2 + residual) / 2
-        log_probability = (
-            len(inside) * self._log_odds
-            + float(np.log(np.diag(prior_root)).sum() - np.log(np.diag(root)).sum())
-            - shape * math.log(rate)
-            + log_mass_below(prior.upper, shape=shape, rate=rate)
+        inverse = np.asarray(np.linalg.inv(self._precision[block]), dtype=np.float64)
+        prior_inverse = np.linalg.inv(self._prior_precision[block])
+        mean = inverse @ product[inside]
+        return _Fit(
+            inside=inside, mean=mean, inverse=inverse,
+            prior_inverse=np.asarray(prior_inverse, dtype=np.float64),
+            residual=max(total - float(mean @ product[inside]), 0.0),
+        )  # fmt: skip
+
+    def _log_odds_of_flips(self, flags: Flags, fit: _Fit, product: Array) -> Array:
+        """By bordering: a covariate more or less is a rank-one change of precision and residual."""
+        rows = self._precision[fit.inside]
+        spread = np.diag(self._precision) - np.einsum("ij,ij->j", rows, fit.inverse @ rows)
+        prior_rows = self._prior_precision[fit.inside]
+        prior_spread = np.diag(self._prior_precision) - np.einsum(
+            "ij,ij->j", prior_rows, fit.prior_inverse @ prior_rows
         )
-        mean = np.linalg.solve(root.T, whitened)
-        return _Fit(log_probability=log_probability, mean=mean, root=root, residual=residual)
+        gain = -((product - fit.mean @ rows) ** 2) / np.where(flags, 1.0, spread)
+        kept, prior_kept = np.diag(fit.inverse), np.diag(fit.prior_inverse)
+        spread[fit.inside], prior_spread[fit.inside] = kept, prior_kept
+        gain[fit.inside] = fit.mean**2 / kept
+        log_prior_odds = np.where(flags, -self._log_odds, self._log_odds)
+        # Adding divides the determinants' ratio by the spread, taking out multiplies by `kept`;
+        # both are one over the remaining variance, on the side where the covariate is in.
+        log_ratio = 0.5 * (np.log(prior_spread) - np.log(spread))
+        residuals = np.maximum(fit.residual + gain, 0.0)
+        change = self._log_likelihood(residuals) - self._log_likelihood(np.array([fit.residual]))
+        return np.asarray(log_prior_odds + log_ratio + change)
 
-
-def _share(one: float, other: float) -> float:
-    """Probability of `one` of two, given their logs up to a constant."""
-    return 1.0 / (1.0 + math.exp(min(other - one, 700.0)))
+    def _log_likelihood(self, residuals: Array) -> Array:
+        """The part that depends on the residual sum of squares, shape (m,)."""
+        prior = self._residual
+        shape = (prior.df + len(self._covariates)) / 2
+        rates = (prior.df * prior.guess**2 + residuals) / 2
+        below = log_mass_below(prior.upper, shape=shape, rates=rates)
+        return np.asarray(below - shape * np.log(rates))

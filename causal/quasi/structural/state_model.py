@@ -70,8 +70,7 @@ class Matrices:
     def moves(self, position: int) -> Flags:
         """Which kinds of steps happen from this period to the next, shape (q,)."""
         n_trend = self.selection.shape[1] - len(self.durations)
-        turns = [(position + 1) % lasting == 0 for lasting in self.durations]
-        return np.array([True] * n_trend + turns, dtype=np.bool_)
+        return np.array([True] * n_trend + self._turns(position), dtype=np.bool_)
 
     def transition_at(self, position: int) -> Array:
         """The transition from this period to the next: a season that lasts on stays."""
@@ -145,6 +144,8 @@ class StateModel:
         p, q = self.matrices.selection.shape
         n = len(series)
         self._n = n
+        happened = [self.matrices.moves(at) for at in range(n - 1)]
+        self._happened = np.array(happened, dtype=np.float64)
         space = SimulationSmoother(k_endog=1, k_states=p, k_posdef=q)
         space.bind(np.ascontiguousarray(series, dtype=np.float64).reshape(-1, 1))
         space["design"] = self.matrices.design.reshape(1, -1)
@@ -198,8 +199,7 @@ class StateModel:
         """
         moved = states[1:] - states[:-1] @ self.matrices.transition.T
         steps = moved @ self.matrices.selection
-        happened = np.array([self.matrices.moves(at) for at in range(self._n - 1)])
-        return (steps**2 * happened).sum(axis=0), happened.sum(axis=0).astype(np.float64)
+        return (steps**2 * self._happened).sum(axis=0), self._happened.sum(axis=0)
 
     def _set(self, explained: Array, *, sigma: float, steps: Sequence[float]) -> None:
         self._space["obs_intercept"] = explained.reshape(1, -1)

@@ -93,7 +93,7 @@ def _scales(labels: Sequence[Label]) -> list[Array]:
     """Positions of the labels on each scale on which they may be even."""
     stamps = [label for label in labels if isinstance(label, pd.Timestamp)]
     if len(stamps) < len(labels):
-        return [np.array([float(label) for label in labels])]  # type: ignore[arg-type]
+        return [np.array([float(label) for label in labels])]
     seconds = np.array([(stamp - pd.Timestamp(0)).total_seconds() for stamp in stamps])
     are_months = len({stamp.day for stamp in stamps}) == 1 or all(
         stamp.is_month_end for stamp in stamps

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from causal.core.errors import DataError
-from causal.core.frames import Column, Condition, FrameRequest, GramRequest, Level
+from causal.core.frames import Column, Condition, FrameRequest, GramRequest
 from causal.core.gram import Array, Gram, Key, grams
 from causal.core.result import Diagnostic
 from causal.quasi.structural.bsts_options import BstsOptions
@@ -112,7 +112,7 @@ def series_of_table(options: BstsOptions, table: Table, *, outcome: str) -> Time
         DataError: The data cannot carry the analysis.
     """
     labels = tuple(sorted(table[outcome], key=_order))
-    start = given_label(_known(options.treatment_period), like=labels[0], key="treatment_period")
+    start = given_label(options.start, like=labels[0], key="treatment_period")
     columns = [[table[name][label] for label in labels] for name in options.covariates]
     series = TimeSeries(
         labels=labels,
@@ -206,13 +206,12 @@ def _of_treated(table: pd.DataFrame, panel: RegionPanel, *, name: str) -> Array:
 
 
 def _by_label(options: BstsOptions, cells: Mapping[Key, Gram]) -> dict[Label, Gram]:
-    nameless = sum(cell.n + cell.n_missing for (period,), cell in cells.items() if period is None)
-    if nameless:
-        raise DataError(f"{options.period} is null", given=f"{nameless} rows")
-    return {
-        period_label(_known(period), column=options.period): cell
-        for (period,), cell in cells.items()
-    }
+    found = {}
+    for (period,), cell in cells.items():
+        if period is None:
+            raise DataError(f"{options.period} is null", given=f"{cell.n + cell.n_missing} rows")
+        found[period_label(period, column=options.period)] = cell
+    return found
 
 
 def _within(options: BstsOptions, cells: Mapping[Label, Gram]) -> dict[Label, Gram]:
@@ -264,9 +263,3 @@ def _n_before(labels: Sequence[Label], start: Label) -> int:
 
 def _order(label: Label) -> float:
     return label if isinstance(label, float) else float(label.value)
-
-
-def _known(value: "Level | GivenPeriod | None") -> "Level | GivenPeriod":
-    if value is None:
-        raise ValueError("a period was expected")
-    return value

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causal.core.gram import Array
+
 _TINY = 1e-290
 
 
@@ -35,16 +37,15 @@ class VariancePrior:
         return 1.0 / math.sqrt(_precision(rng, shape=shape, rate=rate, lower=self.upper**-2))
 
 
-def log_mass_below(upper: float, *, shape: float, rate: float) -> float:
-    """Log probability that `1 / Gamma(shape, rate)` lies below `upper` squared."""
+def log_mass_below(upper: float, *, shape: float, rates: Array) -> Array:
+    """Log probability that `1 / Gamma(shape, rate)` lies below `upper` squared, by rate."""
     from scipy import special
 
-    mass = float(special.gammaincc(shape, rate * upper**-2))
-    if mass > _TINY:
-        return math.log(mass)
+    at = rates * upper**-2
+    mass = special.gammaincc(shape, at)
     # The tail of a gamma beyond x is about x^(shape-1) e^-x / gamma(shape).
-    at = rate * upper**-2
-    return (shape - 1) * math.log(at) - at - math.lgamma(shape)
+    tail = (shape - 1) * np.log(at) - at - math.lgamma(shape)
+    return np.where(mass > _TINY, np.log(np.maximum(mass, _TINY)), tail)
 
 
 def _precision(rng: np.random.Generator, *, shape: float, rate: float, lower: float) -> float:
