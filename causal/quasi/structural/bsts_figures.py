@@ -79,8 +79,8 @@ def inclusion_figure(result: Result, *, outcome: str) -> Figure:
     signs = {"raises the prediction": BLUE, "lowers it": ORANGE}
     if not all(is_positive):
         for label, colour in signs.items():
-            axes.barh([0], [0], color=colour, label=label)
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+            axes.barh([0], [0.0], color=colour, label=label)
+        figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     return figure
 
 
