@@ -68,10 +68,11 @@ def _conditions(series: TimeSeries) -> str:
             "There are no covariates: anything else that changed when the treatment started would "
             "be taken for its effect."
         )
+    n = len(series.names)
+    which, their = ("the covariate", "its") if n == 1 else (f"the {n} covariates", "their")
     return (
-        f"This holds if the treatment did not move the {len(series.names)} covariates and if "
-        f"their relation to the outcome in the {series.n_pre} periods before the start went "
-        "on afterwards."
+        f"This holds if the treatment did not move {which} and if {their} relation to the outcome "
+        f"in the {series.n_pre} periods before the start went on afterwards."
     )
 
 

@@ -32,9 +32,7 @@ def period_label(value: Level, *, column: str) -> Label:
         raise DataError(
             f"{column} must hold numbers or dates", given=value, allowed="2026-11-21, or 37"
         ) from None
-    if found.tzinfo is not None:
-        found = found.tz_convert("UTC").tz_localize(None)
-    return found
+    return _in_utc(found)
 
 
 def given_label(value: GivenPeriod, *, like: Label, key: str) -> Label:
@@ -50,13 +48,17 @@ def given_label(value: GivenPeriod, *, like: Label, key: str) -> Label:
             given=f"{value} in the spec, {shown(like)} in the data",
             key=f"options.{key}",
         )
-    return float(value) if isinstance(value, float | int) else pd.Timestamp(value)
+    return float(value) if isinstance(value, float | int) else _in_utc(pd.Timestamp(value))
+
+
+def _in_utc(stamp: pd.Timestamp) -> pd.Timestamp:
+    return stamp if stamp.tzinfo is None else stamp.tz_convert("UTC").tz_localize(None)
 
 
 def shown(label: Label) -> str:
     """A label as text."""
     if isinstance(label, float):
-        return f"{label:g}"
+        return f"{label:.15g}"
     text: str = label.isoformat(sep=" ")
     return text.removesuffix(" 00:00:00")
 
