@@ -1,11 +1,14 @@
 """What the method `bsts` reads, refuses and reports."""
 
 import datetime as dt
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from causal.core import registry
 from causal.core.errors import DataError, SpecError
@@ -352,7 +355,7 @@ WRONG = {
     "no start": ({"treatment_period": None}, "treatment_period is required"),
     "donors of a table": ({"donors": ["a"]}, "donors needs unit"),
     "treated of a table": ({"treated": "a"}, "treated needs unit"),
-    "donor treated": ({"unit": "u", "treated": "a", "donors": ["a"]}, "treated region in the donor"),
+    "donor treated": ({"unit": "u", "treated": "a", "donors": ["a"]}, "treated region in the"),
     "date in a panel": (
         {"unit": "u", "treated": "a", "treatment_period": dt.date(2026, 1, 1)}, "must be a number",
     ),
@@ -369,3 +372,15 @@ WRONG = {
 def test_specs_that_are_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(SpecError, match=words):
         validate(METHOD.SPEC, spec_data(**options))
+
+
+def test_the_page_has_a_valid_spec_and_every_option() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "methods" / "bsts.md"
+    text = page.read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    spec = validate(METHOD.SPEC, yaml.safe_load(block))
+
+    assert spec.options.treatment_period == dt.date(2026, 3, 2)
+    named = [*type(spec.options).model_fields, *type(spec.options.priors).model_fields]
+    shared = {"slope_sd", "slope_df", "seasonal_sd", "seasonal_df"}
+    assert [name for name in named if name not in text and name not in shared] == []
