@@ -33,7 +33,7 @@ class Effect:
         confidence_level: Nominal coverage of the interval, such as 0.95.
         pvalue: Two-sided p-value of a zero effect; adjusted for its family in the rows whose
             estimator ends with the name of a correction, such as `welch_holm`. Rows of `bsts` hold
-            the one-sided tail probability of the posterior unless its option `tail` says otherwise.
+            twice the posterior's tail probability, or the tail itself if its option `tail` says so.
         n_treated: Units (or rows where the design has no units) behind the treated side.
         n_control: Units behind the comparison side.
         n_clusters: Clusters behind the standard error; `None` when it is not clustered.

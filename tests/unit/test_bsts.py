@@ -171,11 +171,24 @@ def test_chains_and_seeds() -> None:
 
 
 def test_p_values_have_one_side_or_two(found: Result) -> None:
-    two = analyse(table(), tail="two_sided")
+    one = analyse(table(), tail="one_sided")
 
-    assert found.effects[0].pvalue == found.params["tail_probability"] == 1 / 181
-    assert two.effects[0].pvalue == 2 / 181
-    assert two.effects[0].ci_lower == found.effects[0].ci_lower
+    assert {effect.pvalue for effect in found.effects} == {2 / 181}
+    assert {effect.pvalue for effect in one.effects} == {1 / 181}
+    assert one.params["tail_probability"] == found.params["tail_probability"] == 1 / 181
+    assert one.effects[0].ci_lower == found.effects[0].ci_lower
+
+
+def test_the_p_value_agrees_with_the_interval() -> None:
+    averages = [analyse(table(effect=0.5 * at)).effects[0] for at in range(-8, 9)]
+    # An end of the interval lies between two draws of 180: the verdicts may differ by one.
+    clear = [average for average in averages if abs(average.pvalue - 0.05) > 2 * 2 / 181]
+    significant = [average.pvalue < 0.05 for average in clear]
+
+    assert significant == [average.ci_lower * average.ci_upper > 0 for average in clear]
+    assert len(clear) >= 12
+    assert 3 <= sum(significant) <= len(clear) - 3
+    assert max(average.pvalue for average in averages) <= 1
 
 
 def test_a_series_without_covariates_is_its_own_past() -> None:

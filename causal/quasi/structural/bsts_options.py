@@ -105,8 +105,8 @@ class BstsOptions(Part):
         placebo_period: The pretended start; if left out, so late that as many periods follow as
             follow the true one, but at most a third of those before.
         priors: Beliefs before the data.
-        tail: `one_sided` reports the posterior probability of an effect of the other sign as
-            p-value, `two_sided` twice that.
+        tail: `two_sided` reports twice the posterior probability of an effect of the other sign as
+            p-value, `one_sided` the probability itself, as R's CausalImpact does.
     """
 
     period: ColumnName
@@ -133,7 +133,7 @@ class BstsOptions(Part):
     placebo: bool = True
     placebo_period: GivenPeriod | None = None
     priors: Priors = Field(default_factory=Priors)
-    tail: Literal["one_sided", "two_sided"] = "one_sided"
+    tail: Literal["two_sided", "one_sided"] = "two_sided"
 
     @property
     def outcomes(self) -> tuple[str, ...]:
