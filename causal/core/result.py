@@ -32,7 +32,8 @@ class Effect:
         ci_upper: Upper end of the two-sided interval.
         confidence_level: Nominal coverage of the interval, such as 0.95.
         pvalue: Two-sided p-value of a zero effect; adjusted for its family in the rows whose
-            estimator ends with the name of a correction, such as `welch_holm`.
+            estimator ends with the name of a correction, such as `welch_holm`. Rows of `bsts` hold
+            twice the posterior's tail probability, or the tail itself if its option `tail` says so.
         n_treated: Units (or rows where the design has no units) behind the treated side.
         n_control: Units behind the comparison side.
         n_clusters: Clusters behind the standard error; `None` when it is not clustered.

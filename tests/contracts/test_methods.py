@@ -300,6 +300,8 @@ EXAMPLES: Mapping[str, Example] = {
     "synthetic_did frank_wolfe": region_example(
         "synthetic_did", n_treated=3, solver="frank_wolfe", standard_errors="jackknife"
     ),
+    "bsts": region_example("bsts", n_draws=250),
+    "bsts of several": region_example("bsts", n_treated=3, n_draws=200, placebo=False),
 }
 
 pytestmark = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES.keys())

@@ -1,0 +1,104 @@
+"""Labels of periods, numbers or dates, and whether they are evenly spaced."""
+
+import datetime as dt
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from causal.core.errors import DataError
+from causal.core.frames import Level
+from causal.core.gram import Array
+
+Label = float | pd.Timestamp
+GivenPeriod = float | dt.datetime | dt.date
+_MAX_EXAMPLES = 5
+_MONTHS = 12
+_TOLERANCE = 1e-9
+
+
+def period_label(value: Level, *, column: str) -> Label:
+    """A period as a number or a point in time.
+
+    Raises:
+        DataError: It is neither.
+    """
+    if not isinstance(value, str):
+        return float(value)
+    try:
+        found = pd.Timestamp(value)
+    except ValueError:
+        raise DataError(
+            f"{column} must hold numbers or dates", given=value, allowed="2026-11-21, or 37"
+        ) from None
+    return _in_utc(found)
+
+
+def given_label(value: GivenPeriod, *, like: Label, key: str) -> Label:
+    """A period of the spec in the kind of the data's.
+
+    Raises:
+        DataError: The data hold dates and the spec a number, or the reverse.
+    """
+    is_number = isinstance(value, float | int)
+    if is_number != isinstance(like, float):
+        raise DataError(
+            "the spec and the data must both give numbers, or both dates",
+            given=f"{value} in the spec, {shown(like)} in the data",
+            key=f"options.{key}",
+        )
+    return float(value) if isinstance(value, float | int) else _in_utc(pd.Timestamp(value))
+
+
+def _in_utc(stamp: pd.Timestamp) -> pd.Timestamp:
+    return stamp if stamp.tzinfo is None else stamp.tz_convert("UTC").tz_localize(None)
+
+
+def shown(label: Label) -> str:
+    """A label as text."""
+    if isinstance(label, float):
+        return f"{label:.15g}"
+    text: str = label.isoformat(sep=" ")
+    return text.removesuffix(" 00:00:00")
+
+
+def check_spacing(labels: Sequence[Label], *, column: str) -> None:
+    """Periods must follow each other without a hole: in days, weeks, months, or numbers.
+
+    Args:
+        labels: Ascending and distinct.
+        column: Named in the message.
+
+    Raises:
+        DataError: Some periods are missing.
+    """
+    steps = [np.diff(positions) for positions in _scales(labels)]
+    if len(labels) <= 1 or any(np.allclose(step, step[0], rtol=_TOLERANCE) for step in steps):
+        return
+    smallest = [step.min() for step in steps]
+    # On the scale that explains the data best, holes are the steps beyond the smallest one.
+    best = min(range(len(steps)), key=lambda at: (steps[at] > smallest[at] * (1 + 1e-9)).sum())
+    holes = [
+        f"{shown(before)} to {shown(after)}"
+        for (before, after), step in zip(pairwise(labels), steps[best], strict=True)
+        if step > smallest[best] * (1 + 1e-9)
+    ]
+    raise DataError(
+        f"periods are missing or unevenly spaced in {column}",
+        given=f"{len(holes)} holes, such as {', '.join(holes[:_MAX_EXAMPLES])}",
+        allowed="a row for each period, or spacing: ordered if rows follow each other all the same",
+    )
+
+
+def _scales(labels: Sequence[Label]) -> list[Array]:
+    """Positions of the labels on each scale on which they may be even."""
+    stamps = [label for label in labels if isinstance(label, pd.Timestamp)]
+    if len(stamps) < len(labels):
+        return [np.array([float(label) for label in labels])]
+    seconds = np.array([(stamp - pd.Timestamp(0)).total_seconds() for stamp in stamps])
+    are_months = len({stamp.day for stamp in stamps}) == 1 or all(
+        stamp.is_month_end for stamp in stamps
+    )
+    months = [_MONTHS * stamp.year + stamp.month for stamp in stamps]
+    return [seconds, np.array(months, dtype=np.float64)] if are_months else [seconds]
