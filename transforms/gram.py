@@ -42,9 +42,9 @@ from transforms.terms import (
     atoms,
     compiled,
     filtered,
-    is_zero_one,
     keys_of,
     kinds,
+    needs_shift,
     quoted,
     value_at,
 )
@@ -295,7 +295,7 @@ class SparkEngine:
         Means and spreads of the parts are carried through the terms: near enough, and a pass over
         parts compiles in a fraction of the time.
         """
-        parts = atoms(term for term in terms if not is_zero_one(term))
+        parts = atoms(term for term in terms if needs_shift(term))
         if not parts:
             return np.zeros(len(terms))
         values = [compiled(part, self._columns).alias(f"t{i}") for i, part in enumerate(parts)]
@@ -310,7 +310,7 @@ class SparkEngine:
         spreads = [_finite(row[f"spread{i}"]) for i in range(len(parts))]
         step = min((spread for spread in spreads if spread > 0), default=0.0)
         return np.array(
-            [0.0 if is_zero_one(term) else _near(value_at(term, means), step) for term in terms]
+            [_near(value_at(term, means), step) if needs_shift(term) else 0.0 for term in terms]
         )
 
     def _collect(self, df: DataFrame, keys: Sequence[str]) -> pd.DataFrame:

@@ -12,15 +12,18 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Between,
     Clipped,
     Column,
     ColumnKind,
     Condition,
     Constant,
     EventTime,
+    Exponential,
     Indicator,
     Level,
     Linear,
+    Logistic,
     Product,
     Term,
 )
@@ -68,9 +71,7 @@ def compiled(
             return _compiled_atom(term, columns)
 
 
-def _compiled_atom(
-    term: Column | Constant | Indicator | EventTime | Clipped, columns: Mapping[str, str]
-) -> SparkColumn:
+def _compiled_atom(term: Term, columns: Mapping[str, str]) -> SparkColumn:
     match term:
         case Column(name):
             return quoted(name).cast("double")
@@ -80,8 +81,10 @@ def _compiled_atom(
             return (quoted(column) == _literal(level, columns[column])).cast("double")
         case EventTime():
             return _event_time(term)
-        case Clipped(inner, low, high):
-            return _clipped(compiled(inner, columns), low=low, high=high)
+        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+            return _mapped(term, compiled(inner, columns))
+        case _:
+            raise TypeError(f"{term} is made of other terms")
 
 
 def atoms(terms: Iterable[Term]) -> tuple[Term, ...]:
@@ -114,9 +117,15 @@ def value_at(term: Term, values: Mapping[Term, float]) -> float:
             return values[term]
 
 
-def is_zero_one(term: Term) -> bool:
-    """Whether a term can only be 0, 1 or missing, so that it needs no shift."""
-    return isinstance(term, Indicator | EventTime | Constant)
+def needs_shift(term: Term) -> bool:
+    """Whether sums of a term gain digits when a constant near its mean is taken off.
+
+    Not where it can only be 0, 1 or missing. Nor where it holds an exponential: its spread is of
+    the order of its mean or larger, and the mean of a few rows says little about that of all.
+    """
+    if isinstance(term, Indicator | EventTime | Constant | Between):
+        return False
+    return not any(isinstance(part, Exponential) for part in _atoms(term))
 
 
 def filtered(
@@ -166,6 +175,28 @@ def _clipped(value: SparkColumn, *, low: float | None, high: float | None) -> Sp
         is_above = (value > F.lit(float(high))) & ~F.isnan(value)
         out = F.when(is_above, F.lit(float(high))).otherwise(out)
     return out
+
+
+def _mapped(
+    term: Clipped | Logistic | Exponential | Between, value: SparkColumn
+) -> SparkColumn:
+    """A term that is a function of one other; null and NaN stay what they are."""
+    match term:
+        case Clipped(_, low, high):
+            return _clipped(value, low=low, high=high)
+        case Logistic():
+            return F.lit(1.0) / (F.lit(1.0) + F.exp(-value))
+        case Exponential():
+            return F.exp(value)
+        case Between(_, low, high, is_closed):
+            inside = value.isNotNull()
+            if low is not None:
+                inside = inside & (value >= F.lit(float(low)))
+            if high is not None:
+                top = F.lit(float(high))
+                inside = inside & ((value <= top) if is_closed else (value < top))
+            known = F.when(F.isnan(value), value).otherwise(inside.cast("double"))
+            return F.when(value.isNotNull(), known)
 
 
 def _event_time(term: EventTime) -> SparkColumn:

@@ -84,7 +84,45 @@ class Clipped:
     high: float | None = None
 
 
-Term = Column | Constant | Indicator | EventTime | Product | Linear | Clipped
+@dataclass(frozen=True)
+class Logistic:
+    """`1 / (1 + exp(-term))`; missing where the term is."""
+
+    term: "Term"
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """`exp(term)`; missing where the term is."""
+
+    term: "Term"
+
+
+@dataclass(frozen=True)
+class Between:
+    """1 where `low <= term < high` (`<=` if `is_closed`), 0 elsewhere; missing where the term is.
+
+    `None` leaves a side open.
+    """
+
+    term: "Term"
+    low: float | None = None
+    high: float | None = None
+    is_closed: bool = True
+
+
+Term = (
+    Column
+    | Constant
+    | Indicator
+    | EventTime
+    | Product
+    | Linear
+    | Clipped
+    | Logistic
+    | Exponential
+    | Between
+)
 
 
 @dataclass(frozen=True)
@@ -250,7 +288,7 @@ def required_columns(term: Term) -> frozenset[str]:
             return frozenset({period})
         case Product(parts) | Linear(parts, _):
             return frozenset().union(*(required_columns(part) for part in parts))
-        case Clipped(inner, _, _):
+        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
             return required_columns(inner)
         case _:
             return columns_of(term)
@@ -302,7 +340,7 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
     match item:
         case Product(parts) | Linear(parts, _):
             return parts
-        case Clipped(inner, _, _):
+        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
             return (inner,)
         case Score(left, right):
             return (left, right)
@@ -335,8 +373,17 @@ def label(term: Term) -> str:  # noqa: PLR0911 - one per kind
         case Linear(terms, _):
             return f"({' + '.join(label(part) for part in terms)})"
         case Clipped(inner, low, high):
-            ends = f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
-            return f"{label(inner)} within {ends}"
+            return f"{label(inner)} within {_ends(low, high)}"
+        case Logistic(inner):
+            return f"logistic {label(inner)}"
+        case Exponential(inner):
+            return f"exp {label(inner)}"
+        case Between(inner, low, high, _):
+            return f"[{label(inner)} in {_ends(low, high)}]"
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
 
 
 def describe(request: FrameRequest) -> str:
@@ -361,8 +408,8 @@ def _by(keys: tuple[str, ...]) -> str:
 _TYPES: Mapping[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (
-        Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Condition, Score,
-        GramRequest, MeatRequest, PanelGramRequest, KeyRequest,
+        Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Logistic, Exponential,
+        Between, Condition, Score, GramRequest, MeatRequest, PanelGramRequest, KeyRequest,
     )
 }  # fmt: skip
 
