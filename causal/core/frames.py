@@ -372,14 +372,21 @@ def label(term: Term) -> str:  # noqa: PLR0911 - one per kind
             return "*".join(label(factor) for factor in factors)
         case Linear(terms, _):
             return f"({' + '.join(label(part) for part in terms)})"
-        case Clipped(inner, low, high):
-            return f"{label(inner)} within {_ends(low, high)}"
-        case Logistic(inner):
-            return f"logistic {label(inner)}"
-        case Exponential(inner):
-            return f"exp {label(inner)}"
-        case Between(inner, low, high, _):
-            return f"[{label(inner)} in {_ends(low, high)}]"
+        case _:
+            return _mapped_label(term)
+
+
+def _mapped_label(term: Clipped | Logistic | Exponential | Between) -> str:
+    inner = label(term.term)
+    match term:
+        case Clipped(_, low, high):
+            return f"{inner} within {_ends(low, high)}"
+        case Logistic():
+            return f"logistic {inner}"
+        case Exponential():
+            return f"exp {inner}"
+        case Between(_, low, high):
+            return f"[{inner} in {_ends(low, high)}]"
 
 
 def _ends(low: float | None, high: float | None) -> str:

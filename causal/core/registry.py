@@ -26,6 +26,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "synthetic_did": "causal.quasi.synthetic_did",
         "iv": "causal.quasi.iv",
         "ols": "causal.quasi.ols",
+        "weighting": "causal.quasi.weighting",
     }
 )
 

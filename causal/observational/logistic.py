@@ -7,7 +7,7 @@ likelihood is that of any other exact program (McCullagh and Nelder 1989, chapte
 """
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ from causal.core.frames import (
 )
 from causal.core.gram import Array, Gram, gram
 from causal.core.regression import redundant_columns
-from causal.observational.study import CONTROL, TREATED, Arms, Study
+from causal.observational.study import CONTROL, TREATED, Arms, Basis, Study
 
 MAX_ITERATIONS = 50
 _STEP = 1e-10
@@ -50,7 +50,9 @@ class LogisticFit:
         names: Names of the k columns.
         regressors: The k columns.
         coefficients: Intercept first, shape (k + 1,).
-        covariance: Inverse of the information matrix, shape (k + 1, k + 1).
+        basis: The basis in which it was fitted.
+        standard_covariance: Inverse of the information matrix of the coefficients of the basis,
+            shape (k + 1, k + 1).
         score_norm: Newton decrement at the last iteration but one, in log-likelihood.
         n_iterations: Iterations.
     """
@@ -58,9 +60,16 @@ class LogisticFit:
     names: tuple[str, ...]
     regressors: tuple[Term, ...]
     coefficients: Array
-    covariance: Array
+    basis: Basis
+    standard_covariance: Array
     score_norm: float
     n_iterations: int
+
+    @property
+    def covariance(self) -> Array:
+        """Covariance of the coefficients, shape (k + 1, k + 1)."""
+        matrix = self.basis.matrix
+        return np.asarray(matrix @ self.standard_covariance @ matrix.T, dtype=np.float64)
 
     @property
     def log_odds(self) -> Term:
@@ -79,12 +88,12 @@ class LogisticFit:
 
     @property
     def odds(self) -> Term:
-        """p / (1 - p)."""
+        """The odds p / (1 - p)."""
         return Exponential(self.log_odds)
 
     @property
     def inverse_odds(self) -> Term:
-        """(1 - p) / p."""
+        """The odds of the control arm, (1 - p) / p."""
         return Exponential(_predictor(self.regressors, self.coefficients, sign=-1.0))
 
 
@@ -103,8 +112,8 @@ def fit_logistic(
     """
     arms = study.arms if arms is None else arms
     check_separation(study, arms)
-    scale = _Scale.of(study, arms)
-    step = scale.first_step(study, arms)
+    matrix = study.basis.matrix
+    step = _first_step(study, arms)
     reference = step.information
     found = step.start
     merit = step.merit(reference)
@@ -119,14 +128,15 @@ def fit_logistic(
             return LogisticFit(
                 names=study.names,
                 regressors=study.covariates,
-                coefficients=scale.raw(found + change),
-                covariance=scale.raw_covariance(linalg.inv(step.information)),
+                coefficients=matrix @ (found + change),
+                basis=study.basis,
+                standard_covariance=linalg.inv(step.information),
                 score_norm=decrement,
                 n_iterations=n_iterations,
             )
         for _ in range(_HALVINGS):
-            request = _request(study, scale.raw(found + change), keep=keep)
-            next_step = scale.step(gram((yield request), request), found + change)
+            request = _request(study, matrix @ (found + change), keep=keep)
+            next_step = _step(study, gram((yield request), request), found + change)
             if next_step.merit(reference) < merit and next_step.is_regular:
                 break
             change = change / 2
@@ -192,58 +202,20 @@ class _Step:
         return float(self.score @ linalg.solve(reference, self.score, assume_a="pos"))
 
 
-@dataclass(frozen=True)
-class _Scale:
-    """Columns less their mean in standard deviations: Newton's steps have comparable parts."""
+def _first_step(study: Study, arms: Arms) -> _Step:
+    """At the share of treated rows, where all weights are equal: no pass is needed."""
+    control, treated = (study.basis.moment(arm)[:-1, :-1] for arm in arms)
+    share = treated[0, 0] / (treated[0, 0] + control[0, 0])
+    start = np.zeros(len(control))
+    start[0] = np.log(share / (1.0 - share))
+    score = (1.0 - share) * treated[0] - share * control[0]
+    return _Step(start, score, share * (1.0 - share) * (control + treated))
 
-    centre: Array
-    spread: Array
 
-    @staticmethod
-    def of(study: Study, arms: Arms) -> "_Scale":
-        total = arms[CONTROL].merge(arms[TREATED]).subset(study.covariates)
-        return _Scale(total.mean, np.sqrt(np.diag(total.cross) / total.sum_weights))
-
-    def first_step(self, study: Study, arms: Arms) -> _Step:
-        """At the share of treated rows, where all weights are equal."""
-        control, treated = (arm.subset(study.covariates) for arm in arms)
-        total = control.merge(treated)
-        share = treated.sum_weights / total.sum_weights
-        between = treated.sum_weights * (treated.mean - total.mean) / self.spread
-        information = np.zeros((len(between) + 1,) * 2)
-        information[0, 0] = total.sum_weights
-        information[1:, 1:] = total.cross / np.outer(self.spread, self.spread)
-        start = np.zeros(len(between) + 1)
-        start[0] = np.log(share / (1.0 - share))
-        return _Step(start, np.concatenate([[0.0], between]), share * (1.0 - share) * information)
-
-    def step(self, moments: Gram, start: Array) -> _Step:
-        """From moments of the columns and the working residual, weighted by p (1 - p)."""
-        k = len(self.centre)
-        total = moments.sum_weights
-        shift = (moments.mean[:k] - self.centre) / self.spread
-        information = np.empty((k + 1, k + 1))
-        information[0, 0] = total
-        information[0, 1:] = information[1:, 0] = total * shift
-        information[1:, 1:] = moments.cross[:k, :k] / np.outer(self.spread, self.spread)
-        information[1:, 1:] += total * np.outer(shift, shift)
-        mean = float(moments.mean[k])
-        slopes = moments.cross[:k, k] / self.spread + total * mean * shift
-        return _Step(start, np.concatenate([[total * mean], slopes]), information)
-
-    def raw(self, coefficients: Array) -> Array:
-        """Coefficients of the columns themselves."""
-        return self._matrix @ coefficients
-
-    def raw_covariance(self, covariance: Array) -> Array:
-        """Covariance of the coefficients of the columns themselves."""
-        return np.asarray(self._matrix @ covariance @ self._matrix.T, dtype=np.float64)
-
-    @property
-    def _matrix(self) -> Array:
-        matrix = np.diag(np.concatenate([[1.0], 1.0 / self.spread]))
-        matrix[0, 1:] = -self.centre / self.spread
-        return matrix
+def _step(study: Study, moments: Gram, start: Array) -> _Step:
+    """From moments of the columns and the working residual, weighted by p (1 - p)."""
+    sums = replace(study.basis, level=0.0).moment(moments)
+    return _Step(start, sums[:-1, -1], sums[:-1, :-1])
 
 
 def _request(study: Study, coefficients: Array, *, keep: Term | None) -> GramRequest:
@@ -276,9 +248,7 @@ def _is_done(history: Sequence[Array]) -> bool:
     size = float(np.abs(history[-1]).max())
     if size < _STEP:
         return True
-    return (
-        len(history) > 1 and size < _ROUNDING and size >= float(np.abs(history[-2]).max()) / 2
-    )
+    return len(history) > 1 and size < _ROUNDING and size >= float(np.abs(history[-2]).max()) / 2
 
 
 def _is_escaping(history: Sequence[Array]) -> bool:

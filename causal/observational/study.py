@@ -1,6 +1,6 @@
 """From the options of a study to terms and first moments: who is in, what is adjusted for."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +31,41 @@ Arms = tuple[Gram, Gram]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Basis:
+    """An intercept and k standardised columns: sums over them keep their digits.
+
+    Attributes:
+        centre: Means of the columns, shape (k,).
+        spread: Their standard deviations, shape (k,).
+        level: What is taken off the outcome.
+    """
+
+    centre: Array
+    spread: Array
+    level: float
+
+    @cached_property
+    def matrix(self) -> Array:
+        """Coefficients of the columns themselves from those of the basis, shape (k+1, k+1)."""
+        matrix = np.diag(np.concatenate([[1.0], 1.0 / self.spread]))
+        matrix[0, 1:] = -self.centre / self.spread
+        return matrix
+
+    def moment(self, moments: Gram) -> Array:
+        """Sums of products of (1, columns, last term less `level`), shape (k+2, k+2).
+
+        Args:
+            moments: Of the k columns and one more term (the outcome), perhaps weighted.
+        """
+        centre = np.concatenate([self.centre, [self.level]])
+        spread = np.concatenate([self.spread, [1.0]])
+        mean = np.concatenate([[1.0], (moments.mean - centre) / spread])
+        out = moments.sum_weights * np.outer(mean, mean)
+        out[1:, 1:] += moments.cross / np.outer(spread, spread)
+        return out
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """The rows of a study of one outcome.
 
@@ -43,10 +78,11 @@ class Study:
         arms: Unweighted moments of the columns and the outcome by arm.
         n_missing: Rows left out because a column was null.
         n_other: Rows with another level of the treatment.
-        dropped: Interactions of levels that no row has.
+        references: The reference level of each category, as text.
+        dropped: Columns of categories that no row has.
     """
 
-    outcome: Term
+    outcome: Column
     treatment: str
     is_arm: tuple[Indicator, Indicator]
     columns: tuple[DesignColumn, ...]
@@ -54,6 +90,7 @@ class Study:
     arms: Arms
     n_missing: int
     n_other: int
+    references: Mapping[str, str]
     dropped: tuple[str, ...] = ()
 
     @property
@@ -70,6 +107,14 @@ class Study:
     def names(self) -> tuple[str, ...]:
         """The names of the columns to adjust for."""
         return tuple(column.name for column in self.columns)
+
+    @cached_property
+    def basis(self) -> "Basis":
+        """The columns in standard deviations from their mean, the outcome less its mean."""
+        total = self.arms[CONTROL].merge(self.arms[TREATED])
+        k = len(self.columns)
+        spread = np.sqrt(np.diag(total.cross)[:k] / total.sum_weights)
+        return Basis(centre=total.mean[:k], spread=spread, level=float(total.mean[k]))
 
     @property
     def marker(self) -> Linear:
@@ -141,7 +186,7 @@ def observe(
     y = Column(outcome)
     control = Indicator(options.treatment, options.control)
     treated = Indicator(options.treatment, options.treated)
-    used = (y, *map(Column, options.covariates), control)
+    used: tuple[Term, ...] = (y, *map(Column, options.covariates), control)
     levels = yield from observe_levels(list(options.categorical), used=used, where=where)
     columns = expand(options.covariates, options.categorical, options.interactions, levels=levels)
     request = GramRequest(
@@ -167,6 +212,10 @@ def observe(
             and not same_level(key[0], options.control)
             and not same_level(key[0], options.treated)
         ),
+        references={
+            name: str(levels[name][0] if reference is None else reference)
+            for name, reference in options.categorical.items()
+        },
         dropped=dropped,
     )
     _check_outcome(study, outcome)
