@@ -160,7 +160,7 @@ def read(
         "weights": _weights(study, plain, weightings).assign(metric=metric),
     }
     if propensity is not None:
-        tables["propensity"] = _coefficients(propensity.fit).assign(metric=metric)
+        tables["propensity"] = propensity_table(propensity.fit).assign(metric=metric)
         tables["overlap"] = propensity.overlap.assign(metric=metric)
     return Readout(
         effects=tuple(_effects(spec, metric, plain, estimates)),
@@ -205,7 +205,8 @@ def _means(metric: str, estimates: Mapping[Any, Estimate]) -> pd.DataFrame:
     )  # fmt: skip
 
 
-def _coefficients(fit: LogisticFit) -> pd.DataFrame:
+def propensity_table(fit: LogisticFit) -> pd.DataFrame:
+    """Coefficients of the propensity with their errors."""
     errors = np.sqrt(np.diag(fit.covariance))
     statistic = fit.coefficients / errors
     return pd.DataFrame(
