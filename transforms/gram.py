@@ -42,9 +42,10 @@ from transforms.terms import (
     atoms,
     compiled,
     filtered,
+    is_heavy_tailed,
+    is_zero_one,
     keys_of,
     kinds,
-    needs_shift,
     quoted,
     value_at,
 )
@@ -295,7 +296,8 @@ class SparkEngine:
         Means and spreads of the parts are carried through the terms: near enough, and a pass over
         parts compiles in a fraction of the time.
         """
-        parts = atoms(term for term in terms if needs_shift(term))
+        found = atoms(term for term in terms if not is_zero_one(term))
+        parts = [part for part in found if not is_heavy_tailed(part)]
         if not parts:
             return np.zeros(len(terms))
         values = [compiled(part, self._columns).alias(f"t{i}") for i, part in enumerate(parts)]
@@ -306,11 +308,12 @@ class SparkEngine:
             for name, moment in (("mean", F.avg), ("spread", F.stddev_pop))
         ]
         row = self._collect(sample.agg(*moments), ()).iloc[0]
-        means = {part: _finite(row[f"mean{i}"]) for i, part in enumerate(parts)}
+        means = dict.fromkeys(found, 0.0)
+        means |= {part: _finite(row[f"mean{i}"]) for i, part in enumerate(parts)}
         spreads = [_finite(row[f"spread{i}"]) for i in range(len(parts))]
         step = min((spread for spread in spreads if spread > 0), default=0.0)
         return np.array(
-            [_near(value_at(term, means), step) if needs_shift(term) else 0.0 for term in terms]
+            [0.0 if is_zero_one(term) else _near(value_at(term, means), step) for term in terms]
         )
 
     def _collect(self, df: DataFrame, keys: Sequence[str]) -> pd.DataFrame:

@@ -117,15 +117,14 @@ def value_at(term: Term, values: Mapping[Term, float]) -> float:
             return values[term]
 
 
-def needs_shift(term: Term) -> bool:
-    """Whether sums of a term gain digits when a constant near its mean is taken off.
+def is_zero_one(term: Term) -> bool:
+    """Whether a term can only be 0, 1 or missing, so that it needs no shift."""
+    return isinstance(term, Indicator | EventTime | Constant | Between)
 
-    Not where it can only be 0, 1 or missing. Nor where it holds an exponential: its spread is of
-    the order of its mean or larger, and the mean of a few rows says little about that of all.
-    """
-    if isinstance(term, Indicator | EventTime | Constant | Between):
-        return False
-    return not any(isinstance(part, Exponential) for part in _atoms(term))
+
+def is_heavy_tailed(term: Term) -> bool:
+    """Whether a few rows say little about a term's mean, and its spread is no smaller than that."""
+    return isinstance(term, Exponential)
 
 
 def filtered(
@@ -177,9 +176,7 @@ def _clipped(value: SparkColumn, *, low: float | None, high: float | None) -> Sp
     return out
 
 
-def _mapped(
-    term: Clipped | Logistic | Exponential | Between, value: SparkColumn
-) -> SparkColumn:
+def _mapped(term: Clipped | Logistic | Exponential | Between, value: SparkColumn) -> SparkColumn:
     """A term that is a function of one other; null and NaN stay what they are."""
     match term:
         case Clipped(_, low, high):

@@ -124,9 +124,7 @@ def cell_error(matched: CellEffect, options: "MatchingOptions") -> tuple[float, 
         factor = {"stata": n / (n - 2), "n-1": n / (n - 1)}.get(options.small_sample, 1.0)
         return float(np.sqrt(factor * sum(matched.variances))), None
     clusters = g / (g - 1) if g > 1 else np.nan
-    factor = {"stata": clusters * (n - 1) / (n - 2), "n-1": clusters}.get(
-        options.small_sample, 1.0
-    )
+    factor = {"stata": clusters * (n - 1) / (n - 2), "n-1": clusters}.get(options.small_sample, 1.0)
     return float(np.sqrt(factor * (matched.differences**2).sum())), g
 
 
@@ -206,6 +204,4 @@ def _cell_balance(options: "MatchingOptions", study: Study, matched: CellEffect)
     before = balance_rows(columns.names, treated, control, scale=scale, stage="before")
     control, treated = (side(matched.arms, arm, matched.squares[arm]) for arm in range(2))
     after = balance_rows(columns.names, treated, control, scale=scale, stage="after")
-    return pd.concat(
-        [before.assign(source=""), after.assign(source="matching")], ignore_index=True
-    )
+    return pd.concat([before.assign(source=""), after.assign(source="matching")], ignore_index=True)

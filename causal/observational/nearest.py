@@ -171,9 +171,7 @@ def paired_error(differences: Array, *, factor: float = 1.0) -> float:
     return float(np.sqrt(factor * ((differences - differences.mean()) ** 2).sum()) / g)
 
 
-def replaced_error(
-    pairs: Pairs, outcomes: tuple[Array, Array], variances: Array
-) -> float:
+def replaced_error(pairs: Pairs, outcomes: tuple[Array, Array], variances: Array) -> float:
     """Standard error of matching with replacement (Abadie and Imbens 2006, theorem 7).
 
     Args:
@@ -210,9 +208,7 @@ def conditional_variances(scores: Array, outcomes: Array, groups: Any) -> Array:
         own = at[order]
         value = scores[own]
         for position, unit in enumerate(own):
-            others = [
-                other for other in (position - 1, position + 1) if 0 <= other < len(own)
-            ]
+            others = [other for other in (position - 1, position + 1) if 0 <= other < len(own)]
             partner = min(others, key=lambda o, p=position: (abs(value[o] - value[p]), own[o]))
             found[unit] = (outcomes[unit] - outcomes[own[partner]]) ** 2 / 2.0
     return found

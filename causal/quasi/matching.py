@@ -8,7 +8,6 @@ refused above a bound. See `docs/methods/matching.md`.
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from causal.core.errors import DataError
@@ -21,10 +20,10 @@ from causal.observational import matching_readout as readout
 from causal.observational.balance import overlap_table
 from causal.observational.coarsened import Cells, coarsen, match_cells
 from causal.observational.logistic import fit_logistic
-from causal.observational.matched_units import Units, match_units, units_of
+from causal.observational.matched_units import match_units, units_of
 from causal.observational.options import same_level
-from causal.observational.study import CONTROL, TREATED, Study, check_units, observe
-from causal.quasi.matching_options import MatchingOptions, MatchingSpec
+from causal.observational.study import CONTROL, TREATED, check_units, observe
+from causal.quasi.matching_options import MatchingSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,9 +102,7 @@ def _coarsened(
     study = yield from observe(options, outcome=outcome, where=where)
     names = [*options.covariates, *options.categorical]
     request = GramRequest(terms=study.terms, by=(options.treatment, *names), where=study.where)
-    found = {
-        key: part for key, part in grams((yield request), request).items() if part.n > 0
-    }
+    found = {key: part for key, part in grams((yield request), request).items() if part.n > 0}
     cells: Cells = {}
     codes = coarsen([key[1:] for key in found], names, options.cutpoints)
     for (key, part), code in zip(found.items(), codes, strict=True):

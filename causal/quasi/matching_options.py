@@ -9,9 +9,7 @@ from causal.observational.nearest import Order
 from causal.observational.options import StudyOptions
 from causal.regression.columns import ColumnName
 
-Cuts = (
-    Annotated[int, Field(ge=1, le=1000)] | Annotated[list[float], Field(min_length=1)]
-)
+Cuts = Annotated[int, Field(ge=1, le=1000)] | Annotated[list[float], Field(min_length=1)]
 
 
 class MatchingOptions(StudyOptions):

@@ -15,15 +15,18 @@ from pyspark.sql import DataFrame, SparkSession
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Between,
     Clipped,
     Column,
     Condition,
     Constant,
     EventTime,
+    Exponential,
     FrameRequest,
     GramRequest,
     Indicator,
     KeyRequest,
+    Logistic,
     MeatRequest,
     PanelGramRequest,
     Product,
@@ -199,6 +202,8 @@ LEAVES: st.SearchStrategy[Term] = st.sampled_from(
     [
         Y, X, Z, B, CENTRED, POST, Constant(2.5), Indicator("v", "a"), Indicator("k", level=True),
         Indicator("x", 2), EventTime("t", "first", low=-2, high=1), Clipped(X, -0.5, 1.0),
+        Logistic(linear([(Z, 2.0), (Constant(), -0.5)])), Exponential(Z), Between(Z, -0.5, 0.7),
+        Between(X, high=3.0, is_closed=False),
     ]
 )  # fmt: skip
 SMALL = st.sampled_from([-2.0, 0.5, 3.0])
