@@ -94,7 +94,11 @@ def match_cells(cells: Cells, *, target: Target) -> CellEffect:
     Raises:
         InferenceError: No cell has units of both arms.
     """
-    matched = [(pair[0], pair[1]) for pair in cells.values() if pair[0] and pair[1]]
+    matched = [
+        (control, treated)
+        for control, treated in cells.values()
+        if control is not None and treated is not None
+    ]
     if not matched:
         raise InferenceError("no cell has treated and control units: coarsen further")
     sizes = np.array([[pair[CONTROL].n, pair[TREATED].n] for pair in matched], dtype=np.float64)
@@ -110,7 +114,10 @@ def match_cells(cells: Cells, *, target: Target) -> CellEffect:
     squares = (weights**2 * (within + sizes * (means - overall) ** 2)).sum(axis=0)
     total = goal.sum()
     gaps = means[:, TREATED] - means[:, CONTROL] - (overall[TREATED] - overall[CONTROL])
-    everyone = [sum(pair[at].n for pair in cells.values() if pair[at]) for at in range(2)]  # type: ignore[union-attr]
+    everyone = [
+        sum(0 if part is None else part.n for part in (pair[at] for pair in cells.values()))
+        for at in (CONTROL, TREATED)
+    ]
     return CellEffect(
         means=(float(overall[CONTROL]), float(overall[TREATED])),
         variances=(float(squares[CONTROL] / total**2), float(squares[TREATED] / total**2)),

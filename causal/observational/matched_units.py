@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,6 @@ class Units:
     """All units, ordered by what identifies them.
 
     Attributes:
-        names: What identifies them, as text, shape (n,).
         is_treated: Shape (n,).
         propensity: Shape (n,).
         distance: What nearness goes by, shape (n,).
@@ -44,7 +43,6 @@ class Units:
         groups: Codes of the combinations of the exact columns, shape (n,).
     """
 
-    names: NDArray[Any]
     is_treated: NDArray[np.bool_]
     propensity: Array
     distance: Array
@@ -94,10 +92,11 @@ def units_of(
         )
     table = pd.DataFrame(list(kept), columns=list(request.by), dtype=object)
     values = np.array([part.mean for part in kept.values()])
-    names = table[list(options.units)]
-    order = np.array(
-        sorted(range(len(table)), key=lambda at: [_rank(item) for item in names.iloc[at]])
-    )
+    ranks = [
+        tuple(_rank(item) for item in row)
+        for row in table[list(options.units)].itertuples(index=False, name=None)
+    ]
+    order = np.array(sorted(range(len(ranks)), key=ranks.__getitem__))
     table, values = table.iloc[order].reset_index(drop=True), values[order]
     groups = np.zeros(len(table), dtype=np.int64)
     if options.exact:
@@ -108,7 +107,6 @@ def units_of(
     log_odds = values[:, 0]
     propensity = np.asarray(special.expit(log_odds), dtype=np.float64)
     return Units(
-        names=table[list(options.units)].astype(str).agg(", ".join, axis=1).to_numpy(),
         is_treated=np.array(treated, dtype=np.bool_),
         propensity=propensity,
         distance=propensity if options.distance == "propensity" else log_odds,

@@ -95,8 +95,8 @@ def robustness_value(
     """Partial R2 that a common cause needs with treatment and outcome to explain an effect away.
 
     Cinelli and Hazlett 2020, "Making sense of sensitivity", equation 20; with `alpha` the strength
-    that makes the effect insignificant at that level, by the extreme-value form of section 4.3 where
-    a cause that explains less of the treatment would do.
+    that makes the effect insignificant at that level. Where a cause that explains all of the rest
+    of the outcome binds, it is its partial R2 with the treatment.
 
     Args:
         statistic: t statistic of the effect, with classical errors.
