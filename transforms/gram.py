@@ -45,6 +45,7 @@ from transforms.terms import (
     bucketed,
     compiled,
     filtered,
+    is_heavy_tailed,
     is_zero_one,
     keys_of,
     kinds,
@@ -338,7 +339,8 @@ class SparkEngine:
         Means and spreads of the parts are carried through the terms: near enough, and a pass over
         parts compiles in a fraction of the time.
         """
-        parts = atoms(term for term in terms if not is_zero_one(term))
+        found = atoms(term for term in terms if not is_zero_one(term))
+        parts = [part for part in found if not is_heavy_tailed(part)]
         if not parts:
             return np.zeros(len(terms))
         values = [compiled(part, self._columns).alias(f"t{i}") for i, part in enumerate(parts)]
@@ -349,7 +351,8 @@ class SparkEngine:
             for name, moment in (("mean", F.avg), ("spread", F.stddev_pop))
         ]
         row = self._collect(sample.agg(*moments), ()).iloc[0]
-        means = {part: _finite(row[f"mean{i}"]) for i, part in enumerate(parts)}
+        means = dict.fromkeys(found, 0.0)
+        means |= {part: _finite(row[f"mean{i}"]) for i, part in enumerate(parts)}
         spreads = [_finite(row[f"spread{i}"]) for i in range(len(parts))]
         step = min((spread for spread in spreads if spread > 0), default=0.0)
         return np.array(

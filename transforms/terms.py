@@ -13,17 +13,19 @@ from pyspark.sql import functions as F
 from causal.core.errors import DataError
 from causal.core.frames import (
     BUCKET,
-    AtMost,
+    Between,
     Clipped,
     Column,
     ColumnKind,
     Condition,
     Constant,
     EventTime,
+    Exponential,
     HashBucket,
     Indicator,
     Level,
     Linear,
+    Logistic,
     Product,
     Term,
 )
@@ -72,9 +74,7 @@ def compiled(
             return _compiled_atom(term, columns)
 
 
-def _compiled_atom(
-    term: Column | Constant | Indicator | EventTime | Clipped | AtMost, columns: Mapping[str, str]
-) -> SparkColumn:
+def _compiled_atom(term: Term, columns: Mapping[str, str]) -> SparkColumn:
     match term:
         case Column(name):
             return quoted(name).cast("double")
@@ -84,10 +84,10 @@ def _compiled_atom(
             return (quoted(column) == _literal(level, columns[column])).cast("double")
         case EventTime():
             return _event_time(term)
-        case Clipped(inner, low, high):
-            return _clipped(compiled(inner, columns), low=low, high=high)
-        case AtMost(inner, bound):
-            return _at_most(compiled(inner, columns), bound)
+        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+            return _mapped(term, compiled(inner, columns))
+        case _:
+            raise TypeError(f"{term} is made of other terms")
 
 
 def atoms(terms: Iterable[Term]) -> tuple[Term, ...]:
@@ -122,7 +122,12 @@ def value_at(term: Term, values: Mapping[Term, float]) -> float:
 
 def is_zero_one(term: Term) -> bool:
     """Whether a term can only be 0, 1 or missing, so that it needs no shift."""
-    return isinstance(term, Indicator | EventTime | Constant | AtMost)
+    return isinstance(term, Indicator | EventTime | Constant | Between)
+
+
+def is_heavy_tailed(term: Term) -> bool:
+    """Whether a few rows say little about a term's mean, and its spread is no smaller than that."""
+    return isinstance(term, Exponential)
 
 
 def filtered(
@@ -197,9 +202,24 @@ def _clipped(value: SparkColumn, *, low: float | None, high: float | None) -> Sp
     return out
 
 
-def _at_most(value: SparkColumn, bound: float) -> SparkColumn:
-    """For Spark NaN is larger than any bound; it stays NaN, to be refused by name."""
-    return F.when(F.isnan(value), value).otherwise((value <= F.lit(float(bound))).cast("double"))
+def _mapped(term: Clipped | Logistic | Exponential | Between, value: SparkColumn) -> SparkColumn:
+    """A term that is a function of one other; null and NaN stay what they are."""
+    match term:
+        case Clipped(_, low, high):
+            return _clipped(value, low=low, high=high)
+        case Logistic():
+            return F.lit(1.0) / (F.lit(1.0) + F.exp(-value))
+        case Exponential():
+            return F.exp(value)
+        case Between(_, low, high, is_closed):
+            inside = value.isNotNull()
+            if low is not None:
+                inside = inside & (value >= F.lit(float(low)))
+            if high is not None:
+                top = F.lit(float(high))
+                inside = inside & ((value <= top) if is_closed else (value < top))
+            known = F.when(F.isnan(value), value).otherwise(inside.cast("double"))
+            return F.when(value.isNotNull(), known)
 
 
 def _event_time(term: EventTime) -> SparkColumn:

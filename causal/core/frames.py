@@ -85,14 +85,44 @@ class Clipped:
 
 
 @dataclass(frozen=True)
-class AtMost:
-    """1 where a term is at most `bound`, 0 where it is larger, missing where the term is."""
+class Logistic:
+    """`1 / (1 + exp(-term))`; missing where the term is."""
 
     term: "Term"
-    bound: float
 
 
-Term = Column | Constant | Indicator | EventTime | Product | Linear | Clipped | AtMost
+@dataclass(frozen=True)
+class Exponential:
+    """`exp(term)`; missing where the term is."""
+
+    term: "Term"
+
+
+@dataclass(frozen=True)
+class Between:
+    """1 where `low <= term < high` (`<=` if `is_closed`), 0 elsewhere; missing where the term is.
+
+    `None` leaves a side open.
+    """
+
+    term: "Term"
+    low: float | None = None
+    high: float | None = None
+    is_closed: bool = True
+
+
+Term = (
+    Column
+    | Constant
+    | Indicator
+    | EventTime
+    | Product
+    | Linear
+    | Clipped
+    | Logistic
+    | Exponential
+    | Between
+)
 
 
 @dataclass(frozen=True)
@@ -330,7 +360,7 @@ def required_columns(term: Term) -> frozenset[str]:
             return frozenset({period})
         case Product(parts) | Linear(parts, _):
             return frozenset().union(*(required_columns(part) for part in parts))
-        case Clipped(inner, _, _) | AtMost(inner, _):
+        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
             return required_columns(inner)
         case _:
             return columns_of(term)
@@ -386,7 +416,7 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
     match item:
         case Product(parts) | Linear(parts, _):
             return parts
-        case Clipped(inner, _, _) | AtMost(inner, _):
+        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
             return (inner,)
         case Score(left, right):
             return (left, right)
@@ -405,7 +435,7 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
             return ()
 
 
-def label(term: Term) -> str:  # noqa: C901, PLR0911 - one per kind
+def label(term: Term) -> str:  # noqa: PLR0911 - one per kind
     """A short text for messages and progress lines."""
     match term:
         case Column(name):
@@ -420,11 +450,25 @@ def label(term: Term) -> str:  # noqa: C901, PLR0911 - one per kind
             return "*".join(label(factor) for factor in factors)
         case Linear(terms, _):
             return f"({' + '.join(label(part) for part in terms)})"
-        case Clipped(inner, low, high):
-            ends = f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
-            return f"{label(inner)} within {ends}"
-        case AtMost(inner, bound):
-            return f"[{label(inner)} <= {bound:g}]"
+        case _:
+            return _mapped_label(term)
+
+
+def _mapped_label(term: Clipped | Logistic | Exponential | Between) -> str:
+    inner = label(term.term)
+    match term:
+        case Clipped(_, low, high):
+            return f"{inner} within {_ends(low, high)}"
+        case Logistic():
+            return f"logistic {inner}"
+        case Exponential():
+            return f"exp {inner}"
+        case Between(_, low, high):
+            return f"[{inner} in {_ends(low, high)}]"
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
 
 
 def describe(request: FrameRequest) -> str:
@@ -457,9 +501,9 @@ def _in_buckets(bucket: HashBucket | None) -> str:
 _TYPES: Mapping[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (
-        Column, Constant, Indicator, EventTime, Product, Linear, Clipped, AtMost, Condition,
-        Score, HashBucket, GramRequest, MeatRequest, PanelGramRequest, KeyRequest,
-        HistogramRequest,
+        Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Logistic, Exponential,
+        Between, Condition, Score, HashBucket, GramRequest, MeatRequest, PanelGramRequest,
+        KeyRequest, HistogramRequest,
     )
 }  # fmt: skip
 

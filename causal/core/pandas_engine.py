@@ -11,18 +11,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pandas.api import types
+from scipy import special
 
 from causal.core.buckets import bucket_numbers
 from causal.core.errors import DataError
 from causal.core.frames import (
     BUCKET,
-    AtMost,
+    Between,
     Clipped,
     Column,
     ColumnKind,
     Condition,
     Constant,
     EventTime,
+    Exponential,
     FrameRequest,
     GramRequest,
     HistogramRequest,
@@ -30,6 +32,7 @@ from causal.core.frames import (
     KeyRequest,
     Level,
     Linear,
+    Logistic,
     MeatRequest,
     PanelGramRequest,
     Product,
@@ -96,7 +99,7 @@ def evaluate(frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None
     return known[term]
 
 
-def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
+def _evaluate(  # noqa: PLR0911 - one per kind of term
     frame: pd.DataFrame, term: Term, known: dict[Term, Array]
 ) -> Array:
     match term:
@@ -109,12 +112,8 @@ def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
             return np.where(column_.isna(), np.nan, _among(column_, (level,)).astype(np.float64))
         case EventTime():
             return _event_time(frame, term)
-        case Clipped(inner, low, high):
-            values_ = evaluate(frame, inner, known=known)
-            return values_ if low is None and high is None else np.clip(values_, low, high)
-        case AtMost(inner, bound):
-            held = evaluate(frame, inner, known=known)
-            return np.where(np.isnan(held), np.nan, (held <= bound).astype(np.float64))
+        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+            return _mapped(term, evaluate(frame, inner, known=known))
         case Product(factors):
             values = [evaluate(frame, factor, known=known) for factor in factors]
             return _infinite_kept(np.prod(values, axis=0), values)
@@ -122,6 +121,24 @@ def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
             values = [evaluate(frame, part, known=known) for part in terms]
             parts = [c * value for value, c in zip(values, coefficients, strict=True)]
             return _infinite_kept(np.sum(parts, axis=0), values)
+
+
+def _mapped(term: Clipped | Logistic | Exponential | Between, values: Array) -> Array:
+    """A term that is a function of one other; NaN stays NaN."""
+    match term:
+        case Clipped(_, low, high):
+            return values if low is None and high is None else np.clip(values, low, high)
+        case Logistic():
+            return np.asarray(special.expit(values), dtype=np.float64)
+        case Exponential():
+            return np.exp(values)
+        case Between(_, low, high, is_closed):
+            inside = np.ones(len(values), dtype=np.bool_)
+            if low is not None:
+                inside &= values >= low
+            if high is not None:
+                inside &= (values <= high) if is_closed else (values < high)
+            return np.where(np.isnan(values), np.nan, inside.astype(np.float64))
 
 
 def _infinite_kept(result: Array, values: Sequence[Array]) -> Array:

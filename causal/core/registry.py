@@ -27,6 +27,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "bsts": "causal.quasi.bsts",
         "iv": "causal.quasi.iv",
         "ols": "causal.quasi.ols",
+        "weighting": "causal.quasi.weighting",
+        "matching": "causal.quasi.matching",
     }
 )
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 Scale = Literal["absolute", "relative"]
-Estimand = Literal["ate", "att", "cate", "itt", "late", "coefficient"]
+Estimand = Literal["ate", "att", "atc", "overlap", "cate", "itt", "late", "coefficient"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ import pandas as pd
 from pydantic import PrivateAttr
 
 from causal.core.errors import DataError
-from causal.core.frames import AtMost, Column, Condition, FrameRequest, Level, Term, linear
+from causal.core.frames import Between, Column, Condition, FrameRequest, Level, Term, linear
 from causal.core.gram import Array, Gram, Key
 from causal.core.inference import critical_value
 from causal.experiments.arms import (
@@ -329,12 +329,12 @@ class _Below(Metric):
         terms = [
             linear(
                 [
-                    (AtMost(column, point.held + half), point.weight),
-                    (AtMost(column, point.held - half), 1.0 - point.weight),
+                    (Between(column, high=point.held + half), point.weight),
+                    (Between(column, high=point.held - half), 1.0 - point.weight),
                 ]
             )
             if half
-            else AtMost(column, point.held)
+            else Between(column, high=point.held)
             for point in points
         ]
         out._indicators = tuple(dict.fromkeys(terms))

@@ -251,7 +251,69 @@ def ols_example(**options: Any) -> Example:
     return dataclasses.replace(base, truth=lambda _: 1.5 * float(share[1] - share[0]))
 
 
+def observed(*, seed: int = 6, n: int = 1200) -> pd.DataFrame:
+    """Who is active earlier joins more often and would use more anyway; the effect is 1.5."""
+    rng = np.random.default_rng(seed)
+    before, age = rng.gamma(4.0, 0.5, n), rng.integers(18, 70, n)
+    chance = 1 / (1 + np.exp(-(0.5 * (before - 2) - 0.02 * (age - 44))))
+    joined = (rng.uniform(size=n) < chance).astype(int)
+    return pd.DataFrame(
+        {
+            "id": np.arange(n), "place": np.arange(n) // 10, "joined": joined, "before": before,
+            "age": age, "kind": np.array(["a", "b", "c"])[np.arange(n) % 3],
+            "minutes": 20 + 1.5 * joined + 2 * before + 0.05 * age + rng.normal(size=n),
+        }
+    )  # fmt: skip
+
+
+def study_example(method: str, *, is_symmetric: bool = True, **options: Any) -> Example:
+    return Example(
+        method=method,
+        options={
+            "unit": "id", "outcome": "minutes", "treatment": "joined",
+            "covariates": ["before", "age"], **options,
+        },
+        frame=observed(),
+        outcome="minutes",
+        arm="joined",
+        swapped={0: 1, 1: 0} if is_symmetric else {},
+        one_arm=1,
+        truth=lambda _: 1.5,
+    )  # fmt: skip
+
+
 EXAMPLES: Mapping[str, Example] = {
+    "matching": study_example("matching", is_symmetric=False, balance_threshold=0.5),
+    "matching replaced": study_example(
+        "matching",
+        is_symmetric=False,
+        balance_threshold=0.5,
+        replace=True,
+        ratio=2,
+        exact=["kind"],
+        caliper=0.5,
+        estimand="atc",
+    ),
+    "matching coarsened": study_example(
+        "matching",
+        is_symmetric=True,
+        matching="coarsened",
+        estimand="ate",
+        cutpoints={"before": 8, "age": [30, 40, 50, 60]},
+        balance_threshold=0.5,
+    ),
+    "weighting": study_example("weighting", categorical={"kind": None}),
+    "weighting doubly robust": study_example(
+        "weighting", estimator=["regression", "aipw"], cluster="place"
+    ),
+    "weighting treated": study_example(
+        "weighting",
+        estimator=["ipw", "aipw", "entropy_balancing"],
+        estimand="att",
+        is_symmetric=False,
+    ),
+    "weighting overlap": study_example("weighting", estimand="overlap", covariance="robust"),
+    "weighting trimmed": study_example("weighting", trim={"rule": "crump"}),
     "iv": iv_example(),
     "iv liml clustered": iv_example(
         covariates=["before"], cluster="place", estimator="liml", characteristics=["before"]

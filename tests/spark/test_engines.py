@@ -15,17 +15,19 @@ from pyspark.sql import DataFrame, SparkSession
 
 from causal.core.errors import DataError
 from causal.core.frames import (
-    AtMost,
+    Between,
     Clipped,
     Column,
     Condition,
     Constant,
     EventTime,
+    Exponential,
     FrameRequest,
     GramRequest,
     HistogramRequest,
     Indicator,
     KeyRequest,
+    Logistic,
     MeatRequest,
     PanelGramRequest,
     Product,
@@ -190,9 +192,9 @@ FIXED: Mapping[str, FrameRequest] = {
     "no key": KeyRequest(key=("g", "t")),
     "a key": KeyRequest(key=("u", "t")),
     "null keys": KeyRequest(key=("v", "first", "k")),
-    "thresholds": GramRequest(terms=(AtMost(X, 2.0), AtMost(Product((X, Z)), 0.1), Y), by=("v",)),
+    "thresholds": GramRequest(terms=(Between(X, high=2.0), Between(Product((X, Z)), high=0.1), Y), by=("v",)),
     "threshold scores": MeatRequest(
-        scores=(Score(AtMost(CENTRED, 0.0), X),), cluster=("g",), weight=W
+        scores=(Score(Between(CENTRED, high=0.0), X),), cluster=("g",), weight=W
     ),
     "histogram": HistogramRequest(
         term=X, edges=(-3.0, -1.0, 0.0, 0.5, 2.0, 2.5, 1e300), by=("v", "k")
@@ -231,6 +233,8 @@ LEAVES: st.SearchStrategy[Term] = st.sampled_from(
     [
         Y, X, Z, B, CENTRED, POST, Constant(2.5), Indicator("v", "a"), Indicator("k", level=True),
         Indicator("x", 2), EventTime("t", "first", low=-2, high=1), Clipped(X, -0.5, 1.0),
+        Logistic(linear([(Z, 2.0), (Constant(), -0.5)])), Exponential(Z), Between(Z, -0.5, 0.7),
+        Between(X, high=3.0, is_closed=False),
     ]
 )  # fmt: skip
 SMALL = st.sampled_from([-2.0, 0.5, 3.0])

@@ -8,18 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causal.core.frames import (
-    AtMost,
+    Between,
     Clipped,
     Column,
     Condition,
     Constant,
     EventTime,
+    Exponential,
     FrameRequest,
     GramRequest,
     HistogramRequest,
     Indicator,
     KeyRequest,
     Linear,
+    Logistic,
     MeatRequest,
     PanelGramRequest,
     Product,
@@ -50,7 +52,9 @@ def _combinations(terms: st.SearchStrategy[Term]) -> st.SearchStrategy[Term]:
         st.lists(terms, max_size=3).map(lambda factors: Product(tuple(factors))),
         pairs.map(linear),
         st.builds(Clipped, terms, st.none() | NUMBERS, st.none() | NUMBERS),
-        st.builds(AtMost, terms, NUMBERS),
+        st.builds(Between, terms, st.none() | NUMBERS, st.none() | NUMBERS, st.booleans()),
+        st.builds(Logistic, terms),
+        st.builds(Exponential, terms),
     )
 
 
@@ -193,7 +197,10 @@ def test_labels_are_short_texts() -> None:
     assert label(EventTime("t", "g", low=0)) == "[0.. from g]"
     assert label(Clipped(X, low=0, high=99.5)) == "x within 0..99.5"
     assert label(Clipped(X, high=9)) == "x within ..9"
-    assert label(AtMost(X, 2.5)) == "[x <= 2.5]"
+    assert label(Logistic(X)) == "logistic x"
+    assert label(Exponential(X)) == "exp x"
+    assert label(Between(X, low=0.5)) == "[x in 0.5..]"
+    assert label(Between(X, high=2.5)) == "[x in ..2.5]"
     assert label(linear([(X, 1.0), (Constant(), 2.5)])) == "(x + 1)"
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from causal.core.errors import DataError
-from causal.core.frames import AtMost, Column, FrameRequest, HistogramRequest, label
+from causal.core.frames import Between, Column, FrameRequest, HistogramRequest, label
 from causal.core.gram import Key
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
@@ -142,4 +142,4 @@ def test_bins_and_thresholds_share_their_edges() -> None:
     for at, edge in enumerate(edges):
         below = row["counts"][row["bins"] <= at].sum()
         assert below == (frame["y"] <= edge).sum()
-    assert label(AtMost(Column("y"), 2.0)) == "[y <= 2]"
+    assert label(Between(Column("y"), high=2.0)) == "[y in ..2]"

@@ -6,16 +6,18 @@ import pytest
 
 from causal.core.errors import DataError
 from causal.core.frames import (
-    AtMost,
+    Between,
     Clipped,
     Column,
     Condition,
     Constant,
     EventTime,
+    Exponential,
     FrameRequest,
     GramRequest,
     Indicator,
     KeyRequest,
+    Logistic,
     MeatRequest,
     PanelGramRequest,
     Product,
@@ -63,8 +65,14 @@ TERMS: list[tuple[Term, list[float]]] = [
     (Clipped(Column("x"), high=1.5), [1, 1.5, np.nan]),
     (Clipped(Product((Column("x"), Column("x"))), low=2, high=3), [2, 3, np.nan]),
     (Clipped(Column("x")), [1, 2, np.nan]),
-    (AtMost(Column("x"), 1.0), [1, 0, np.nan]),
-    (AtMost(Product((Column("x"), Column("x"))), 4.0), [1, 1, np.nan]),
+    (Between(Column("x"), high=1.0), [1, 0, np.nan]),
+    (Between(Product((Column("x"), Column("x"))), high=4.0), [1, 1, np.nan]),
+    (Exponential(Product((Column("x"), Constant(0.0)))), [1, 1, np.nan]),
+    (Logistic(linear([(Column("x"), 800.0), (Constant(), -1200.0)])), [0, 1, np.nan]),
+    (Between(Column("x"), low=1, high=2), [1, 1, np.nan]),
+    (Between(Column("x"), low=1, high=2, is_closed=False), [1, 0, np.nan]),
+    (Between(Column("x"), low=1.5), [0, 1, np.nan]),
+    (Between(Column("x")), [1, 1, np.nan]),
 ]
 
 

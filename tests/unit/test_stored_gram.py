@@ -6,7 +6,7 @@ import pytest
 
 from causal.core.errors import DataError
 from causal.core.frames import (
-    AtMost,
+    Between,
     Column,
     Condition,
     Constant,
@@ -92,8 +92,8 @@ def test_answers_subsets_coarser_keys_and_meat_as_the_rows_do(
         GramRequest(terms=(Y,), absorb="cluster"),
         MeatRequest(scores=(Score(Product((X, X)), Y),), cluster=("cluster",)),
         MeatRequest(scores=(Score(X, Y),)),
-        MeatRequest(scores=(Score(AtMost(X, 1.0), Y),), cluster=("cluster",)),
-        GramRequest(terms=(AtMost(Y, 1.0),)),
+        MeatRequest(scores=(Score(Between(X, high=1.0), Y),), cluster=("cluster",)),
+        GramRequest(terms=(Between(Y, high=1.0),)),
         HistogramRequest(term=Y, edges=(1.0,)),
     ],
     ids=str,

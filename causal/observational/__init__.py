@@ -1,0 +1,1 @@
+"""Treatments that nobody randomised: propensities, weights, matches, balance and sensitivity."""

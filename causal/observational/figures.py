@@ -1,0 +1,83 @@
+"""Love plots and propensity distributions."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from causal.core.canvas import canvas
+
+BLUE, ORANGE, GREY = "#1f5a93", "#c8622d", "#7a7a7a"
+_MAX_SHOWN = 40
+_COLOURS = (BLUE, "#3f8f5b", "#8c5aa8")
+
+
+def love_plot(balance: pd.DataFrame, *, threshold: float) -> Figure:
+    """Absolute standardised differences by covariate, before and after.
+
+    Args:
+        balance: Columns covariate, stage, source and smd.
+        threshold: Where the dashed line stands.
+    """
+    table = balance[balance["smd"].notna()].assign(size=lambda rows: rows["smd"].abs())
+    before = table[table["stage"] == "before"].sort_values("size")
+    shown = before.tail(_MAX_SHOWN)
+    at = {name: float(position) for position, name in enumerate(shown["covariate"])}
+    figure = Figure(figsize=(7.0, 1.6 + 0.24 * len(at)), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#d9dde2", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.plot(
+        shown["size"], list(at.values()), "o", markerfacecolor="white", markeredgecolor=ORANGE,
+        markersize=6, label="before",
+    )  # fmt: skip
+    after = table[(table["stage"] == "after") & table["covariate"].isin(list(at))]
+    sources = list(dict.fromkeys(after["source"]))
+    for colour, source in zip(_COLOURS, sources, strict=False):
+        rows = after[after["source"] == source]
+        label = "after" if len(sources) == 1 else f"after: {source.replace('_', ' ')}"
+        axes.plot(
+            rows["size"], [at[name] for name in rows["covariate"]], "o", color=colour,
+            markersize=5, label=label,
+        )  # fmt: skip
+    axes.axvline(threshold, color=GREY, linestyle="--", linewidth=0.9)
+    axes.axvline(0.0, color="black", linewidth=0.8)
+    axes.set_yticks(list(at.values()), list(at))
+    axes.set_ylim(-0.7, len(at) - 0.3)
+    axes.set_xlabel("absolute standardised mean difference")
+    more = f" (the {_MAX_SHOWN} largest of {len(before)})" if len(before) > len(shown) else ""
+    axes.set_title(f"Balance of treated and control{more}", loc="left")
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def overlap_figure(overlap: pd.DataFrame, *, low: float = 0.0, high: float = 1.0) -> Figure:
+    """Shares of each arm by propensity, treated above and control below the line.
+
+    Args:
+        overlap: Columns arm, low, high and n.
+        low: Smallest propensity kept.
+        high: Largest propensity kept.
+    """
+    figure, axes = canvas()
+    for arm, colour, sign in (("treated", BLUE, 1.0), ("control", ORANGE, -1.0)):
+        rows = overlap[overlap["arm"] == arm]
+        total = int(rows["n"].sum())
+        axes.bar(
+            rows["low"], sign * rows["n"] / total, width=rows["high"] - rows["low"], align="edge",
+            color=colour, edgecolor="white", linewidth=0.5, label=f"{arm} ({total:,})",
+        )  # fmt: skip
+    axes.axhline(0.0, color="black", linewidth=0.8)
+    for edge in (low, high):
+        if 0.0 < edge < 1.0:
+            axes.axvline(edge, color=GREY, linestyle="--", linewidth=0.9)
+    axes.set_xlim(0.0, 1.0)
+    ticks = axes.get_yticks()
+    axes.set_yticks(ticks, [f"{abs(tick):.0%}" for tick in ticks])
+    top = float(np.abs(axes.get_ylim()).max())
+    axes.set_ylim(-top, top)
+    axes.set_xlabel("propensity")
+    axes.set_ylabel("share of the arm")
+    axes.set_title("Overlap of the propensities", loc="left")
+    axes.legend(frameon=False, loc="best")
+    return figure
