@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import linalg
 
+from causal.core.cross_products import redundant_columns
 from causal.core.errors import InferenceError
 from causal.core.frames import (
     Clipped,
@@ -22,7 +23,6 @@ from causal.core.frames import (
     Term,
 )
 from causal.core.gram import Array, gram
-from causal.core.regression import redundant_columns
 from causal.observational.study import Study
 from causal.observational.weights import (
     ArmWeights,

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import linalg
 
+from causal.core.cross_products import redundant_columns
 from causal.core.errors import InferenceError
 from causal.core.frames import (
     Clipped,
@@ -26,7 +27,6 @@ from causal.core.frames import (
     Term,
 )
 from causal.core.gram import Array, Gram, gram
-from causal.core.regression import redundant_columns
 from causal.observational.study import CONTROL, TREATED, Arms, Basis, Study
 
 MAX_ITERATIONS = 50

@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from causal.core.cross_products import inverse
 from causal.core.errors import InferenceError, SpecError
 from causal.core.frames import Constant, Linear, Term
 from causal.core.gram import Array
-from causal.core.regression import inverse
 from causal.observational.study import CONTROL, TREATED, Arms, Study
 
 Interactions = Literal["all", "none"] | list[str]

@@ -7,6 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from causal.core.cross_products import redundant_columns
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import (
     Column,
@@ -20,7 +21,6 @@ from causal.core.frames import (
     Term,
 )
 from causal.core.gram import Array, Gram, Key, grams
-from causal.core.regression import redundant_columns
 from causal.core.result import Diagnostic
 from causal.observational.options import StudyOptions, same_level
 from causal.regression.columns import DesignColumn, expand, observe_levels

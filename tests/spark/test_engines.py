@@ -192,7 +192,9 @@ FIXED: Mapping[str, FrameRequest] = {
     "no key": KeyRequest(key=("g", "t")),
     "a key": KeyRequest(key=("u", "t")),
     "null keys": KeyRequest(key=("v", "first", "k")),
-    "thresholds": GramRequest(terms=(Between(X, high=2.0), Between(Product((X, Z)), high=0.1), Y), by=("v",)),
+    "thresholds": GramRequest(
+        terms=(Between(X, high=2.0), Between(Product((X, Z)), high=0.1), Y), by=("v",)
+    ),
     "threshold scores": MeatRequest(
         scores=(Score(Between(CENTRED, high=0.0), X),), cluster=("g",), weight=W
     ),
