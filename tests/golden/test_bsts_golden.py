@@ -2,7 +2,7 @@
 
 Sources: the vignette of google/CausalImpact (seed 1), and the cases of WillianFuks/tfcausalimpact
 with their R summaries. R's own figures are means over some 900 draws, rounded to two digits.
-The stored summaries print the relative effect as R once defined it; what R 1.3 on prints follows from
+The stored summaries print the relative effect as R once defined it; what R prints now follows from
 their predicted totals.
 """
 
