@@ -101,10 +101,7 @@ def studied(name: str, *, n_worlds: int, n_draws: int, seed: int) -> Study:
 
 
 def check(study: Study) -> None:
-    """Coverage and size as far as this many worlds can tell; a little too wide is no error.
-
-    The level is believed to wander, and what wanders more by chance cannot be told from noise.
-    """
+    """Coverage and size as far as this many worlds can tell; a little too wide is no error."""
     n = len(study.covered)
     low, high = stats.binom.interval(0.999, n, 0.95)
 
