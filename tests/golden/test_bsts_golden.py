@@ -2,6 +2,8 @@
 
 Sources: the vignette of google/CausalImpact (seed 1), and the cases of WillianFuks/tfcausalimpact
 with their R summaries. R's own figures are means over some 900 draws, rounded to two digits.
+The stored summaries print the relative effect as R once defined it; what R prints now follows from
+their predicted totals.
 """
 
 from pathlib import Path
@@ -19,19 +21,22 @@ CASES = {
     "ci_vignette_seed1.csv": {
         "options": {"period": "t", "covariates": ["x1"], "treatment_period": 71},
         "observed": (117.05, 3511.46), "average": (10.53, 0.37), "interval": (9.8, 11.3),
-        "cumulative": (316.0, 11.03), "relative": (0.099, None),
+        "cumulative": (316.0, 11.03), "relative": (0.099, None), "totals": None,
+        "old_relative": None,
     },
     "ci_google.csv": {
         "options": {
             "period": "date", "covariates": ["x1", "x2"], "treatment_period": "2020-03-02",
         },
         "observed": (156.2, 4687.0), "average": (26.8, 4.5), "interval": (18.0, 36.0),
-        "cumulative": (804.0, 134.2), "relative": (0.21, 0.035),
+        "cumulative": (804.0, 134.2), "relative": (0.21, 0.035), "totals": (3614.0, 4148.0),
+        "old_relative": (0.14, 0.28),
     },
     "ci_arma.csv": {
         "options": {"period": "row", "covariates": ["X"], "treatment_period": 70},
         "observed": (121.2, 3637.0), "average": (0.89, 0.30), "interval": (0.27, 1.5),
-        "cumulative": (26.67, 9.1), "relative": (0.0074, 0.0025),
+        "cumulative": (26.67, 9.1), "relative": (0.0074, 0.0025), "totals": (3592.0, 3629.0),
+        "old_relative": (0.0022, 0.012),
     },
 }  # fmt: skip
 
@@ -62,12 +67,39 @@ def test_effects_within_the_noise_of_the_draws(case: tuple[dict, Result]) -> Non
     estimate, deviation = expected["cumulative"]
     assert cumulative.estimate == pytest.approx(estimate, abs=0.15 * deviation)
     assert cumulative.std_error == pytest.approx(deviation, rel=0.08)
-    estimate, deviation = expected["relative"]
+    estimate, _ = expected["relative"]
     assert relative.estimate == pytest.approx(estimate, abs=0.15 * relative.std_error + 5e-4)
-    if deviation is not None:
-        # These summaries divide by the mean prediction, R now takes the share in each draw.
-        divided = average.std_error / result.params["predicted_mean"]
-        assert divided == pytest.approx(deviation, rel=0.08)
+
+
+def test_relative_effects_as_r_takes_them_now(case: tuple[dict, Result]) -> None:
+    """In each draw, observed / predicted - 1: its quantiles follow from those of the prediction."""
+    expected, result = case
+    relative, total = result.effects[2], expected["observed"][1]
+    estimate, deviation = expected["cumulative"]
+    if expected["totals"] is not None:
+        low, high = expected["totals"]
+        near = 0.35 * deviation / (total - estimate)
+        assert relative.ci_lower == pytest.approx(total / high - 1, abs=near)
+        assert relative.ci_upper == pytest.approx(total / low - 1, abs=near)
+    # To first order: the derivative of observed / predicted.
+    slope = total / (total - estimate) ** 2
+    assert relative.std_error == pytest.approx(deviation * slope, rel=0.10)
+
+
+def test_relative_effects_as_r_took_them(case: tuple[dict, Result]) -> None:
+    """The stored summaries divide effect, deviation and interval by the mean prediction."""
+    expected, result = case
+    average, predicted = result.effects[0], result.params["predicted_mean"]
+    estimate, deviation = expected["relative"]
+    assert average.estimate / predicted == pytest.approx(
+        estimate, abs=0.15 * average.std_error / predicted + 5e-3 * estimate
+    )
+    if expected["old_relative"] is not None:
+        low, high = expected["old_relative"]
+        near = 0.35 * deviation
+        assert average.std_error / predicted == pytest.approx(deviation, rel=0.08)
+        assert average.ci_lower / predicted == pytest.approx(low, abs=near)
+        assert average.ci_upper / predicted == pytest.approx(high, abs=near)
 
 
 def test_what_was_observed(case: tuple[dict, Result]) -> None:
@@ -85,5 +117,6 @@ def test_tail_probability(case: tuple[dict, Result]) -> None:
     found = result.params["tail_probability"]
     if ratio > 5:
         assert found == pytest.approx(1 / 901)
+        assert result.effects[0].pvalue == pytest.approx(2 / 901)
     else:  # R prints 0.003, which is two of its 996 draws and the observed total itself.
         assert 1 / 901 <= found <= 9 / 901
