@@ -124,7 +124,8 @@ def _without(focal: Array, pool: Array, rule: MatchingRule) -> Iterator[tuple[in
                 candidates.append(free.at_or_after(int(first[below])))
             if not candidates:
                 return
-            chosen = min(candidates, key=lambda c, at=at: (abs(scores[c] - focal[at]), order[c]))
+            gaps = [(abs(scores[c] - focal[at]), int(order[c]), c) for c in candidates]
+            chosen = min(gaps)[-1]
             if rule.caliper is None or abs(scores[chosen] - focal[at]) <= rule.caliper:
                 free.take(chosen)
                 yield int(at), int(order[chosen])
@@ -209,6 +210,6 @@ def conditional_variances(scores: Array, outcomes: Array, groups: Any) -> Array:
         value = scores[own]
         for position, unit in enumerate(own):
             others = [other for other in (position - 1, position + 1) if 0 <= other < len(own)]
-            partner = min(others, key=lambda o, p=position: (abs(value[o] - value[p]), own[o]))
-            found[unit] = (outcomes[unit] - outcomes[own[partner]]) ** 2 / 2.0
+            gaps = [(abs(value[other] - value[position]), int(own[other])) for other in others]
+            found[unit] = (outcomes[unit] - outcomes[min(gaps)[-1]]) ** 2 / 2.0
     return found

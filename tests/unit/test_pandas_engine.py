@@ -68,7 +68,7 @@ TERMS: list[tuple[Term, list[float]]] = [
     (Between(Column("x"), high=1.0), [1, 0, np.nan]),
     (Between(Product((Column("x"), Column("x"))), high=4.0), [1, 1, np.nan]),
     (Exponential(Product((Column("x"), Constant(0.0)))), [1, 1, np.nan]),
-    (Logistic(linear([(Column("x"), 800.0), (Constant(), -1200.0)])), [0, 1, np.nan]),
+    (Logistic(linear([(Column("x"), 8000.0), (Constant(), -12000.0)])), [0, 1, np.nan]),
     (Between(Column("x"), low=1, high=2), [1, 1, np.nan]),
     (Between(Column("x"), low=1, high=2, is_closed=False), [1, 0, np.nan]),
     (Between(Column("x"), low=1.5), [0, 1, np.nan]),

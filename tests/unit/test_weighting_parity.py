@@ -307,8 +307,11 @@ def test_entropy_balancing_solves_the_convex_problem(estimand: str) -> None:
             hess=lambda b: own.T @ (own * np.exp(own @ b)[:, None]),
             method="trust-exact",
             options={"gtol": 1e-10},
-        )
-        return np.exp(own @ found.x)
+        ).x
+        for _ in range(3):
+            w = np.exp(own @ found)
+            found = found - np.linalg.solve(own.T @ (own * w[:, None]), w @ own - goal)
+        return np.exp(own @ found)
 
     w1, w0 = weights(T), weights(1.0 - T)
     expected = w1 @ Y[T == 1] / w1.sum() - w0 @ Y[T == 0] / w0.sum()
