@@ -27,7 +27,6 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "iv": "causal.quasi.iv",
         "ols": "causal.quasi.ols",
         "weighting": "causal.quasi.weighting",
-        "matching": "causal.quasi.matching",
     }
 )
 
