@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import CausalError
 from causal.core.frames import GramRequest
+from causal.core.plan import check_columns
 from causal.scorecard.entry_days import EntryDays, entry_days
 from causal.scorecard.experiment_readout import ExperimentReadout
 from causal.scorecard.experiment_spec import ExperimentSpec
@@ -232,7 +233,9 @@ def days_of(bound: Bound, spec: ExperimentSpec) -> EntryDays | None:
     if column is None:
         return None
     try:
-        frame = bound.engine(GramRequest(terms=(), by=(column,), where=spec.source.conditions))
+        request = GramRequest(terms=(), by=(column,), where=spec.source.conditions)
+        check_columns(request, bound.engine.columns)
+        frame = bound.engine(request)
         return entry_days(frame, column)
     except CausalError as error:
         raise bound.analysis.located(error.located(key="looks.day")) from error

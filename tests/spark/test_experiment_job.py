@@ -167,7 +167,7 @@ def test_two_experiments_at_once_one_of_them_red(
     assert table(both, "decisions", "lost")["verdict"].tolist() == ["hold"]
     assert len(both.lakehouse.read("runs").toPandas()) == 2
     report = json.loads((tmp_path / "lost" / "out" / "report.json").read_text("utf-8"))
-    assert any("sample" in reason or "mismatch" in reason for reason in report["stops"])
+    assert any("split does not fit" in reason for reason in report["stops"])
     page = (tmp_path / "lost" / "out" / "scorecard.html").read_text("utf-8")
     assert "Stop: a health check" in page
 
