@@ -28,6 +28,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "iv": "causal.quasi.iv",
         "ols": "causal.quasi.ols",
         "weighting": "causal.quasi.weighting",
+        "matching": "causal.quasi.matching",
     }
 )
 

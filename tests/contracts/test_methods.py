@@ -283,6 +283,25 @@ def study_example(method: str, *, is_symmetric: bool = True, **options: Any) -> 
 
 
 EXAMPLES: Mapping[str, Example] = {
+    "matching": study_example("matching", is_symmetric=False, balance_threshold=0.5),
+    "matching replaced": study_example(
+        "matching",
+        is_symmetric=False,
+        balance_threshold=0.5,
+        replace=True,
+        ratio=2,
+        exact=["kind"],
+        caliper=0.5,
+        estimand="atc",
+    ),
+    "matching coarsened": study_example(
+        "matching",
+        is_symmetric=True,
+        matching="coarsened",
+        estimand="ate",
+        cutpoints={"before": 8, "age": [30, 40, 50, 60]},
+        balance_threshold=0.5,
+    ),
     "weighting": study_example("weighting", categorical={"kind": None}),
     "weighting doubly robust": study_example(
         "weighting", estimator=["regression", "aipw"], cluster="place"

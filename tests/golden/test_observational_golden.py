@@ -1,6 +1,5 @@
 """Published figures of weighting and matching: NSW and CPS, NHEFS, MatchIt's lalonde."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from causal.core import registry
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Result
@@ -42,7 +42,7 @@ LALONDE = {
 
 
 def analysed(method: str, frame: pd.DataFrame, options: dict[str, Any]) -> Result:
-    module = importlib.import_module(f"causal.quasi.{method}")
+    module = registry.method(method)
     data = {"name": "golden", "source": {"table": "rows"}, "method": method, "options": options}
     return run(module.estimate(validate(module.SPEC, data)), PandasEngine(frame))
 
