@@ -283,7 +283,8 @@ def study_example(method: str, *, is_symmetric: bool = True, **options: Any) -> 
 
 
 EXAMPLES: Mapping[str, Example] = {
-    "matching": study_example("matching", is_symmetric=False, balance_threshold=0.5),
+    # Nearly half of the units joined: without a caliper the last ones take what is left.
+    "matching": study_example("matching", is_symmetric=False, balance_threshold=0.5, caliper=0.1),
     "matching replaced": study_example(
         "matching",
         is_symmetric=False,
