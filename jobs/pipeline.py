@@ -10,6 +10,7 @@ from pydantic import Field
 
 from causal.core.errors import HealthError
 from jobs import analyze
+from jobs.generate import AnyFault
 from jobs.runtime import analyses, truths
 from jobs.runtime.catalogue import code_version, find_job
 from jobs.runtime.cli import configured
@@ -21,7 +22,6 @@ from jobs.runtime.settings import merged
 from jobs.runtime.tracking import Run
 from jobs.runtime.truths import Comparison
 from transforms.columns import DAYS_PER_WEEK
-from transforms.synthetic.parameters import Fault
 
 PREPARATION = ("generate", "exposure", "cohorts", "covariates", "panels", "regions", "gram")
 Step = Literal[
@@ -50,7 +50,7 @@ class PipelineConfig(JobConfig):
         default=56, ge=28, le=3_640, multiple_of=7, description="days of activity, whole weeks"
     )
     seed: int = Field(default=20261121, ge=0, lt=2**63, description="seed of the worlds")
-    faults: tuple[Fault, ...] = Field(default=(), description="faults of the worlds to switch on")
+    faults: tuple[AnyFault, ...] = Field(default=(), description="faults of the worlds to switch on")
     only: tuple[Step, ...] = Field(default=(), description="steps to run (default: all)")
 
     def steps(self) -> tuple[str, ...]:
