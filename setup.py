@@ -67,6 +67,7 @@ setup(
         "jobs.conf.spark",
         "jobs.conf.worlds",
         "jobs.conf.analyses",
+        "jobs.conf.analyses.checkout",
         "jobs.conf.plans",
     ],
     # The configuration stays at the top of the checkout and travels inside the wheel.
@@ -76,6 +77,7 @@ setup(
         "jobs.conf.spark": ["*.conf", "*.properties"],
         "jobs.conf.worlds": ["*.yaml"],
         "jobs.conf.analyses": ["*.yaml"],
+        "jobs.conf.analyses.checkout": ["*.yaml"],
         "jobs.conf.plans": ["*.yaml"],
     },
     install_requires=CORE,

@@ -1,0 +1,125 @@
+"""Each fault of the shop's records raises the warning of its name, and no other."""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from causal.core.errors import SpecError
+from causal.core.spec import validate
+from jobs.generate import JOB, GenerateConfig, checkout_plan
+from transforms.checkout_checks import CHECKOUT_CHECKS
+from transforms.sql_checks import SqlCheck, run_checks
+from transforms.synthetic.checkout.faults import RECORD_FAULTS, with_faults
+from transforms.synthetic.checkout.parameters import CheckoutFault
+from transforms.synthetic.checkout.tables import RECORD_TABLES, TRIALS
+from transforms.tables import table
+
+NAMES = [declared.name for declared in (*RECORD_TABLES, TRIALS)]
+FAULTS = [fault for fault in get_args(CheckoutFault) if fault != "novelty"]
+QUICK = {
+    # Many small queries: planning and compiling them would take most of the time.
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.shuffle.partitions": "1",
+}
+
+
+def _config(*faults: str) -> GenerateConfig:
+    assert JOB.defaults is not None
+    given = {"world": "checkout", "size": 6_000, "seed": 7, "faults": list(faults)}
+    return validate(GenerateConfig, {**JOB.defaults({}), **given})
+
+
+def _records(spark: SparkSession, folder: Path, *faults: str) -> dict[str, DataFrame]:
+    """The records of a world, from files."""
+    assert JOB.sources is not None
+    config = _config(*faults)
+    made = JOB.build(config, JOB.sources(spark, config))
+    for name in NAMES:
+        made[name].coalesce(1).write.parquet(str(folder / name))
+    return {name: spark.read.parquet(str(folder / name)) for name in NAMES}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick(spark: SparkSession) -> Iterator[None]:
+    before = {key: spark.conf.get(key) for key in QUICK}
+    for key, value in QUICK.items():
+        spark.conf.set(key, value)
+    yield
+    for key, held in before.items():
+        spark.conf.set(key, str(held))
+
+
+@pytest.fixture(scope="module")
+def records(
+    spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[str, DataFrame]:
+    return _records(spark, tmp_path_factory.mktemp("records"))
+
+
+def test_there_are_twenty_faults_and_a_check_for_each() -> None:
+    assert len(FAULTS) >= 20
+    assert sorted(check.name for check in CHECKOUT_CHECKS) == sorted(FAULTS)
+
+
+def test_sound_records_raise_no_warning(records: Mapping[str, DataFrame]) -> None:
+    assert run_checks(CHECKOUT_CHECKS, records) == ()
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_raises_its_own_warning_alone(
+    fault: CheckoutFault, spark: SparkSession, records: Mapping[str, DataFrame], tmp_path: Path
+) -> None:
+    if fault in RECORD_FAULTS:
+        frames = with_faults(records, checkout_plan(_config(fault)))
+    else:
+        frames = _records(spark, tmp_path, fault)
+    (warning,) = run_checks(CHECKOUT_CHECKS, frames)
+
+    assert warning.name == fault
+    assert warning.n_violations >= len(warning.examples) >= 1
+    assert str(warning).startswith(f"{fault}: ")
+
+
+def test_no_data_are_stale(spark: SparkSession) -> None:
+    trial = ("t", "p", "s", dt.date(2026, 2, 2), dt.date(2026, 3, 1), dt.date(2026, 1, 5), "a")
+    frames = {
+        name: spark.createDataFrame([], declared.schema)
+        for declared in RECORD_TABLES
+        if (name := declared.name)
+    }
+    frames[TRIALS.name] = spark.createDataFrame(
+        [(*trial, ["a", "b"], [0.5, 0.5])], table(TRIALS.name).schema
+    )
+    warnings = run_checks(CHECKOUT_CHECKS, frames)
+
+    assert [warning.name for warning in warnings] == ["stale_data"]
+
+
+def test_freshness_is_counted_to_the_date_of_the_run(records: Mapping[str, DataFrame]) -> None:
+    (stale,) = [check for check in CHECKOUT_CHECKS if check.name == "stale_data"]
+    until = records["checkout_sessions"].where("started_at < '2026-02-10'")
+    frames = {**records, "checkout_sessions": until}
+
+    assert run_checks([stale], frames, as_of=dt.date(2026, 2, 10)) == ()
+    (warning,) = run_checks([stale], frames, as_of=dt.date(2026, 2, 11))
+    assert "newest_on 2026-02-09" in warning.examples[0]
+    assert run_checks([stale], frames) != ()
+
+
+def test_checks_need_names_and_tables(records: Mapping[str, DataFrame]) -> None:
+    check = SqlCheck(name="any", warning="something", sql="SELECT 1 AS one")
+    with pytest.raises(SpecError, match="two quality checks have one name"):
+        run_checks([check, check], records)
+    with pytest.raises(SpecError, match="need the tables"):
+        run_checks([check], {})
+
+
+def test_views_are_gone_afterwards(spark: SparkSession, records: Mapping[str, DataFrame]) -> None:
+    run_checks(CHECKOUT_CHECKS[-1:], records)
+
+    assert not spark.catalog.tableExists("checkout_orders")
