@@ -123,9 +123,7 @@ _FAULTS: Mapping[str, Any] = {"subscribers": Fault, "drivers": Fault, "checkout"
 def subscriber_plan(config: GenerateConfig) -> subscribers.SubscriberPlan:
     """The world of subscribers that the options describe."""
     faults = config.faults_of(Fault)
-    return subscribers.plan(
-        config.subscribers, seed=config.seed, n_days=config.days, faults=faults
-    )
+    return subscribers.plan(config.subscribers, seed=config.seed, n_days=config.days, faults=faults)
 
 
 def driver_plan(config: GenerateConfig) -> drivers.DriverPlan:
@@ -273,9 +271,7 @@ _MAKERS: Mapping[str, _Maker] = {
         sources=_subscriber_sources, build=_subscriber_frames, finish=_subscriber_effects
     ),
     "drivers": _Maker(sources=_driver_sources, build=_driver_frames, finish=_driver_effects),
-    "checkout": _Maker(
-        sources=_checkout_sources, build=_checkout_frames, finish=_checkout_effects
-    ),
+    "checkout": _Maker(sources=_checkout_sources, build=_checkout_frames, finish=_checkout_effects),
 }
 
 

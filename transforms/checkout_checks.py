@@ -169,7 +169,7 @@ SELECT experiment, ends_on, newest_on
 FROM checkout_trials CROSS JOIN (
   SELECT max(to_date(started_at)) AS newest_on FROM checkout_sessions
 )
-WHERE newest_on IS NULL OR newest_on < date_sub(least(ends_on, CAST(:as_of AS DATE)), 1)
+WHERE newest_on IS NULL OR newest_on < date_sub(least(ends_on, :as_of), 1)
 """,
     ),
     SqlCheck(

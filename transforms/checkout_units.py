@@ -66,9 +66,7 @@ def checkout_units(records: ShopRecords, *, slow_ms: int) -> DataFrame:
         F.max((after & is_back).cast("int")).alias("is_back"),
     )
     units = enrolled.join(sums, on=list(_KEYS), how="left")
-    filled = {
-        name: F.coalesce(F.col(name), F.lit(0)) for name in sums.columns if name not in _KEYS
-    }
+    filled = {name: F.coalesce(F.col(name), F.lit(0)) for name in sums.columns if name not in _KEYS}
     followed = (last_followed <= F.col("ends_on")).cast("int")
     made = units.withColumns(filled).withColumns(
         {
@@ -193,4 +191,6 @@ def _utc_date(name: str) -> Column:
 
 
 def _declared(rows: DataFrame, fields: Sequence[Field]) -> DataFrame:
-    return rows.select(*[F.col(field.name).cast(field.data_type).alias(field.name) for field in fields])
+    return rows.select(
+        *[F.col(field.name).cast(field.data_type).alias(field.name) for field in fields]
+    )

@@ -10,10 +10,12 @@ from transforms.sql_checks import SqlCheck
 
 _OPENING = """# Quality checks of the shop
 
-Each query returns one row per violation and none when all is well. They run as they stand in any Spark SQL editor whose tables have
-these names (`:as_of` is the date of the run, or null); `./spark-submit.sh quality` runs all of them on the lakehouse, prints the
-counts and a warning with up to five examples for each that found something, and ends with 3 if there is one. `generate --world
-checkout --faults NAME` switches the fault of the same name on: it raises this warning and no other.
+Each query returns one row per violation and none when all is well. They run as they stand in any
+Spark SQL editor whose tables have these names (`:as_of` is the date of the run).
+`./spark-submit.sh quality` runs all of them on the lakehouse, prints the counts and a warning with
+up to five examples for each that found something, and ends with 3 if there is one.
+`generate --world checkout --faults NAME` switches the fault of the same name on: it raises this
+warning and no other.
 
 This page is written by `python -m transforms.quality_page`; a test compares the two.
 """

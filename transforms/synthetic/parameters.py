@@ -375,9 +375,7 @@ class SubscriberWorld(World):
     @model_validator(mode="after")
     def _shares_are_whole(self) -> "SubscriberWorld":
         check_total("the shares of tiers", [tier.share for tier in self.tiers.values()])
-        check_total(
-            "the shares of channels", [channel.share for channel in self.channels.values()]
-        )
+        check_total("the shares of channels", [channel.share for channel in self.channels.values()])
         _check_layers([trial.population for trial in self.trials])
         return self
 

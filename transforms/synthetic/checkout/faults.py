@@ -98,9 +98,7 @@ def _missing_day(frames: Frames, plan: CheckoutPlan) -> Frames:
 
 
 def _stale_data(frames: Frames, plan: CheckoutPlan) -> Frames:
-    return _where_day(
-        frames, plan, lambda day: day < plan.n_days - plan.world.faults.stale_data
-    )
+    return _where_day(frames, plan, lambda day: day < plan.n_days - plan.world.faults.stale_data)
 
 
 def _orders_without_session(frames: Frames, plan: CheckoutPlan) -> Frames:
@@ -207,9 +205,7 @@ def _later(rows: DataFrame, name: str, is_late: Column, n_seconds: int) -> DataF
     return rows.withColumn(name, moved)
 
 
-def _where_day(
-    frames: Frames, plan: CheckoutPlan, is_kept: Callable[[Column], Column]
-) -> Frames:
+def _where_day(frames: Frames, plan: CheckoutPlan, is_kept: Callable[[Column], Column]) -> Frames:
     """The rows of everything that users do, on some days of the world."""
 
     def day(name: str) -> Column:

@@ -203,7 +203,8 @@ def _contrasts(levels: DataFrame, plan: CheckoutPlan) -> DataFrame:
     scales = F.array(
         F.struct(F.lit("absolute").alias("scale"), change.alias("value")),
         F.struct(
-            F.lit("relative").alias("scale"), F.try_divide(change, F.col("untreated")).alias("value")
+            F.lit("relative").alias("scale"),
+            F.try_divide(change, F.col("untreated")).alias("value"),
         ),
     )
     is_whole = F.col("slice") == ""
