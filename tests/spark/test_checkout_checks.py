@@ -16,7 +16,11 @@ from transforms.checkout_checks import CHECKOUT_CHECKS
 from transforms.sql_checks import SqlCheck, run_checks
 from transforms.synthetic.checkout.faults import RECORD_FAULTS, with_faults
 from transforms.synthetic.checkout.parameters import CheckoutFault
+from transforms.synthetic.checkout.records import records as records_of
 from transforms.synthetic.checkout.tables import RECORD_TABLES, TRIALS
+from transforms.synthetic.checkout.visitors import population
+from transforms.synthetic.checkout.visits import sessions
+from transforms.synthetic.checkout.world import conformed, trial_rows
 from transforms.tables import table
 
 NAMES = [declared.name for declared in (*RECORD_TABLES, TRIALS)]
@@ -36,18 +40,17 @@ def _config(*faults: str) -> GenerateConfig:
 
 
 def _records(spark: SparkSession, folder: Path, *faults: str) -> dict[str, DataFrame]:
-    """The records of a world, from files."""
-    assert JOB.sources is not None
+    """The records of a world; what happens in sessions is drawn once, into a file."""
     config = _config(*faults)
-    made = JOB.build(config, JOB.sources(spark, config))
-    for name in NAMES:
-        made[name].coalesce(1).write.parquet(str(folder / name))
-    return {name: spark.read.parquet(str(folder / name)) for name in NAMES}
+    plan = checkout_plan(config)
+    trials = spark.createDataFrame(trial_rows(plan), TRIALS.schema)
+    people = population(spark.range(config.size), plan)
+    sessions(people, plan).coalesce(1).write.parquet(str(folder / "drawn"))
+    rows = spark.read.parquet(str(folder / "drawn"))
+    return dict(conformed(records_of(people, rows, plan, trials=trials)))
 
 
-def _affected(
-    records: Mapping[str, DataFrame], frames: Mapping[str, DataFrame]
-) -> list[SqlCheck]:
+def _affected(records: Mapping[str, DataFrame], frames: Mapping[str, DataFrame]) -> list[SqlCheck]:
     """The checks that read a table which is another one now.
 
     The others would read the very frames in which `test_sound_records_raise_no_warning` has them
@@ -73,7 +76,11 @@ def _quick(spark: SparkSession) -> Iterator[None]:
 def records(
     spark: SparkSession, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, DataFrame]:
-    return _records(spark, tmp_path_factory.mktemp("records"))
+    """The records of a world without faults, from files."""
+    folder = tmp_path_factory.mktemp("records")
+    for name, frame in _records(spark, folder).items():
+        frame.coalesce(1).write.parquet(str(folder / name))
+    return {name: spark.read.parquet(str(folder / name)) for name in NAMES}
 
 
 def test_there_are_twenty_faults_and_a_check_for_each() -> None:

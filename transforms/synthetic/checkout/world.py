@@ -54,7 +54,7 @@ def checkout_frames(
         tables.TRUTH_USERS.name: user_truth(people, plan),
         tables.TRUTH_DAYS.name: day_truth(people, plan),
     }
-    return _conformed({**made, **truth})
+    return conformed({**made, **truth})
 
 
 def checkout_effects(
@@ -67,10 +67,10 @@ def checkout_effects(
         users: `truth_checkout_users`.
         days: `truth_checkout_days`.
     """
-    return _conformed({tables.TRUTH_EFFECTS.name: effects(users, days, plan)})
+    return conformed({tables.TRUTH_EFFECTS.name: effects(users, days, plan)})
 
 
-def _conformed(frames: Mapping[str, DataFrame]) -> Mapping[str, DataFrame]:
+def conformed(frames: Mapping[str, DataFrame]) -> Mapping[str, DataFrame]:
     """The columns of each declaration, in its order and types."""
     declared = {table.name: table for table in tables.CHECKOUT_TABLES}
     return {name: _select(frame, declared[name]) for name, frame in frames.items()}
