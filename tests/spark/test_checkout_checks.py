@@ -110,9 +110,7 @@ def test_a_fault_raises_its_own_warning_alone(
 def test_no_data_are_stale(spark: SparkSession) -> None:
     trial = ("t", "p", "s", dt.date(2026, 2, 2), dt.date(2026, 3, 1), dt.date(2026, 1, 5), "a")
     frames = {
-        name: spark.createDataFrame([], declared.schema)
-        for declared in RECORD_TABLES
-        if (name := declared.name)
+        declared.name: spark.createDataFrame([], declared.schema) for declared in RECORD_TABLES
     }
     frames[TRIALS.name] = spark.createDataFrame(
         [(*trial, ["a", "b"], [0.5, 0.5])], table(TRIALS.name).schema

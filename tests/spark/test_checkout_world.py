@@ -16,6 +16,7 @@ from jobs import generate, visitors
 from jobs.runtime import analyses, truths
 from transforms.checkout_tables import CHECKOUT_DERIVED_TABLES
 from transforms.synthetic.checkout.tables import CHECKOUT_TABLES, OUTCOMES
+from transforms.synthetic.checkout.visitors import enrolled_share
 
 SIZE = 4_000
 TERM = "treatment - control"
@@ -178,6 +179,15 @@ def test_the_effect_differs_by_device_and_fades_under_novelty(
     # Orders hardly move latency sums; the faded treatment saves less time than the plain one.
     assert saved > 0
     assert change["treatment"] < -0.1 * saved
+
+
+def test_as_many_users_visit_during_the_trial_as_expected(world: Frames) -> None:
+    plan_ = generate.checkout_plan(validate(generate.GenerateConfig, _defaults()))
+    users, units = world["checkout_users"], world["checkout_units"]
+    for name, device in plan_.world.devices.items():
+        n_users, share = (users["device"] == name).sum(), enrolled_share(plan_, device)
+        n_enrolled = (units["device"] == name).sum()
+        assert abs(n_enrolled / n_users - share) < 4 * (share * (1 - share) / n_users) ** 0.5
 
 
 def test_distributions_look_like_the_business(world: Frames) -> None:

@@ -6,16 +6,20 @@ cumulated rate passes an exponential draw, which is the same process; it comes b
 it is the same under every arm.
 """
 
+import math
 from itertools import accumulate
 
+import numpy as np
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from transforms.synthetic.checkout.parameters import Device
 from transforms.synthetic.checkout.plan import CONTROL, TREATMENT, CheckoutPlan
 from transforms.synthetic.randomness import lookup
 
 _MEAN_TENURE_DAYS, _MAX_TENURE_DAYS = 400.0, 1500
 _LARGEST_MULTIPLIER = 2.0
+_N_NODES = 60
 
 
 def population(units: DataFrame, plan: CheckoutPlan) -> DataFrame:
@@ -84,6 +88,26 @@ def is_new(plan: CheckoutPlan) -> Column:
     return F.col("start_day") >= plan.world.pre_days
 
 
+def enrolled_share(plan: CheckoutPlan, device: Device) -> float:
+    """Expected share of a device's users who visit during the trial.
+
+    The rate of a user is log-normal, so the probability of no visit is an integral over a normal,
+    done by Gauss-Hermite quadrature.
+    """
+    world, visits = plan.world, plan.world.visits
+    nodes, weights = np.polynomial.hermite_e.hermegauss(_N_NODES)
+    days = sum(visits.weekday[day % 7] for day in range(world.pre_days, plan.n_days))
+    sd = math.hypot(visits.sd, visits.mood_sd)
+
+    def share(shift: float) -> float:
+        rates = visits.daily_rate * np.exp(device.visits + shift + sd * nodes)
+        return float(weights @ -np.expm1(-rates * days) / weights.sum())
+
+    before = world.pre_days / plan.n_days
+    newcomers = before * share(world.newcomers.visits) + 1.0 - before
+    return (1.0 - world.newcomers.share) * share(0.0) + world.newcomers.share * newcomers
+
+
 def under_both_arms(units: DataFrame) -> DataFrame:
     """The enrolled users once per arm."""
     arms = F.explode(F.array(F.lit(CONTROL), F.lit(TREATMENT)))
@@ -145,8 +169,10 @@ def _arm(plan: CheckoutPlan) -> Column:
     world, faults = plan.world, plan.world.faults
     share = F.lit(world.trial.share)
     if "segment_imbalance" in plan.faults:
-        first = next(iter(world.devices.values())).share
-        loss = faults.segment_imbalance * first / (1.0 - first)
+        first, *others = (
+            device.share * enrolled_share(plan, device) for device in world.devices.values()
+        )
+        loss = faults.segment_imbalance * first / sum(others)
         share = share + F.when(F.col("device") == 0, faults.segment_imbalance).otherwise(-loss)
     if "pre_period_imbalance" in plan.faults:
         excess = F.lit(faults.pre_period_imbalance)
