@@ -3,13 +3,15 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from causal.core.errors import HealthError
 from jobs import analyze
+from jobs.generate import AnyFault
 from jobs.runtime import analyses, truths
 from jobs.runtime.catalogue import code_version, find_job
 from jobs.runtime.cli import configured
@@ -21,11 +23,20 @@ from jobs.runtime.settings import merged
 from jobs.runtime.tracking import Run
 from jobs.runtime.truths import Comparison
 from transforms.columns import DAYS_PER_WEEK
-from transforms.synthetic.parameters import Fault
 
 PREPARATION = ("generate", "exposure", "cohorts", "covariates", "panels", "regions", "gram")
+CHECKOUT_PREPARATION = ("generate", "quality", "visitors", "gram")
 Step = Literal[
-    "generate", "exposure", "cohorts", "covariates", "panels", "regions", "gram", "analyze"
+    "generate",
+    "exposure",
+    "cohorts",
+    "covariates",
+    "panels",
+    "regions",
+    "quality",
+    "visitors",
+    "gram",
+    "analyze",
 ]
 
 
@@ -33,30 +44,52 @@ class PipelineConfig(JobConfig):
     """Options of the job.
 
     Attributes:
-        size: Number of subscribers.
+        world: The worlds of subscribers and drivers, or that of the shop.
+        size: Number of subscribers, or of users of the shop.
         days: Days of activity.
         seed: Seed of the worlds.
         faults: Faults to switch on.
         only: The steps to run; all if left out.
     """
 
+    world: Literal["both", "checkout"] = Field(
+        default="both", description="subscribers and drivers (both), or the shop (checkout)"
+    )
     size: int = Field(
         default=1_000_000,
         ge=1_000,
         le=10**10,
-        description="number of subscribers; drivers are a fifth of it",
+        description="number of subscribers (drivers are a fifth of it), or of users of the shop",
     )
     days: int = Field(
         default=56, ge=28, le=3_640, multiple_of=7, description="days of activity, whole weeks"
     )
     seed: int = Field(default=20261121, ge=0, lt=2**63, description="seed of the worlds")
-    faults: tuple[Fault, ...] = Field(default=(), description="faults of the worlds to switch on")
+    faults: tuple[AnyFault, ...] = Field(
+        default=(), description="faults of the worlds to switch on"
+    )
     only: tuple[Step, ...] = Field(default=(), description="steps to run (default: all)")
+
+    @model_validator(mode="after")
+    def _steps_are_of_the_world(self) -> "PipelineConfig":
+        unknown = [name for name in self.only if name not in self._all_steps]
+        if unknown:
+            raise ValueError(f"the pipeline of '{self.world}' has no step {unknown[0]}")
+        return self
+
+    @property
+    def _all_steps(self) -> tuple[str, ...]:
+        preparation = CHECKOUT_PREPARATION if self.world == "checkout" else PREPARATION
+        return (*preparation, "analyze")
 
     def steps(self) -> tuple[str, ...]:
         """The steps in order."""
-        chosen = (*PREPARATION, "analyze")
-        return tuple(name for name in chosen if not self.only or name in self.only)
+        return tuple(name for name in self._all_steps if not self.only or name in self.only)
+
+    def specs(self) -> tuple[Path, ...]:
+        """The analyses of the world."""
+        folder = "analyses/checkout" if self.world == "checkout" else "analyses"
+        return analyses.default_specs(folder)
 
 
 def check(config: PipelineConfig) -> None:
@@ -64,7 +97,7 @@ def check(config: PipelineConfig) -> None:
     if "generate" in config.steps():
         _generation(config, {})
     if "analyze" in config.steps():
-        analyses.load_all(analyses.default_specs())
+        analyses.load_all(config.specs())
 
 
 def run(context: Context, config: PipelineConfig) -> int:
@@ -86,7 +119,7 @@ def run(context: Context, config: PipelineConfig) -> int:
                 _prepare(context, config, name, parent)
         if "analyze" not in steps:
             return 0
-        readouts = analyze.run_all(context, analyses.default_specs(), parent=parent)
+        readouts = analyze.run_all(context, config.specs(), parent=parent)
         comparisons = truths.compare(readouts, truths.read_truths(context.lakehouse))
         _close(context, comparisons, parent)
         return _verdict(context, readouts)
@@ -98,7 +131,7 @@ def _generation(config: PipelineConfig, given: Mapping[str, Any]) -> dict[str, A
     Raises:
         SpecError: They are not a world.
     """
-    chosen = {name: getattr(config, name) for name in ("size", "days", "seed", "faults")}
+    chosen = {name: getattr(config, name) for name in ("world", "size", "days", "seed", "faults")}
     options = merged(given, chosen)
     configured(find_job("generate"), options)
     return options
@@ -111,6 +144,8 @@ def _prepare(context: Context, config: PipelineConfig, name: str, parent: Run) -
         given = _generation(config, given)
     if name == "panels":
         given = merged({"n_weeks": config.days // DAYS_PER_WEEK}, given)
+    if name == "gram":
+        given = merged({"specs": config.specs()}, given)
     begun = time.monotonic()
     run_job(context, job, configured(job, given))
     parent.log_metrics({f"seconds/{name}": time.monotonic() - begun})

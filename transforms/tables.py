@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from causal.core.errors import SpecError
+from transforms.checkout_tables import CHECKOUT_DERIVED_TABLES
 from transforms.columns import WORLDS, Outcome, World
 from transforms.result_tables import RESULT_TABLES
 from transforms.schema import Field, Table
@@ -218,10 +219,13 @@ def place_weeks(world: World) -> Table:
     )
 
 
-DERIVED_TABLES: tuple[Table, ...] = tuple(
-    declare(world)
-    for world in WORLDS.values()
-    for declare in (first_exposures, cohorts, experiment_units, weeks, place_weeks)
+DERIVED_TABLES: tuple[Table, ...] = (
+    *(
+        declare(world)
+        for world in WORLDS.values()
+        for declare in (first_exposures, cohorts, experiment_units, weeks, place_weeks)
+    ),
+    *CHECKOUT_DERIVED_TABLES,
 )
 
 TABLES: Mapping[str, Table] = MappingProxyType(

@@ -60,7 +60,7 @@ class Source(Part):
 class Truth(Part):
     """Where the generated worlds keep the true value of what this analysis estimates."""
 
-    world: Literal["subscribers", "drivers"]
+    world: Literal["subscribers", "drivers", "checkout"]
     design: str
 
 

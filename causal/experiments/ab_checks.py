@@ -178,12 +178,13 @@ def _guardrail(comparison: Comparison, readout: Readout, how: Inference) -> Diag
     is_relative = metric.margin_scale == "relative"
     effects = [effect for effect in readout.effects if effect.scale == metric.margin_scale]
     if not effects or (is_relative and not readout.levels.value[CONTROL] > 0):
+        needed = "a treatment" if _is_exactly_nothing(readout) else "a control level clearly"
         return Diagnostic(
             name=f"guardrail.{metric.name}.{comparison.term}",
             statistic=None,
             pvalue=None,
             passed=None,
-            detail=f"{metric.name}: a relative margin needs a control level clearly above zero",
+            detail=f"{metric.name}: a relative margin needs {needed} above zero",
         )
     statistic = None
     if is_relative and metric.margin is not None and how.relative_interval == "fieller":
@@ -196,7 +197,14 @@ def _guardrail(comparison: Comparison, readout: Readout, how: Inference) -> Diag
 
 
 def _relative_scale(comparison: Comparison, readout: Readout, how: Inference) -> list[Diagnostic]:
-    """Says when the control level is zero, negative or too close to zero for a lift."""
+    """Says when a level is zero, or the control's negative or too close to zero for a lift."""
+    name = f"relative_scale.{comparison.metric.name}.{comparison.term}"
+    if _is_exactly_nothing(readout):
+        detail = (
+            f"{comparison.metric.name} is zero throughout the treatment: its lift of -100 % has no "
+            "standard error and is not reported"
+        )
+        return [Diagnostic(name=name, statistic=None, pvalue=None, passed=None, detail=detail)]
     is_unbounded = readout.levels.value[CONTROL] != 0 and len(readout.effects) == 1
     control = float(readout.levels.value[CONTROL])
     std_error = float(np.sqrt(readout.spread.covariance[CONTROL, CONTROL]))
@@ -205,7 +213,6 @@ def _relative_scale(comparison: Comparison, readout: Readout, how: Inference) ->
         return []
     if ratio >= SAFE_CONTROL_LEVEL:
         return []
-    name = f"relative_scale.{comparison.metric.name}.{comparison.term}"
     level = f"the control level of {comparison.metric.name} is {control:.4g} (± {std_error:.2g})"
     if control == 0:
         detail = f"{level}: a lift has no meaning and is not reported"
@@ -220,6 +227,12 @@ def _relative_scale(comparison: Comparison, readout: Readout, how: Inference) ->
         detail = f"{level}: too close to zero for the interval of the lift to be trusted"
     statistic = ratio if math.isfinite(ratio) else None
     return [Diagnostic(name=name, statistic=statistic, pvalue=None, passed=None, detail=detail)]
+
+
+def _is_exactly_nothing(readout: Readout) -> bool:
+    """Whether the treatment is zero without any spread, beside a control that is not."""
+    is_zero = readout.levels.value[TREATMENT] == 0 and readout.levels.value[CONTROL] != 0
+    return bool(is_zero and len(readout.effects) == 1)
 
 
 def _in_std_errors(level: float, std_error: float) -> float:

@@ -223,7 +223,11 @@ def effects_of(
     absolute = _effect(readout, "absolute", difference(readout.levels, readout.spread), level)
     if readout.levels.value[CONTROL] == 0:
         return (absolute,)
-    relative = _effect(readout, "relative", lift(readout.levels, readout.spread), level)
+    lifted = lift(readout.levels, readout.spread)
+    if lifted.std_error == 0:
+        # The treatment is zero throughout, such as a rare event that no unit had.
+        return (absolute,)
+    relative = _effect(readout, "relative", lifted, level)
     if how.relative_interval == "delta":
         return absolute, relative
     ends = fieller(readout.levels, readout.spread, confidence_level=level)

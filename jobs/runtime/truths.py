@@ -13,10 +13,20 @@ if TYPE_CHECKING:
     from jobs.runtime.readout import Readout
 
 _MAX_TRUTHS = 100_000
-_TABLES = {"subscribers": "truth_subscriber_effects", "drivers": "truth_driver_effects"}
+_TABLES = {
+    "subscribers": "truth_subscriber_effects",
+    "drivers": "truth_driver_effects",
+    "checkout": "truth_checkout_effects",
+}
 # What an estimate may stand for where the world has no truth under its own estimand's name: without
 # non-compliance, randomised variants differ by the average treatment effect, intended or not.
-_ALIKE = {"ate": ("ate", "itt"), "itt": ("itt", "ate"), "att": ("att", "total"), "late": ("late",)}
+_ALIKE = {
+    "ate": ("ate", "itt"),
+    "itt": ("itt", "ate"),
+    "att": ("att", "total"),
+    "late": ("late",),
+    "cate": ("cate",),
+}
 
 Key = tuple[str, str, str, str, str, str]
 

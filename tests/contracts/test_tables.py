@@ -2,16 +2,22 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pyspark.sql import types
 
 from causal.core.errors import SpecError
 from causal.core.result import DIAGNOSTIC_COLUMNS, EFFECT_COLUMNS
+from transforms.checkout_checks import CHECKOUT_CHECKS
 from transforms.columns import WORLDS, World
 from transforms.data_dictionary import data_dictionary
+from transforms.quality_page import quality_page
 from transforms.result_tables import RESULT_TABLES
 from transforms.schema import Table
+from transforms.sql_checks import SqlCheck
+from transforms.synthetic.checkout.parameters import CheckoutFault
+from transforms.synthetic.checkout.tables import CHECKOUT_TABLES
 from transforms.synthetic.tables import WORLD_TABLES
 from transforms.tables import DERIVED_TABLES, TABLES, table
 
@@ -121,3 +127,27 @@ def test_the_data_dictionary_is_current() -> None:
     stored = (ROOT / "docs" / "data-dictionary.md").read_text(encoding="utf-8")
 
     assert stored == data_dictionary(), "run python -m transforms.data_dictionary"
+
+
+def test_the_page_of_quality_checks_is_current() -> None:
+    stored = (ROOT / "docs" / "quality-checks.md").read_text(encoding="utf-8")
+
+    assert stored == quality_page(), "run python -m transforms.quality_page"
+
+
+def test_every_fault_of_the_records_has_a_check_of_its_name() -> None:
+    without_a_trace = {"novelty"}
+
+    assert {check.name for check in CHECKOUT_CHECKS} == set(get_args(CheckoutFault)) - (
+        without_a_trace
+    )
+
+
+@pytest.mark.parametrize("check", CHECKOUT_CHECKS, ids=lambda check: check.name)
+def test_checks_name_declared_tables(check: SqlCheck) -> None:
+    named = set(re.findall(r"\bcheckout_[a-z]+\b", check.sql))
+
+    assert named
+    assert named <= {entry.name for entry in CHECKOUT_TABLES}
+    assert check.sql.strip().startswith(("SELECT", "WITH"))
+    assert ";" not in check.sql

@@ -22,6 +22,12 @@ QUICK = {
     "spark.ui.enabled": "false",
 }
 
+SMALL_QUERIES = {
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.shuffle.partitions": "1",
+}
+
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
@@ -31,6 +37,17 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     session = build_session(load_settings(warehouse=str(folder)), extra=extra)
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="module")
+def many_small_queries(spark: SparkSession) -> Iterator[None]:
+    """Planning and compiling small queries takes most of their time: as little of it as can be."""
+    before = {key: spark.conf.get(key) for key in SMALL_QUERIES}
+    for key, value in SMALL_QUERIES.items():
+        spark.conf.set(key, value)
+    yield
+    for key, held in before.items():
+        spark.conf.set(key, str(held))
 
 
 @pytest.fixture

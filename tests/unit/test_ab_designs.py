@@ -360,6 +360,35 @@ def test_segments_that_cannot_be_compared_are_counted(users: pd.DataFrame) -> No
     assert {e.estimator for e in gold} == {"welch"}
 
 
+def test_a_segment_without_an_event_under_treatment_has_no_lift(users: pd.DataFrame) -> None:
+    frame = users.copy()
+    is_idle = (frame["tier"] == "gold") & (frame["variant"] == "treatment")
+    frame.loc[is_idle, "revenue"] = 0.0
+    result = analyse(frame, REVENUE, segments=["tier"])
+    scales = {e.scale for e in result.effects if e.term.endswith("tier=gold")}
+    assert scales == {"absolute"}
+    assert {e.scale for e in result.effects if e.term.endswith("tier=plus")} == {
+        "absolute",
+        "relative",
+    }
+
+
+@pytest.mark.parametrize("interval", ["delta", "fieller"])
+def test_a_treatment_without_an_event_has_no_lift_and_that_is_said(
+    users: pd.DataFrame, interval: str
+) -> None:
+    frame = users.copy()
+    frame.loc[frame["variant"] == "treatment", "revenue"] = 0.0
+    guarded = REVENUE | {"role": "guardrail", "margin": 0.1, "margin_scale": "relative"}
+    result = analyse(frame, PAID, guarded, relative_interval=interval)
+    assert [e.scale for e in result.effects if e.metric == "revenue"] == ["absolute"]
+    said = check(result, "relative_scale.revenue.treatment - control").detail
+    assert "zero throughout the treatment" in said
+    stopped = check(result, "guardrail.revenue.treatment - control")
+    assert stopped.passed is None
+    assert "needs a treatment above zero" in stopped.detail
+
+
 def test_segments_with_clusters_that_leave_one_are_counted(users: pd.DataFrame) -> None:
     frame = users.assign(shop=np.where(users["tier"] == "gold", -1, users["shop"]))
     result = analyse(frame, REVENUE, segments=["tier"], cluster="shop")

@@ -7,7 +7,7 @@ import pytest
 
 from causal.core.errors import SpecError
 from causal.core.spec import validate
-from jobs.generate import JOB, GenerateConfig, driver_plan, subscriber_plan
+from jobs.generate import JOB, GenerateConfig, checkout_plan, driver_plan, subscriber_plan
 from transforms.synthetic.plan import Plan
 from transforms.synthetic.randomness import Draws
 
@@ -18,12 +18,12 @@ def _config(**given: object) -> GenerateConfig:
     return validate(GenerateConfig, {**defaults({}), **given})
 
 
-def _changed(path: str, value: object) -> dict[str, Any]:
-    """The default parameters with one key of the world of subscribers replaced."""
+def _changed(path: str, value: object, *, world: str = "subscribers") -> dict[str, Any]:
+    """The default parameters with one key of a world replaced."""
     defaults = JOB.defaults
     assert defaults is not None
     data: dict[str, Any] = dict(defaults({}))
-    block = data["subscribers"]
+    block = data[world]
     *parents, last = path.split(".")
     for parent in parents:
         block = block[int(parent) if parent.isdigit() else parent]
@@ -63,6 +63,49 @@ def test_a_wrong_parameter_is_one_line_with_its_reason(path: str, value: object,
         validate(GenerateConfig, _changed(path, value))
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("trial.share", 1.0, "less than 1"),
+        ("trial.control", "treatment", "are both called treatment"),
+        ("trial.effect.complettion", 0.1, "unknown key, did you mean 'completion'"),
+        ("starts_on", "2026-01-06", "Monday"),
+        ("devices.mobile.share", 0.9, "must add to 1"),
+        ("channels.direct.share", 0.9, "must add to 1"),
+        ("countries.US", 0.9, "must add to 1"),
+        ("visits.further_sessions", [0.1, 0.2], "likelier than a second"),
+        ("faults.segment_imbalance", 0.5, "leaves a device with one variant"),
+        ("faults.pre_period_imbalance", 0.5, "leaves frequent visitors with one variant"),
+        ("faults.sample_ratio", 0.5, "unknown key"),
+    ],
+)
+def test_a_wrong_parameter_of_the_shop_is_one_line(path: str, value: object, text: str) -> None:
+    with pytest.raises(SpecError, match=text) as caught:
+        validate(GenerateConfig, _changed(path, value, world="checkout"))
+    assert "\n" not in str(caught.value)
+
+
+def test_faults_are_those_of_the_chosen_worlds() -> None:
+    with pytest.raises(SpecError, match="no world of 'both' has the fault missing_day"):
+        _config(faults=["missing_day"])
+    with pytest.raises(SpecError, match="no world of 'checkout' has the fault weak_instrument"):
+        _config(world="checkout", faults=["weak_instrument"])
+    both = _config(world="all", faults=["missing_day", "weak_instrument", "novelty"])
+    assert checkout_plan(both).faults == {"missing_day", "novelty"}
+    assert subscriber_plan(both).faults == {"weak_instrument", "novelty"}
+
+
+@pytest.mark.parametrize(
+    ("world", "n_worlds"), [("both", 2), ("all", 3), ("checkout", 1), ("drivers", 1)]
+)
+def test_a_world_writes_its_tables(world: str, n_worlds: int) -> None:
+    config = _config(world=world)
+    assert len(config.worlds) == n_worlds
+    names = JOB.writes(config)
+    assert any(name.startswith("checkout_") for name in names) == ("checkout" in config.worlds)
+    assert sum(name.endswith("_effects") for name in names) == n_worlds
 
 
 @pytest.mark.parametrize(

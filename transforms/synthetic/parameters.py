@@ -126,7 +126,7 @@ class Trial(Parameters, Generic[EffectT]):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "Trial[EffectT]":
-        _check_total("the shares of variants", [variant.share for variant in self.variants])
+        check_total("the shares of variants", [variant.share for variant in self.variants])
         if (self.design == "encouragement") != (self.uptake is not None):
             raise ValueError("uptake goes with the design encouragement, and only with it")
         names = [variant.name for variant in self.variants]
@@ -182,7 +182,7 @@ class Places(Parameters):
 
     @model_validator(mode="after")
     def _has_all_units(self) -> "Places":
-        _check_total("the shares of groups", [group.share for group in self.groups.values()])
+        check_total("the shares of groups", [group.share for group in self.groups.values()])
         return self
 
 
@@ -374,10 +374,8 @@ class SubscriberWorld(World):
 
     @model_validator(mode="after")
     def _shares_are_whole(self) -> "SubscriberWorld":
-        _check_total("the shares of tiers", [tier.share for tier in self.tiers.values()])
-        _check_total(
-            "the shares of channels", [channel.share for channel in self.channels.values()]
-        )
+        check_total("the shares of tiers", [tier.share for tier in self.tiers.values()])
+        check_total("the shares of channels", [channel.share for channel in self.channels.values()])
         _check_layers([trial.population for trial in self.trials])
         return self
 
@@ -414,12 +412,17 @@ class DriverWorld(World):
 
     @model_validator(mode="after")
     def _shares_are_whole(self) -> "DriverWorld":
-        _check_total("the shares of vehicles", list(self.vehicles.values()))
+        check_total("the shares of vehicles", list(self.vehicles.values()))
         _check_layers([trial.population for trial in self.trials])
         return self
 
 
-def _check_total(what: str, shares: list[float]) -> None:
+def check_total(what: str, shares: list[float]) -> None:
+    """Refuse shares that do not add to one.
+
+    Raises:
+        ValueError: They do not; names what they are of.
+    """
     if abs(sum(shares) - 1.0) > _TOLERANCE:
         raise ValueError(f"{what} must add to 1, they add to {sum(shares):.6g}")
 

@@ -1,6 +1,7 @@
 """Declarations of the tables of the generated worlds."""
 
 from transforms.schema import Field, Table
+from transforms.synthetic.checkout.tables import CHECKOUT_TABLES
 
 _ID_COMMENT = {
     "subscriber_id": "Subscriber, numbered from 1",
@@ -342,4 +343,4 @@ DRIVER_TABLES: tuple[Table, ...] = (
     TRUTH_DRIVER_ROLLOUT,
     TRUTH_DRIVER_EFFECTS,
 )
-WORLD_TABLES: tuple[Table, ...] = SUBSCRIBER_TABLES + DRIVER_TABLES
+WORLD_TABLES: tuple[Table, ...] = SUBSCRIBER_TABLES + DRIVER_TABLES + CHECKOUT_TABLES

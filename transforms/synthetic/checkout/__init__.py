@@ -1,0 +1,1 @@
+"""The world of an online shop that tries a new checkout."""
