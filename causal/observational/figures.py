@@ -20,7 +20,7 @@ def love_plot(balance: pd.DataFrame, *, threshold: float) -> Figure:
     """
     table = balance[balance["smd"].notna()].assign(size=lambda rows: rows["smd"].abs())
     before = table[table["stage"] == "before"].sort_values("size")
-    shown = before.tail(_MAX_SHOWN)
+    shown = before.iloc[-_MAX_SHOWN:]
     at = {name: float(position) for position, name in enumerate(shown["covariate"])}
     figure = Figure(figsize=(7.0, 1.6 + 0.24 * len(at)), layout="constrained")
     axes = figure.subplots()

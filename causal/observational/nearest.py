@@ -88,7 +88,7 @@ class _Available:
         """The last free position up to here; -1 if there is none."""
         return self._root(self._last, position + 1) - 1
 
-    def take(self, position: int) -> None:
+    def remove(self, position: int) -> None:
         self._next[position] = position + 1
         self._last[position + 1] = position
 
@@ -127,7 +127,7 @@ def _without(focal: Array, pool: Array, rule: MatchingRule) -> Iterator[tuple[in
             gaps = [(abs(scores[c] - focal[at]), int(order[c]), c) for c in candidates]
             chosen = min(gaps)[-1]
             if rule.caliper is None or abs(scores[chosen] - focal[at]) <= rule.caliper:
-                free.take(chosen)
+                free.remove(chosen)
                 yield int(at), int(order[chosen])
 
 
