@@ -67,6 +67,9 @@ class DailyGramEngine:
         """
         if not isinstance(request, GramRequest) or request.absorb is not None:
             return self._otherwise(request)
+        if request.summed_by:
+            # A cluster may have rows on several days: its sum is no sum of one day.
+            return self._otherwise(request)
         self._asked[request] = None
         known = self._answers.setdefault(request, {})
         absent = [day for day in self._days if day not in known]

@@ -96,3 +96,16 @@ def test_a_request_by_day_is_refused() -> None:
     by_day = GramRequest(terms=(Column("profit"),), by=("entered_on",))
     with pytest.raises(DataError, match="among the keys"):
         pooled_days(by_day, Source(USERS)(by_day, DAYS), column="entered_on")
+
+
+def test_sums_of_clusters_are_asked_of_all_rows() -> None:
+    """The rows of a cluster may lie on several days."""
+    rows = USERS.assign(home=USERS["user"] % 50)
+    request = GramRequest(terms=(Column("profit"),), by=("variant",), summed_by=("home",))
+    source = Source(rows)
+    found, expected = grams(engine(source)(request), request), PandasEngine(rows)(request)
+
+    assert source.asked == []
+    for key, one in grams(expected, request).items():
+        assert found[key].n == one.n
+        np.testing.assert_allclose(found[key].cross, one.cross)
