@@ -19,7 +19,6 @@ from causal.core.frames import (
     FrameRequest,
     GramRequest,
     Indicator,
-    KeyRequest,
     Level,
     MeatRequest,
     Score,
@@ -49,6 +48,8 @@ _ROUNDING = 1e-12
 _SIGNS = (1.0, 1.0, -1.0)
 _TWO = 2
 
+_Counted = tuple[tuple[str, ...], tuple[Condition, ...]]
+
 Clusterings = Mapping[str, tuple[Clustering, ...]]
 """By metric name, one for each treatment in the order of the arms."""
 
@@ -62,12 +63,15 @@ class Clusters:
         correction: Small-sample correction of the covariance.
         degrees_of_freedom: How they are found.
         held: For each column, whether its clusters come to the driver.
+        counts: By the columns and the conditions on the rows, the clusters of each arm as far as
+            they were counted.
     """
 
     columns: tuple[str, ...]
     correction: ClusterCorrection
     degrees_of_freedom: DegreesOfFreedom
     held: tuple[bool, ...]
+    counts: Mapping[_Counted, Mapping[Level, int]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,11 +146,11 @@ def ask_clusters(
         DataError: The correction or the degrees of freedom need more clusters than may come.
     """
     held, most = [], 0
+    counts: dict[_Counted, Mapping[Level, int]] = {}
     for column in columns:
-        frame = yield KeyRequest(
-            key=(design.variant, column), where=compared(design, arms.levels), n_examples=0
-        )
-        count = int(frame["n_keys"].iloc[0])
+        found = yield from _ask_arm_counts(design, arms, (column,))
+        counts[(column,), compared(design, arms.levels)] = found
+        count = sum(found.values())
         held.append(count <= MAX_CLUSTERS)
         most = max(most, count)
     asked = [] if correction not in {"cr2", "cr3"} else [f"cluster_correction {correction}"]
@@ -163,6 +167,7 @@ def ask_clusters(
         correction=correction or default,
         degrees_of_freedom=degrees_of_freedom,
         held=tuple(held),
+        counts=counts,
     )
 
 
@@ -182,13 +187,11 @@ def ask_clustering(
     ways: dict[str, list[list[Way]]] = {metric.name: [] for metric in metrics}
     for column, is_held in zip(clusters.columns, clusters.held, strict=True):
         ask = _ask_held if is_held else _ask_squares
-        found = yield from ask(design, metrics, arms, (column,), clusters.correction)
+        found = yield from ask(design, metrics, arms, (column,), clusters)
         for name, items in found.items():
             ways[name].append(items)
     if len(clusters.columns) > 1:
-        found = yield from _ask_squares(
-            design, metrics, arms, clusters.columns, clusters.correction
-        )
+        found = yield from _ask_squares(design, metrics, arms, clusters.columns, clusters)
         for name, items in found.items():
             ways[name].append(items)
     return {
@@ -347,7 +350,7 @@ def _ask_held(
     metrics: Sequence[Metric],
     arms: Arms,
     columns: tuple[str, ...],
-    correction: ClusterCorrection,
+    clusters: Clusters,
 ) -> Generator[FrameRequest, pd.DataFrame, dict[str, list[Way]]]:
     """Every comparison from the moments by arm and cluster; one pass where nothing is missing."""
     all_terms = tuple(dict.fromkeys(term for metric in metrics for term in metric.terms))
@@ -363,7 +366,7 @@ def _ask_held(
         out[metric.name] = [
             one_way(
                 answers[terms].sums(metric, {(a,): moments[a] for a in (arms.levels[0], level)}),
-                correction,
+                clusters.correction,
             )
             for level in arms.levels[1:]
         ]
@@ -375,12 +378,16 @@ def _ask_squares(
     metrics: Sequence[Metric],
     arms: Arms,
     columns: tuple[str, ...],
-    correction: ClusterCorrection,
+    clusters: Clusters,
 ) -> Generator[FrameRequest, pd.DataFrame, dict[str, list[Way]]]:
-    """Every comparison from summed squares, its two arms at a time."""
-    _ = correction  # cr0 and cr1 leave the squares of single clusters as they are
+    """Every comparison from summed squares, its two arms at a time.
+
+    The corrections that go with it (cr0, cr1) leave the squares of single clusters as they are.
+    """
     out: dict[str, list[Way]] = {metric.name: [] for metric in metrics}
-    counts = yield from _ask_arm_counts(design, arms, columns)
+    counts = clusters.counts.get((columns, compared(design, arms.levels)))
+    if counts is None:
+        counts = yield from _ask_arm_counts(design, arms, columns)
     for position, level in enumerate(arms.levels[1:], start=1):
         pair = _pair(arms, position)
         for batch in _batches(metrics, pair):
@@ -409,11 +416,12 @@ def _ask_squares(
 def _ask_arm_counts(
     design: Design, arms: Arms, columns: tuple[str, ...]
 ) -> Generator[FrameRequest, pd.DataFrame, dict[Level, int]]:
-    counts = {}
-    for level in arms.levels:
-        frame = yield KeyRequest(key=columns, where=compared(design, (level,)), n_examples=0)
-        counts[level] = int(frame["n_keys"].iloc[0])
-    return counts
+    """Clusters with units in each arm, in one pass."""
+    request = GramRequest(
+        terms=(), by=(design.variant,), where=compared(design, arms.levels), summed_by=columns
+    )
+    found = grams((yield request), request)
+    return {level: found[(level,)].n if (level,) in found else 0 for level in arms.levels}
 
 
 def _pair(arms: Arms, position: int) -> Arms:
