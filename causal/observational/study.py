@@ -16,7 +16,6 @@ from causal.core.frames import (
     FrameRequest,
     GramRequest,
     Indicator,
-    KeyRequest,
     Linear,
     Term,
 )
@@ -148,25 +147,6 @@ class Study:
         if control is None or treated is None:
             raise InferenceError("the passes saw different rows")
         return control.subset(terms), treated.subset(terms)
-
-
-def check_units(
-    options: StudyOptions, where: tuple[Condition, ...]
-) -> Generator[FrameRequest, pd.DataFrame, None]:
-    """One row per unit, where the spec names the unit.
-
-    Raises:
-        DataError: A unit repeats or is null.
-    """
-    if not options.units:
-        return
-    row = (yield KeyRequest(key=options.units, where=where)).iloc[0]
-    if row["n_duplicated"] or row["n_null"]:
-        raise DataError(
-            f"{', '.join(options.units)} must identify the rows: {row['n_duplicated']} values "
-            f"repeat and {row['n_null']} rows lack it",
-            given=list(row["examples"]),
-        )
 
 
 def observe(

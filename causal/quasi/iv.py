@@ -14,6 +14,7 @@ from causal.core.frames import Column, Condition, FrameRequest, Term
 from causal.core.readout import combined
 from causal.core.registry import Plan
 from causal.core.result import Result
+from causal.core.unit_keys import check_units
 from causal.instruments import readout
 from causal.instruments.compliers import complier_means, products
 from causal.instruments.errors import observe_errors
@@ -21,7 +22,7 @@ from causal.instruments.estimands import meaning
 from causal.instruments.first_stage import stage_of
 from causal.instruments.model import Model
 from causal.instruments.options import IvOptions, IvSpec, variable_name, variable_term
-from causal.regression.data import RegressionData, check_units, observe
+from causal.regression.data import RegressionData, observe
 from causal.regression.equation import Equation, k_class, least_squares, liml_kappa
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def estimate(spec: IvSpec) -> Plan:
         A plan that yields requests and returns the result.
     """
     options, where = spec.options, spec.source.conditions
-    yield from check_units(options, where)
+    yield from check_units(options.units, where)
     readouts = {}
     for outcome in options.outcomes:
         model = yield from fit(options, outcome=outcome, where=where)

@@ -16,13 +16,14 @@ from causal.core.gram import grams
 from causal.core.readout import Readout, combined
 from causal.core.registry import Plan
 from causal.core.result import Result
+from causal.core.unit_keys import check_units
 from causal.observational import matching_readout as readout
 from causal.observational.balance import overlap_table
 from causal.observational.coarsened import Cells, coarsen, match_cells
 from causal.observational.logistic import fit_logistic
 from causal.observational.matched_units import match_units, units_of
 from causal.observational.options import same_level
-from causal.observational.study import CONTROL, TREATED, check_units, observe
+from causal.observational.study import CONTROL, TREATED, observe
 from causal.quasi.matching_options import MatchingSpec
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def estimate(spec: MatchingSpec) -> Plan:
         A plan that yields requests and returns the result.
     """
     options, where = spec.options, spec.source.conditions
-    yield from check_units(options, where)
+    yield from check_units(options.units, where)
     one = _nearest if options.matching == "nearest" else _coarsened
     readouts = {}
     for outcome in options.outcomes:

@@ -19,8 +19,9 @@ from causal.core.inference import effect
 from causal.core.readout import Readout, combined, covariance_table
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
+from causal.core.unit_keys import check_units
 from causal.quasi.ols_options import INTERCEPT, OlsOptions, OlsSpec
-from causal.regression.data import RegressionData, check_units, observe
+from causal.regression.data import RegressionData, observe
 from causal.regression.equation import Equation, least_squares
 from causal.regression.leverage import (
     bound_request,
@@ -94,7 +95,7 @@ def estimate(spec: OlsSpec) -> Plan:
         A plan that yields requests and returns the result.
     """
     options, where = spec.options, spec.source.conditions
-    yield from check_units(options, where)
+    yield from check_units(options.units, where)
     readouts = {}
     for outcome in options.outcomes:
         fit = yield from regress(options, outcome=outcome, where=where)

@@ -24,13 +24,14 @@ from causal.core.gram import meat
 from causal.core.readout import Readout, combined
 from causal.core.registry import Plan
 from causal.core.result import Result
+from causal.core.unit_keys import check_units
 from causal.observational import weighting_readout as readout
 from causal.observational.balance import overlap_table
 from causal.observational.entropy_balancing import entropy_weights
 from causal.observational.influence import ArmMean, Estimator, Sums, arm_mean
 from causal.observational.logistic import fit_logistic
 from causal.observational.outcome_model import OutcomeModel, fit_outcome
-from causal.observational.study import CONTROL, TREATED, Arms, Study, check_units, observe
+from causal.observational.study import CONTROL, TREATED, Arms, Study, observe
 from causal.observational.trimming import bounds, keep_term
 from causal.observational.weighting_readout import Estimate, Propensity, Weighting
 from causal.observational.weights import Weights, propensity_weights
@@ -52,7 +53,7 @@ def estimate(spec: WeightingSpec) -> Plan:
         A plan that yields requests and returns the result.
     """
     options, where = spec.options, spec.source.conditions
-    yield from check_units(options, where)
+    yield from check_units(options.units, where)
     readouts = {}
     for outcome in options.outcomes:
         readouts[outcome] = yield from _outcome(spec, outcome=outcome, where=where)

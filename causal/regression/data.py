@@ -84,25 +84,6 @@ class RegressionData:
         return total > 0 and abs(squares - total) <= 1e-9 * squares
 
 
-def check_units(
-    options: RegressionOptions, where: tuple[Condition, ...]
-) -> Generator[FrameRequest, pd.DataFrame, None]:
-    """One row per unit, where the spec names the unit.
-
-    Raises:
-        DataError: A unit repeats or is null.
-    """
-    if not options.units:
-        return
-    row = (yield KeyRequest(key=options.units, where=where)).iloc[0]
-    if row["n_duplicated"] or row["n_null"]:
-        raise DataError(
-            f"{', '.join(options.units)} must identify the rows: {row['n_duplicated']} values "
-            f"repeat and {row['n_null']} rows lack it",
-            given=list(row["examples"]),
-        )
-
-
 def observe(
     options: RegressionOptions,
     terms: Sequence[Term],

@@ -70,7 +70,7 @@ def _content(frame: pd.DataFrame) -> tuple[int, int]:
 
 def test_partitions_do_not_matter_and_the_seed_does(spark: SparkSession, world: Frames) -> None:
     names = ["checkout_orders", "truth_checkout_users"]
-    many = _frames(spark, n_partitions=16)
+    many = _frames(spark, n_partitions=200)
     for name in names:
         assert _content(many[name].toPandas()) == _content(world[name]), name
     other = _frames(spark, seed=8)["checkout_orders"].toPandas()
