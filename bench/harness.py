@@ -1,9 +1,9 @@
 """Runs two ways to the same answer by turns and records what each costs.
 
-Both sides run once unmeasured (JVM and page cache get warm) and must agree; then they alternate, so
-that whatever else the machine does falls on both. The ratio is of median CPU seconds: ours counts
-this process and everything below it (the JVM, Python workers), the peer's counts this process with
-all threads of the peer's library.
+Both sides run unmeasured (the page cache and the JVM's compiler get warm) and must agree; then they
+alternate, so that whatever else the machine does falls on both. The ratio is of median CPU seconds:
+ours counts this process and everything below it (the JVM, Python workers), the peer's counts this
+process with all threads of the peer's library.
 """
 
 import datetime as dt
@@ -24,6 +24,9 @@ from bench.processes import own_cpu_seconds, tree_cpu_seconds
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+N_WARM = 4
+"""Unmeasured runs of both sides: after fewer, the JVM still compiles a scan of ten million rows."""
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _LIBRARIES = (
@@ -145,7 +148,8 @@ def compare(prepare: Callable[[Bench], Sides]) -> Callable[[Question, Bench], Re
 
     def measure(question: Question, bench: Bench) -> Record:
         sides = prepare(bench)
-        sides.check(sides.ours(), sides.peer())
+        for _ in range(N_WARM):
+            sides.check(sides.ours(), sides.peer())
         ours, peer = alternate(sides, n_runs=bench.n_runs)
         return Record(
             question=question.name,

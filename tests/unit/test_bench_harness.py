@@ -11,7 +11,18 @@ import pandas as pd
 import pytest
 
 from bench import data
-from bench.harness import Bench, Question, Sides, Usage, append, compare, median, summary, usage
+from bench.harness import (
+    N_WARM,
+    Bench,
+    Question,
+    Sides,
+    Usage,
+    append,
+    compare,
+    median,
+    summary,
+    usage,
+)
 from bench.processes import (
     descendants,
     own_cpu_seconds,
@@ -48,7 +59,7 @@ def test_sides_warm_up_then_alternate(bench: Bench) -> None:
     )
     asked = question(sides)
     record = asked.measure(asked, bench)
-    assert calls == ["ours", "peer"] * (1 + bench.n_runs)
+    assert calls == ["ours", "peer"] * (N_WARM + bench.n_runs)
     assert len(record.ours) == len(record.peer_runs) == bench.n_runs
     assert record.rows == 10
 
