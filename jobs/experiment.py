@@ -83,8 +83,24 @@ def run(context: Context, config: ExperimentConfig) -> int:
         HealthError: A health check or guardrail says stop; everything is written.
         CausalError: A look could not be made; those before it are written.
     """
+    stopped = [
+        f"{found.spec.name}: {reason}"
+        for found in run_all(context, config)
+        for reason in found.experiment.stops
+    ]
+    if stopped:
+        raise HealthError("a health check or guardrail says stop", given=stopped)
+    return 0
+
+
+def run_all(context: Context, config: ExperimentConfig) -> list[ExperimentRun]:
+    """Make a look at every experiment, store and show it.
+
+    Raises:
+        CausalError: A look could not be made; those before it are written.
+    """
     loaded = analyses.load_all(config.paths, model=ExperimentSpec)
-    stopped = []
+    done = []
     for number, item in enumerate(loaded, start=1):
         context.progress.bar(done=number - 1, total=len(loaded), label=item.spec.name)
         with experiments.one_at_a_time(context, item.spec.name):
@@ -96,10 +112,8 @@ def run(context: Context, config: ExperimentConfig) -> int:
         experiments.leave(context, found, folder=folder)
         experiments.track(context, found)
         _show(context, found)
-        stopped += [f"{found.spec.name}: {reason}" for reason in found.experiment.stops]
-    if stopped:
-        raise HealthError("a health check or guardrail says stop", given=stopped)
-    return 0
+        done.append(found)
+    return done
 
 
 def _look(context: Context, item: Analysis, config: ExperimentConfig) -> ExperimentRun:

@@ -14,7 +14,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
-N_PICTURES = {"01_quickstart": 6}
+N_PICTURES = {
+    "01_quickstart": 6,
+    "02_power_and_cuped": 4,
+    "03_sequential": 8,
+    "04_heterogeneity": 4,
+}
 SMALL_PICTURE = 5_000
 QUICK = (
     *("--driver-memory", "2g"),
@@ -24,8 +29,14 @@ QUICK = (
 )
 
 
+@pytest.fixture(scope="module")
+def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all: a notebook generates what those before it have not."""
+    return tmp_path_factory.mktemp("notebooks") / "warehouse"
+
+
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(notebook: Path, tmp_path: Path) -> None:
+def test_notebook_runs(notebook: Path, tmp_path: Path, warehouse: Path) -> None:
     output = tmp_path / "out"
     done = subprocess.run(
         [
@@ -33,7 +44,7 @@ def test_notebook_runs(notebook: Path, tmp_path: Path) -> None:
             *QUICK,
             "notebook",
             *("--file", str(notebook), "--output", str(output)),
-            *("--warehouse", str(tmp_path / "warehouse"), "--set", "widgets.size=2000"),
+            *("--warehouse", str(warehouse), "--set", "widgets.size=2000"),
         ],
         cwd=tmp_path,
         env={**os.environ, "CAUSALAKE_PYTHON": sys.executable},
@@ -51,8 +62,8 @@ def test_notebook_runs(notebook: Path, tmp_path: Path) -> None:
         assert len(picture) > SMALL_PICTURE
     page = (output / f"{notebook.stem}.html").read_text(encoding="utf-8")
     assert len(re.findall(r'<img[^>]*src="data:image/png;base64,', page)) == len(shown)
-    assert (tmp_path / "warehouse" / "mlflow" / "mlflow.db").is_file()
-    assert (tmp_path / "warehouse" / "causalake" / "effects" / "_delta_log").is_dir()
+    assert (warehouse / "mlflow" / "mlflow.db").is_file()
+    assert (warehouse / "causalake" / "effects" / "_delta_log").is_dir()
 
 
 def pictures(notebook: dict[str, Any]) -> Iterator[bytes]:
