@@ -143,12 +143,19 @@ class Record:
         return self.ratio <= self.target
 
 
-def compare(prepare: Callable[[Bench], Sides]) -> Callable[[Question, Bench], Record]:
-    """A measurement of two sides that `prepare` sets up."""
+def compare(
+    prepare: Callable[[Bench], Sides], *, n_warm: int = N_WARM
+) -> Callable[[Question, Bench], Record]:
+    """A measurement of two sides that `prepare` sets up.
+
+    Args:
+        prepare: Sets the sides up.
+        n_warm: Unmeasured runs.
+    """
 
     def measure(question: Question, bench: Bench) -> Record:
         sides = prepare(bench)
-        for _ in range(N_WARM):
+        for _ in range(n_warm):
             sides.check(sides.ours(), sides.peer())
         ours, peer = alternate(sides, n_runs=bench.n_runs)
         return Record(

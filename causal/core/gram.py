@@ -6,9 +6,9 @@ place of 1.00. Grams of disjoint rows merge exactly (Chan, Golub and LeVeque 198
 computing the sample variance").
 """
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -107,7 +107,7 @@ class Gram:
 
 def pooled(grams: Iterable[Gram]) -> Gram:
     """All of them merged. Not for within-unit (absorbed) Grams: see `summed`."""
-    return reduce(Gram.merge, grams)
+    return functools.reduce(Gram.merge, grams)
 
 
 def summed(grams: Sequence[Gram]) -> Gram:
@@ -242,14 +242,22 @@ def _pooled_cohort(members: Sequence[PanelGram]) -> PanelGram:
 
 def pack(matrix: Array) -> Array:
     """The upper triangle of a symmetric matrix, row by row."""
-    return matrix[np.triu_indices(matrix.shape[0])]
+    return matrix[_upper(matrix.shape[0])]
 
 
 def unpack(packed: Array, size: int) -> Array:
     """The symmetric matrix of a packed upper triangle."""
+    rows, columns = _upper(size)
     matrix = np.zeros((size, size))
-    matrix[np.triu_indices(size)] = packed
-    return np.asarray(np.triu(matrix) + np.triu(matrix, 1).T, dtype=np.float64)
+    matrix[rows, columns] = packed
+    matrix[columns, rows] = packed
+    return matrix
+
+
+@functools.lru_cache(maxsize=16)
+def _upper(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where the upper triangle is: an answer may hold ten thousand matrices of one size."""
+    return np.triu_indices(size)
 
 
 def combine(gram_: Gram, terms: Sequence[Linear]) -> Gram:

@@ -160,7 +160,7 @@ def _event_time(frame: pd.DataFrame, term: EventTime) -> Array:
 
 
 def _gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
-    if request.bucket is not None or request.summed_by:
+    if request.absorb is None and (request.keys or request.summed_by):
         return _grouped_gram(frame, request)
     values, weights, used = _values(frame, request.terms, request.weight)
     if request.absorb is not None:
@@ -188,7 +188,7 @@ def _gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
 
 
 def _grouped_gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
-    """By bucket or of sums by cluster: all groups at once, for there are many of them."""
+    """By keys or of sums by cluster: all groups at once, for there may be many of them."""
     x, w, used = _values(frame, request.terms, request.weight)
     for name in request.summed_by:
         used &= np.asarray(frame[name].notna())
@@ -206,9 +206,10 @@ def _grouped_gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
         x, codes = _group_sums(x * w[:, None], clusters), _firsts(codes, clusters)
         w = np.ones(len(codes))
     n, total = np.bincount(codes, minlength=size), np.bincount(codes, w, size)
-    rough = _mean(x, w)
-    weighted = _group_sums((x - rough) * w[:, None], codes, size)
-    mean = rough + weighted / np.where(total > 0, total, 1.0)[:, None]
+    safe = np.where(total > 0, total, 1.0)[:, None]
+    mean = _group_sums(x * w[:, None], codes, size) / safe
+    # A second step, so that a large mean does not cost the deviations digits.
+    mean += _group_sums((x - mean[codes]) * w[:, None], codes, size) / safe
     deviations = x - mean[codes]
     rows, columns = np.triu_indices(x.shape[1])
     cross = _group_sums(deviations[:, rows] * deviations[:, columns] * w[:, None], codes, size)
@@ -406,13 +407,10 @@ def _groups(
     if not by:
         return [({}, np.arange(len(frame)))]
     codes = _codes(frame, by)
-    first = pd.Series(np.arange(len(frame))).groupby(codes).first()
+    order = np.argsort(codes, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if len(order) else []
     return [
-        (
-            {name: _null(frame[name].iloc[int(start)]) for name in by},
-            np.flatnonzero(codes == code),
-        )
-        for code, start in first.items()
+        ({name: _null(frame[name].iloc[int(rows[0])]) for name in by}, rows) for rows in parts
     ]
 
 
