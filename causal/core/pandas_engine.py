@@ -409,9 +409,7 @@ def _groups(
     codes = _codes(frame, by)
     order = np.argsort(codes, kind="stable")
     parts = np.split(order, np.flatnonzero(np.diff(codes[order])) + 1) if len(order) else []
-    return [
-        ({name: _null(frame[name].iloc[int(rows[0])]) for name in by}, rows) for rows in parts
-    ]
+    return [({name: _null(frame[name].iloc[int(rows[0])]) for name in by}, rows) for rows in parts]
 
 
 def _codes(frame: pd.DataFrame, by: tuple[str, ...]) -> NDArray[np.intp]:
