@@ -19,6 +19,8 @@ N_PICTURES = {
     "02_power_and_cuped": 4,
     "03_sequential": 8,
     "04_heterogeneity": 4,
+    "05_rollout": 4,
+    "06_encouragement": 3,
 }
 SMALL_PICTURE = 5_000
 QUICK = (
