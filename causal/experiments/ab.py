@@ -47,6 +47,7 @@ from causal.experiments.comparison import (
     raw_readout,
     thetas,
 )
+from causal.experiments.covariate_leverage import ask_leverages
 from causal.experiments.families import corrected, families_of, uncorrected
 from causal.experiments.metrics import Metric
 from causal.experiments.novelty import ask_novelty
@@ -146,6 +147,8 @@ def estimate(spec: AbSpec) -> Plan:
     }
     pairs |= {**quantiles.comparisons, **retentions.comparisons}
     result, best = _result(spec, arms, pairs, checks, slices)
+    leverages = yield from ask_leverages(design, arms, pairs, theta=options.theta)
+    result = replace(result, diagnostics=(*result.diagnostics, *leverages))
     result = with_table(result, "retention", retentions.curves)
     certified = yield from ask_certificate(
         spec, design, Subjects(moment_arms, _of_moments(best)), how
