@@ -290,7 +290,7 @@ class HistogramRequest:
     Bin k holds the values with exactly k edges below them, so those in
     `(edges[k - 1], edges[k]]`. Histograms of disjoint rows with the same edges add up.
 
-    Answer, one row per combination of `by`:
+    Answer, one row per combination of the keys:
         the key columns; `n` rows with a value; `n_missing` rows without; `bins`, the numbers of the
         b bins that hold rows, ascending; `counts`, their rows; `lowest` and `highest`, the smallest
         and largest value in each of them.
@@ -300,12 +300,19 @@ class HistogramRequest:
         edges: Ascending, no two equal; none: one bin.
         by: Key columns.
         where: Conditions that all must hold.
+        bucket: A further key, called `BUCKET`.
     """
 
     term: Term
     edges: tuple[float, ...] = ()
     by: tuple[str, ...] = ()
     where: tuple[Condition, ...] = ()
+    bucket: HashBucket | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the key columns of the answer."""
+        return self.by if self.bucket is None else (*self.by, BUCKET)
 
 
 FrameRequest = GramRequest | MeatRequest | PanelGramRequest | KeyRequest | HistogramRequest
@@ -427,8 +434,8 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
             return (*parts, weight, *where, getattr(item, "bucket", None))
         case PanelGramRequest(outcome=outcome, covariates=covariates, where=where):
             return (outcome, *covariates, *where)
-        case HistogramRequest(term=term, where=where):
-            return (term, *where)
+        case HistogramRequest(term=term, where=where, bucket=bucket):
+            return (term, *where, bucket)
         case KeyRequest(where=where):
             return where
         case _:
@@ -486,8 +493,9 @@ def describe(request: FrameRequest) -> str:
             return f"panel gram of {label(outcome)}{given}, {unit} x {period}{_by(by)}"
         case KeyRequest(key=key):
             return f"key check of {', '.join(key)}"
-        case HistogramRequest(term=term, edges=edges, by=by):
-            return f"histogram of {label(term)}, {len(edges) + 1} bins{_by(by)}"
+        case HistogramRequest(term=term, edges=edges, by=by, bucket=bucket):
+            bins = f"{len(edges) + 1} bins{_by(by)}{_in_buckets(bucket)}"
+            return f"histogram of {label(term)}, {bins}"
 
 
 def _by(keys: tuple[str, ...]) -> str:
