@@ -315,7 +315,49 @@ class HistogramRequest:
         return self.by if self.bucket is None else (*self.by, BUCKET)
 
 
-FrameRequest = GramRequest | MeatRequest | PanelGramRequest | KeyRequest | HistogramRequest
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """Some rows themselves, for learners whose fit no aggregate gives.
+
+    The `max_rows` rows whose hashed `unit` is smallest: the same ones on every engine, in every
+    order of rows and however they are spread, and a simple random sample as far as anything else
+    is concerned. Rows with a null in `unit` or `known` are not drawn.
+
+    Answer, one row per row drawn, by ascending hash:
+        the columns `numbers` as doubles (NaN where missing), then `labels` as text (null where
+        missing), and the key of `bucket`, if there is one.
+
+    Attributes:
+        unit: Column whose values identify a row.
+        max_rows: Most rows that are drawn; the engine's own limit holds besides.
+        numbers: Columns of numbers or flags.
+        labels: Columns of levels.
+        known: Columns that a row must have a value of.
+        salt: Another salt is another sample.
+        bucket: A further column of the answer, called `BUCKET`: the part that a row lies in.
+        where: Conditions that all must hold.
+    """
+
+    unit: str
+    max_rows: int
+    numbers: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    salt: int = 0
+    bucket: HashBucket | None = None
+    where: tuple[Condition, ...] = ()
+
+    @property
+    def order(self) -> HashBucket:
+        """The hash that rows are drawn by."""
+        return HashBucket(self.unit, _ALL_HASHES, salt=self.salt)
+
+
+_ALL_HASHES = 2**62
+
+FrameRequest = (
+    GramRequest | MeatRequest | PanelGramRequest | KeyRequest | HistogramRequest | SampleRequest
+)
 
 
 class Engine(Protocol):
@@ -400,6 +442,8 @@ def _own_columns(item: object) -> Iterator[str]:  # noqa: C901 - one per kind
             yield from key
         case HistogramRequest(by=by):
             yield from by
+        case SampleRequest(unit=unit, numbers=numbers, labels=labels, known=known):
+            yield from (unit, *numbers, *labels, *known)
 
 
 def _numeric_columns(item: object) -> Iterator[str]:
@@ -411,6 +455,8 @@ def _numeric_columns(item: object) -> Iterator[str]:
         case PanelGramRequest(period=period, first_treated_period=first):
             yield period
             yield from _optional(first)
+        case SampleRequest(numbers=numbers):
+            yield from numbers
     for part in _parts(item):
         yield from _numeric_columns(part)
 
@@ -438,6 +484,8 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
             return (term, *where, bucket)
         case KeyRequest(where=where):
             return where
+        case SampleRequest(where=where, bucket=bucket):
+            return (*where, bucket)
         case _:
             return ()
 
@@ -478,7 +526,7 @@ def _ends(low: float | None, high: float | None) -> str:
     return f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
 
 
-def describe(request: FrameRequest) -> str:
+def describe(request: FrameRequest) -> str:  # noqa: PLR0911 - one per kind
     """One line for progress, such as `meat, 12 scores by region`."""
     match request:
         case GramRequest(terms=terms, by=by, absorb=absorb, bucket=bucket, summed_by=summed_by):
@@ -493,6 +541,8 @@ def describe(request: FrameRequest) -> str:
             return f"panel gram of {label(outcome)}{given}, {unit} x {period}{_by(by)}"
         case KeyRequest(key=key):
             return f"key check of {', '.join(key)}"
+        case SampleRequest(max_rows=max_rows, numbers=numbers, labels=labels):
+            return f"sample of {max_rows:,} rows, {len(numbers) + len(labels)} columns"
         case HistogramRequest(term=term, edges=edges, by=by, bucket=bucket):
             bins = f"{len(edges) + 1} bins{_by(by)}{_in_buckets(bucket)}"
             return f"histogram of {label(term)}, {bins}"
@@ -511,7 +561,7 @@ _TYPES: Mapping[str, Callable[..., Any]] = {
     for kind in (
         Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Logistic, Exponential,
         Between, Condition, Score, HashBucket, GramRequest, MeatRequest, PanelGramRequest,
-        KeyRequest, HistogramRequest,
+        KeyRequest, HistogramRequest, SampleRequest,
     )
 }  # fmt: skip
 

@@ -37,6 +37,7 @@ from causal.core.frames import (
     MeatRequest,
     PanelGramRequest,
     Product,
+    SampleRequest,
     Term,
     columns_of,
     packed_indices,
@@ -84,6 +85,8 @@ def _answer(rows: pd.DataFrame, request: FrameRequest) -> pd.DataFrame:
             return _key(rows, request)
         case HistogramRequest():
             return _histogram(rows, request)
+        case SampleRequest():
+            return _sample(rows, request)
 
 
 def evaluate(frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None = None) -> Array:
@@ -365,6 +368,31 @@ def _bucketed(frame: pd.DataFrame, bucket: HashBucket | None) -> pd.DataFrame:
     frame = frame.assign(**{BUCKET: pd.array(numbers, dtype="Int64")})
     frame[BUCKET] = frame[BUCKET].mask(numbers < 0)
     return frame
+
+
+def _sample(frame: pd.DataFrame, request: SampleRequest) -> pd.DataFrame:
+    used = frame[[request.unit, *request.known]].notna().all(axis=1)
+    rows = _bucketed(frame[used], request.bucket)
+    drawn = np.argsort(bucket_numbers(rows[request.unit], request.order), kind="stable")
+    rows = rows.iloc[drawn[: request.max_rows]]
+    answer = {name: rows[name].astype("float64") for name in request.numbers}
+    answer |= {name: _labels(rows[name]) for name in request.labels}
+    if request.bucket is not None:
+        answer[BUCKET] = rows[BUCKET]
+    return pd.DataFrame(answer).reset_index(drop=True)
+
+
+def _labels(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Levels as the text that Spark writes; whole numbers without decimals."""
+    texts = [None if pd.isna(value) else label_text(value) for value in column]
+    return pd.Series(texts, index=column.index, dtype=object)
+
+
+def label_text(value: object) -> str:
+    """A level as text: the same for a whole number of any type, flags in lower case."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return _text(value)
 
 
 def _values(

@@ -36,7 +36,7 @@ MAX_COUNTS = 4_000_000
 _REACH = 8.0
 """Standard errors of the share below the quantile to which the window reaches on either side."""
 _MAX_OUTSIDE = 1e-3
-_MAX_STEPS = 800
+_MAX_STEPS = 500
 _FUZZ = 1e-12
 
 
@@ -247,15 +247,18 @@ def _steps(
 ) -> Steps:
     """The rows of one arm; those without a bucket have the last position."""
     rows = frame[frame[request.by[0]] == level]
-    numbers = [int(number) for number in rows[BUCKET].astype("Float64").fillna(size - 1)]
-    n_bins = len(request.edges) + 1
+    numbers = rows[BUCKET].astype("Float64").fillna(size - 1).to_numpy(dtype=np.float64)
+    parts = {
+        name: np.concatenate([np.asarray(part, dtype=np.float64) for part in rows[name]])
+        for name in ("bins", "counts", "lowest", "highest")
+    }
+    at = np.repeat(numbers.astype(np.intp), [len(part) for part in rows["bins"]])
+    bins, n_bins = parts["bins"].astype(np.intp), len(request.edges) + 1
     counts = np.zeros((size, n_bins))
+    counts[at, bins] = parts["counts"]
     lowest, highest = np.full(n_bins, np.inf), np.full(n_bins, -np.inf)
-    for number, row in zip(numbers, rows.to_dict("records"), strict=True):
-        bins = np.asarray(row["bins"], dtype=np.int64)
-        counts[number, bins] = row["counts"]
-        lowest[bins] = np.minimum(lowest[bins], np.asarray(row["lowest"], dtype=np.float64))
-        highest[bins] = np.maximum(highest[bins], np.asarray(row["highest"], dtype=np.float64))
+    np.minimum.at(lowest, bins, parts["lowest"])
+    np.maximum.at(highest, bins, parts["highest"])
     held = np.flatnonzero(counts.any(axis=0))
     low, high = lowest[held], highest[held]
     is_inside = (low >= window[0]) & (high <= window[1])
