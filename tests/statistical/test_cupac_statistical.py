@@ -22,7 +22,7 @@ ERRORS = 3.5
 ALPHA = 0.05
 EFFECT = 0.3
 SIZES = [
-    pytest.param(100, id="quick"),
+    pytest.param(30, id="quick"),
     pytest.param(2_000, id="long", marks=pytest.mark.validation),
 ]
 CUPAC = {
@@ -90,7 +90,7 @@ def test_without_folds_errors_are_too_small() -> None:
     ratios = []
     for own in (True, False):
         estimates, errors = [], []
-        for seed in range(40):
+        for seed in range(20):
             frame = world(np.random.default_rng([4, seed]), effect=EFFECT)
             if own:
                 model = HistGradientBoostingRegressor(max_iter=60, min_samples_leaf=3)

@@ -240,8 +240,8 @@ def test_clusters_are_resampled_as_wholes_even_where_they_hold_both_arms(
 
 
 def test_standard_errors_are_those_of_the_formulas(users: pd.DataFrame) -> None:
-    """Off by `sqrt(1 / 2B + 1 / 2R)` = 1.8 %; three of that."""
-    how = {"replications": 2500, "buckets": 4000}
+    """Off by `sqrt(1 / 2B + 1 / 2R)` = 2.4 %; three of that."""
+    how = {"replications": 1500, "buckets": 2000}
     metrics = [CUPED, RATIO, MEDIAN, MEDIAN | {"name": "p90", "quantile": 0.9}]
     for options in ({}, {"cluster": "home"}):
         ours = bootstrapped(users, *metrics, bootstrap=how, **options)
@@ -251,7 +251,7 @@ def test_standard_errors_are_those_of_the_formulas(users: pd.DataFrame) -> None:
         for mine, other in zip(ours.effects, theirs.effects, strict=True):
             assert (mine.metric, mine.scale) == (other.metric, other.scale)
             # The density of a quantile is an estimate of its own.
-            slack = 0.15 if other.estimator == "quantile" else 0.06
+            slack = 0.15 if other.estimator == "quantile" else 0.073
             assert mine.std_error == pytest.approx(other.std_error, rel=slack)
 
 
@@ -274,12 +274,12 @@ def test_parting_moves_a_standard_error_as_much_as_is_said(users: pd.DataFrame) 
     """Over salts of few buckets, `sqrt(1 / 2B + 1 / 2R)`."""
     buckets, replications = 500, 2000
     errors = []
-    for seed in range(25):
+    for seed in range(16):
         how = {"replications": replications, "buckets": buckets, "seed": seed}
         errors.append(bootstrapped(users, REVENUE, bootstrap=how).effects[0].std_error)
     spread = np.std(errors, ddof=1) / np.mean(errors)
     expected = np.sqrt(0.5 / buckets + 0.5 / replications)
-    assert 0.6 * expected < spread < 1.5 * expected
+    assert 0.5 * expected < spread < 1.6 * expected
     assert np.mean(errors) == pytest.approx(analyse(users, REVENUE).effects[0].std_error, rel=0.02)
 
 
