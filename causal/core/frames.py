@@ -465,7 +465,7 @@ def _optional(name: str | None) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
-def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
+def _parts(item: object) -> tuple[object, ...]:  # noqa: C901, PLR0911 - one per kind
     match item:
         case Product(parts) | Linear(parts, _):
             return parts
@@ -526,7 +526,7 @@ def _ends(low: float | None, high: float | None) -> str:
     return f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
 
 
-def describe(request: FrameRequest) -> str:  # noqa: PLR0911 - one per kind
+def describe(request: FrameRequest) -> str:
     """One line for progress, such as `meat, 12 scores by region`."""
     match request:
         case GramRequest(terms=terms, by=by, absorb=absorb, bucket=bucket, summed_by=summed_by):

@@ -60,7 +60,9 @@ def users() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def rows(spark: SparkSession, users: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> DataFrame:
+def rows(
+    spark: SparkSession, users: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory
+) -> DataFrame:
     # Through a file, as users have it: a frame made of pandas would hold NaN in place of null.
     path = tmp_path_factory.mktemp("users") / "users.parquet"
     users.to_parquet(path)
