@@ -30,12 +30,13 @@ from causal.core.frames import (
     MeatRequest,
     PanelGramRequest,
     Product,
+    SampleRequest,
     Score,
     Term,
     packed_indices,
     required_columns,
 )
-from transforms import histogram, panel_gram
+from transforms import histogram, panel_gram, sampling
 from transforms.bounded import collect_bounded
 from transforms.moments import centred, sums_of
 from transforms.terms import (
@@ -124,6 +125,8 @@ class SparkEngine:
                 return self._key(df, request)
             case HistogramRequest():
                 return histogram.answer(df, request, self._columns, self._collect)
+            case SampleRequest():
+                return sampling.answer(df, request, max_bytes=self._limits.max_bytes)
 
     def _gram(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
         size = len(request.terms)

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from causal.core.frames import HistogramRequest
 from causal.core.gram import HISTOGRAM_COLUMNS
-from transforms.terms import compiled, keys_of
+from transforms.terms import bucketed, compiled, keys_of
 
 Collect = Callable[[DataFrame, Sequence[str]], pd.DataFrame]
 
@@ -30,8 +30,8 @@ def answer(
         collect: Brings aggregated rows to the driver, or refuses.
     """
     value = compiled(request.term, columns)
-    keys = [F.col(f"`k_{name}`") for name in request.by]
-    rows = df.select(*keys_of(request.by), value.alias("v"))
+    keys = [F.col(f"`k_{name}`") for name in request.keys]
+    rows = bucketed(df, request.bucket).select(*keys_of(request.keys), value.alias("v"))
     counted = (
         rows.select(*keys, "v", F.expr(_bin(request.edges)).alias("bin"))
         .groupBy(*keys, "bin")
@@ -41,10 +41,33 @@ def answer(
             F.max("v").alias("highest"),
         )
     )
+    if request.bucket is not None:
+        return _by_bucket(counted, request, collect)
     frame = collect(counted, request.by).sort_values("bin", kind="stable")
     names = [f"k_{name}" for name in request.by]
     found = [_row(part, request.by) for part in _parts(frame, names)]
     return pd.DataFrame(found, columns=[*request.by, *HISTOGRAM_COLUMNS])
+
+
+def _by_bucket(counted: DataFrame, request: HistogramRequest, collect: Collect) -> pd.DataFrame:
+    """One row per key with its bins in arrays: buckets times bins are too many for a row each."""
+    names = {"bins": "bin", "counts": "n", "lowest": "lowest", "highest": "highest"}
+    bins = F.sort_array(F.collect_list(F.when(F.col("bin") >= 0, F.struct(*names.values()))))
+    keys = [F.col(f"`k_{name}`") for name in request.keys]
+    held = counted.groupBy(*keys).agg(
+        F.sum(F.when(F.col("bin") < 0, F.col("n")).otherwise(0)).alias("n_missing"),
+        F.sum(F.when(F.col("bin") >= 0, F.col("n")).otherwise(0)).alias("n"),
+        bins.alias("held"),
+    )
+    arrays = [
+        F.expr(f"transform(held, x -> double(x.{column})) AS {name}")
+        for name, column in names.items()
+    ]
+    frame = collect(held.select(*keys, "n", "n_missing", *arrays), request.keys)
+    found = frame.rename(columns={f"k_{name}": name for name in request.keys})
+    for name in names:
+        found[name] = frame[name].map(lambda value: np.asarray(value, dtype=np.float64))
+    return found[[*request.keys, *HISTOGRAM_COLUMNS]]
 
 
 def _bin(edges: Sequence[float]) -> str:

@@ -88,9 +88,9 @@ def _answer(rows: pd.DataFrame) -> tuple[FrameRequest, pd.DataFrame]:
 
 def _by(request: FrameRequest) -> Sequence[str]:
     match request:
-        case GramRequest():
+        case GramRequest() | HistogramRequest():
             return request.keys
-        case PanelGramRequest(by=by) | HistogramRequest(by=by):
+        case PanelGramRequest(by=by):
             return by
         case _:
             return ()

@@ -290,7 +290,7 @@ class HistogramRequest:
     Bin k holds the values with exactly k edges below them, so those in
     `(edges[k - 1], edges[k]]`. Histograms of disjoint rows with the same edges add up.
 
-    Answer, one row per combination of `by`:
+    Answer, one row per combination of the keys:
         the key columns; `n` rows with a value; `n_missing` rows without; `bins`, the numbers of the
         b bins that hold rows, ascending; `counts`, their rows; `lowest` and `highest`, the smallest
         and largest value in each of them.
@@ -300,15 +300,64 @@ class HistogramRequest:
         edges: Ascending, no two equal; none: one bin.
         by: Key columns.
         where: Conditions that all must hold.
+        bucket: A further key, called `BUCKET`.
     """
 
     term: Term
     edges: tuple[float, ...] = ()
     by: tuple[str, ...] = ()
     where: tuple[Condition, ...] = ()
+    bucket: HashBucket | None = None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Names of the key columns of the answer."""
+        return self.by if self.bucket is None else (*self.by, BUCKET)
 
 
-FrameRequest = GramRequest | MeatRequest | PanelGramRequest | KeyRequest | HistogramRequest
+@dataclass(frozen=True, kw_only=True)
+class SampleRequest:
+    """Some rows themselves, for learners whose fit no aggregate gives.
+
+    The `max_rows` rows whose hashed `unit` is smallest: the same ones on every engine, in every
+    order of rows and however they are spread, and a simple random sample as far as anything else
+    is concerned. Rows with a null in `unit` or `known` are not drawn.
+
+    Answer, one row per row drawn, by ascending hash:
+        the columns `numbers` as doubles (NaN where missing), then `labels` as text (null where
+        missing), and the key of `bucket`, if there is one.
+
+    Attributes:
+        unit: Column whose values identify a row.
+        max_rows: Most rows that are drawn; the engine's own limit holds besides.
+        numbers: Columns of numbers or flags.
+        labels: Columns of levels.
+        known: Columns that a row must have a value of.
+        salt: Another salt is another sample.
+        bucket: A further column of the answer, called `BUCKET`: the part that a row lies in.
+        where: Conditions that all must hold.
+    """
+
+    unit: str
+    max_rows: int
+    numbers: tuple[str, ...]
+    labels: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+    salt: int = 0
+    bucket: HashBucket | None = None
+    where: tuple[Condition, ...] = ()
+
+    @property
+    def order(self) -> HashBucket:
+        """The hash that rows are drawn by."""
+        return HashBucket(self.unit, _ALL_HASHES, salt=self.salt)
+
+
+_ALL_HASHES = 2**62
+
+FrameRequest = (
+    GramRequest | MeatRequest | PanelGramRequest | KeyRequest | HistogramRequest | SampleRequest
+)
 
 
 class Engine(Protocol):
@@ -393,6 +442,8 @@ def _own_columns(item: object) -> Iterator[str]:  # noqa: C901 - one per kind
             yield from key
         case HistogramRequest(by=by):
             yield from by
+        case SampleRequest(unit=unit, numbers=numbers, labels=labels, known=known):
+            yield from (unit, *numbers, *labels, *known)
 
 
 def _numeric_columns(item: object) -> Iterator[str]:
@@ -404,6 +455,8 @@ def _numeric_columns(item: object) -> Iterator[str]:
         case PanelGramRequest(period=period, first_treated_period=first):
             yield period
             yield from _optional(first)
+        case SampleRequest(numbers=numbers):
+            yield from numbers
     for part in _parts(item):
         yield from _numeric_columns(part)
 
@@ -412,7 +465,7 @@ def _optional(name: str | None) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
-def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
+def _parts(item: object) -> tuple[object, ...]:  # noqa: C901, PLR0911 - one per kind
     match item:
         case Product(parts) | Linear(parts, _):
             return parts
@@ -427,10 +480,12 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
             return (*parts, weight, *where, getattr(item, "bucket", None))
         case PanelGramRequest(outcome=outcome, covariates=covariates, where=where):
             return (outcome, *covariates, *where)
-        case HistogramRequest(term=term, where=where):
-            return (term, *where)
+        case HistogramRequest(term=term, where=where, bucket=bucket):
+            return (term, *where, bucket)
         case KeyRequest(where=where):
             return where
+        case SampleRequest(where=where, bucket=bucket):
+            return (*where, bucket)
         case _:
             return ()
 
@@ -486,8 +541,11 @@ def describe(request: FrameRequest) -> str:
             return f"panel gram of {label(outcome)}{given}, {unit} x {period}{_by(by)}"
         case KeyRequest(key=key):
             return f"key check of {', '.join(key)}"
-        case HistogramRequest(term=term, edges=edges, by=by):
-            return f"histogram of {label(term)}, {len(edges) + 1} bins{_by(by)}"
+        case SampleRequest(max_rows=max_rows, numbers=numbers, labels=labels):
+            return f"sample of {max_rows:,} rows, {len(numbers) + len(labels)} columns"
+        case HistogramRequest(term=term, edges=edges, by=by, bucket=bucket):
+            bins = f"{len(edges) + 1} bins{_by(by)}{_in_buckets(bucket)}"
+            return f"histogram of {label(term)}, {bins}"
 
 
 def _by(keys: tuple[str, ...]) -> str:
@@ -503,7 +561,7 @@ _TYPES: Mapping[str, Callable[..., Any]] = {
     for kind in (
         Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Logistic, Exponential,
         Between, Condition, Score, HashBucket, GramRequest, MeatRequest, PanelGramRequest,
-        KeyRequest, HistogramRequest,
+        KeyRequest, HistogramRequest, SampleRequest,
     )
 }  # fmt: skip
 

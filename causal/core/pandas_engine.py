@@ -27,6 +27,7 @@ from causal.core.frames import (
     Exponential,
     FrameRequest,
     GramRequest,
+    HashBucket,
     HistogramRequest,
     Indicator,
     KeyRequest,
@@ -36,6 +37,7 @@ from causal.core.frames import (
     MeatRequest,
     PanelGramRequest,
     Product,
+    SampleRequest,
     Term,
     columns_of,
     packed_indices,
@@ -83,6 +85,8 @@ def _answer(rows: pd.DataFrame, request: FrameRequest) -> pd.DataFrame:
             return _key(rows, request)
         case HistogramRequest():
             return _histogram(rows, request)
+        case SampleRequest():
+            return _sample(rows, request)
 
 
 def evaluate(frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None = None) -> Array:
@@ -192,10 +196,7 @@ def _grouped_gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
     x, w, used = _values(frame, request.terms, request.weight)
     for name in request.summed_by:
         used &= np.asarray(frame[name].notna())
-    if request.bucket is not None:
-        numbers = bucket_numbers(frame[request.bucket.column], request.bucket)
-        frame = frame.assign(**{BUCKET: pd.array(numbers, dtype="Int64")})
-        frame[BUCKET] = frame[BUCKET].mask(numbers < 0)
+    frame = _bucketed(frame, request.bucket)
     codes = _codes(frame, request.keys) if request.keys else np.zeros(len(frame), dtype=np.intp)
     _, first = np.unique(codes, return_index=True)
     size = len(first)
@@ -333,22 +334,66 @@ def _key(frame: pd.DataFrame, request: KeyRequest) -> pd.DataFrame:
 
 
 def _histogram(frame: pd.DataFrame, request: HistogramRequest) -> pd.DataFrame:
+    """All keys at once: with buckets there are many of them."""
     values = evaluate(frame, request.term)
-    edges = np.array(request.edges, dtype=np.float64)
-    out: list[dict[str, object]] = []
-    for key, rows in _groups(frame, request.by):
-        held = values[rows][~np.isnan(values[rows])]
-        bins = np.searchsorted(edges, held, side="left")
-        found = pd.Series(held).groupby(bins).agg(["size", "min", "max"])
-        row = {
-            **key, "n": len(held), "n_missing": len(rows) - len(held),
-            "bins": np.asarray(found.index, dtype=np.float64),
-            "counts": np.asarray(found["size"], dtype=np.float64),
-            "lowest": np.asarray(found["min"], dtype=np.float64),
-            "highest": np.asarray(found["max"], dtype=np.float64),
-        }  # fmt: skip
-        out.append(row)
-    return _frame(out, request.by, HISTOGRAM_COLUMNS)
+    frame = _bucketed(frame, request.bucket)
+    codes = _codes(frame, request.keys) if request.keys else np.zeros(len(frame), dtype=np.intp)
+    _, first = np.unique(codes, return_index=True)
+    size, is_known = max(len(first), 0 if request.keys else 1), ~np.isnan(values)
+    held, groups = values[is_known], codes[is_known]
+    bins = np.searchsorted(np.array(request.edges, dtype=np.float64), held, side="left")
+    order = np.lexsort((held, bins, groups))
+    held, groups, bins = held[order], groups[order], bins[order]
+    starts = np.flatnonzero(np.diff(groups, prepend=-1) | np.diff(bins, prepend=-1))
+    ends = np.append(starts[1:], len(held)) - 1 if len(starts) else starts
+    cuts = np.searchsorted(groups[starts], np.arange(1, size))
+    parts = {
+        "bins": bins[starts], "counts": ends - starts + 1, "lowest": held[starts],
+        "highest": held[ends],
+    }  # fmt: skip
+    keys = {name: [_null(value) for value in frame[name].iloc[first]] for name in request.keys}
+    answer = {
+        "n": np.bincount(groups, minlength=size),
+        "n_missing": np.bincount(codes[~is_known], minlength=size),
+        **{name: np.split(part.astype(np.float64), cuts) for name, part in parts.items()},
+    }
+    found = pd.DataFrame(keys | answer, index=range(size))
+    return found[[*request.keys, *HISTOGRAM_COLUMNS]]
+
+
+def _bucketed(frame: pd.DataFrame, bucket: HashBucket | None) -> pd.DataFrame:
+    """The rows with the number of their bucket, null where there is no value."""
+    if bucket is None:
+        return frame
+    numbers = bucket_numbers(frame[bucket.column], bucket)
+    frame = frame.assign(**{BUCKET: pd.array(numbers, dtype="Int64")})
+    frame[BUCKET] = frame[BUCKET].mask(numbers < 0)
+    return frame
+
+
+def _sample(frame: pd.DataFrame, request: SampleRequest) -> pd.DataFrame:
+    used = frame[[request.unit, *request.known]].notna().all(axis=1)
+    rows = _bucketed(frame[used], request.bucket)
+    drawn = np.argsort(bucket_numbers(rows[request.unit], request.order), kind="stable")
+    rows = rows.iloc[drawn[: request.max_rows]]
+    answer = {name: rows[name].astype("float64") for name in request.numbers}
+    answer |= {name: _labels(rows[name]) for name in request.labels}
+    if request.bucket is not None:
+        answer[BUCKET] = rows[BUCKET]
+    return pd.DataFrame(answer).reset_index(drop=True)
+
+
+def _labels(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Levels as the text that Spark writes; whole numbers without decimals."""
+    texts = [None if pd.isna(value) else label_text(value) for value in column]
+    return pd.Series(texts, index=column.index, dtype=object)
+
+
+def label_text(value: object) -> str:
+    """A level as text: the same for a whole number of any type, flags in lower case."""
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return _text(value)
 
 
 def _values(

@@ -47,10 +47,13 @@ from causal.experiments.comparison import (
     raw_readout,
     thetas,
 )
+from causal.experiments.covariate_leverage import ask_leverages
 from causal.experiments.families import corrected, families_of, uncorrected
 from causal.experiments.metrics import Metric
 from causal.experiments.novelty import ask_novelty
+from causal.experiments.poisson_bootstrap import Bootstraps, Resampling, ask_bootstraps
 from causal.experiments.quantiles import ask_quantiles
+from causal.experiments.resampled_quantiles import ask_resampled_quantiles
 from causal.experiments.retention import ask_retentions
 from causal.experiments.winsorising import ask_bounds
 
@@ -111,7 +114,15 @@ def estimate(spec: AbSpec) -> Plan:
     options = spec.options
     arms = yield from ask_moments(design, options.moment_metrics)
     clusters = yield from _ask_clusters(options, design, arms)
-    quantiles = yield from ask_quantiles(design, arms, options.quantile_metrics, clusters=clusters)
+    resampling = Resampling.of(
+        options.bootstrap, column=(*options.clusters, options.unit)[0], seed=spec.seed
+    )
+    quantiles = yield from ask_quantiles(
+        design, arms, _by_formula(options, options.quantile_metrics), clusters=clusters
+    )
+    resampled = yield from ask_resampled_quantiles(
+        design, arms, _bootstrapped(options, options.quantile_metrics), resampling=resampling
+    )
     retentions = yield from ask_retentions(
         design,
         arms,
@@ -120,7 +131,7 @@ def estimate(spec: AbSpec) -> Plan:
         confidence_level=spec.confidence_level,
     )
     moment_arms = arms
-    arms = with_moments(arms, {**quantiles.moments, **retentions.moments})
+    arms = with_moments(arms, {**quantiles.moments, **resampled.moments, **retentions.moments})
     checks = [
         (yield from _sample_ratio(options, design, arms)),
         *row_counts(options.metrics, arms),
@@ -144,8 +155,20 @@ def estimate(spec: AbSpec) -> Plan:
         metric.name: comparisons(metric, arms, clusterings.get(metric.name))
         for metric in options.moment_metrics
     }
-    pairs |= {**quantiles.comparisons, **retentions.comparisons}
-    result, best = _result(spec, arms, pairs, checks, slices)
+    pairs |= {**quantiles.comparisons, **resampled.comparisons, **retentions.comparisons}
+    draws = yield from ask_bootstraps(
+        design,
+        moment_arms,
+        _bootstrapped(options, options.moment_metrics),
+        how,
+        resampling=resampling,
+        stratification=options.stratification,
+    )
+    bootstraps = draws.joined(resampled.bootstraps)
+    checks += bootstraps.diagnostics
+    result, best = _result(spec, arms, pairs, checks, slices, bootstraps)
+    leverages = yield from ask_leverages(design, arms, pairs, theta=options.theta)
+    result = replace(result, diagnostics=(*result.diagnostics, *leverages))
     result = with_table(result, "retention", retentions.curves)
     certified = yield from ask_certificate(
         spec, design, Subjects(moment_arms, _of_moments(best)), how
@@ -176,6 +199,16 @@ def estimate(spec: AbSpec) -> Plan:
 def with_table(result: Result, name: str, table: pd.DataFrame | None) -> Result:
     """The same result with one more table, if there is one."""
     return result if table is None else replace(result, tables={**result.tables, name: table})
+
+
+def _bootstrapped(options: AbOptions, metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """Those whose intervals come from the bootstrap."""
+    return tuple(metric for metric in metrics if options.is_bootstrapped(metric))
+
+
+def _by_formula(options: AbOptions, metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """The others."""
+    return tuple(metric for metric in metrics if not options.is_bootstrapped(metric))
 
 
 def _of_moments(readouts: Sequence[Readout]) -> tuple[Readout, ...]:
@@ -252,6 +285,7 @@ def _result(
     pairs: Mapping[str, Sequence[Comparison]],
     checks: Sequence[Diagnostic],
     slices: Slices,
+    bootstraps: Bootstraps,
 ) -> tuple[Result, list[Readout]]:
     """The result, and the best readout of each metric and treatment."""
     how = _inference(spec)
@@ -262,7 +296,7 @@ def _result(
     best: list[Readout] = []
     for position, metric in enumerate(spec.options.metrics):
         with located(f"options.metrics.{position}"):
-            part, readouts = _metric_result(metric, arms, pairs[metric.name], spec)
+            part, readouts = _metric_result(metric, arms, pairs[metric.name], spec, bootstraps)
         effects += part.effects
         diagnostics += part.diagnostics
         params |= part.params
@@ -304,7 +338,11 @@ def _families(
 
 
 def _metric_result(
-    metric: Metric, arms: Arms, plain: Sequence[Comparison], spec: AbSpec
+    metric: Metric,
+    arms: Arms,
+    plain: Sequence[Comparison],
+    spec: AbSpec,
+    bootstraps: Bootstraps,
 ) -> tuple[Result, list[Readout]]:
     """Effects, checks and levels of one metric, and the best readout of each treatment."""
     how = _inference(spec)
@@ -315,9 +353,13 @@ def _metric_result(
     chosen: list[Readout] = []
     weighed = _weighed(metric, arms, spec.options) or plain
     for comparison, stratum in zip(plain, weighed, strict=True):
-        raw = raw_readout(comparison, how)
-        within = raw_readout(stratum, how) if stratum is not comparison else raw
-        best = adjusted_readout(stratum, how) if metric.covariates else within
+        raw = bootstraps.read(raw_readout(comparison, how), how)
+        within = raw
+        if stratum is not comparison:
+            within = bootstraps.read(raw_readout(stratum, how), how)
+        best = within
+        if metric.covariates:
+            best = bootstraps.read(adjusted_readout(stratum, how), how)
         found = [best, *([within] if within is not best else [])]
         found += [raw] if raw is not within else []
         effects += [effect for readout in found for effect in readout.effects]

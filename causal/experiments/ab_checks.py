@@ -105,6 +105,9 @@ def cluster_checks(
     The check is that of the worst comparison; each counts the clusters of its own two arms.
     """
     found = [_cluster_errors(clusters)]
+    metrics = [metric for metric in metrics if metric.name in clusterings]
+    if not metrics:
+        return found
     fewest = min(item.n_clusters for items in clusterings.values() for item in items)
     if fewest < few_clusters.FEW:
         found.append(

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from causal.checks.certificate import CertificateOptions
 from causal.core.frames import Level
 from causal.core.spec import Part, Spec
+from causal.experiments.bootstrap_intervals import BootstrapOptions, InferenceKind
 from causal.experiments.clustering import ClusterCorrection, DegreesOfFreedom
 from causal.experiments.comparison import RelativeInterval, Variance
 from causal.experiments.families import Multiplicity, families_of
@@ -73,6 +74,10 @@ class AbOptions(Part):
         srm_alpha: The sample-ratio check fails below this p-value.
         certificate: How the estimators are certified on the units of this experiment; not if left
             out.
+        inference: How intervals and tests of effects over all units are made: by `formula`, or by
+            a Poisson `bootstrap` on aggregates. A metric may say otherwise; a retention has its
+            formula.
+        bootstrap: How the bootstrap is made.
     """
 
     unit: ColumnName
@@ -99,6 +104,13 @@ class AbOptions(Part):
     expected_shares: dict[Level, float] | None = None
     srm_alpha: float = Field(default=0.0005, gt=0, lt=1)
     certificate: CertificateOptions | None = None
+    inference: InferenceKind = "formula"
+    bootstrap: BootstrapOptions = BootstrapOptions()
+
+    def is_bootstrapped(self, metric: Metric) -> bool:
+        """Whether intervals and tests of a metric come from the bootstrap."""
+        default = "formula" if metric.type == "retention" else self.inference
+        return (metric.inference or default) == "bootstrap"
 
     @property
     def moment_metrics(self) -> tuple[Metric, ...]:
@@ -221,6 +233,29 @@ class AbOptions(Part):
             raise ValueError(
                 "segments, interaction and time_since_exposure need a mean, a proportion, a count "
                 "or a ratio"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _bootstrap_fits_design(self) -> "AbOptions":
+        chosen = [metric for metric in self.metrics if self.is_bootstrapped(metric)]
+        if not chosen:
+            if "bootstrap" in self.model_fields_set:
+                raise ValueError("bootstrap needs inference: bootstrap, for all metrics or for one")
+            return self
+        if any(metric.type == "retention" for metric in chosen):
+            raise ValueError("a retention has a formula: inference: bootstrap is for the others")
+        given = {
+            "certificate": self.certificate is not None,
+            "population_sizes": self.population_sizes is not None,
+            "variance": self.variance == "pooled",
+            "two columns in cluster": len(self.clusters) > 1,
+        }
+        wrong = [name for name, is_given in given.items() if is_given]
+        if wrong:
+            raise ValueError(
+                f"metric {chosen[0].name}: {wrong[0]} is for formulas; leave it out, or "
+                "inference: bootstrap"
             )
         return self
 

@@ -14,6 +14,7 @@ from causal.core.frames import Level
 from causal.core.gram import Array, Gram
 from causal.core.result import Effect, Estimand, Scale
 from causal.experiments.arms import Arms
+from causal.experiments.bootstrap_intervals import Draws, summarise
 from causal.experiments.clustering import Clustering, Reference
 from causal.experiments.levels import (
     CONTROL,
@@ -140,6 +141,7 @@ class Readout:
         levels: The levels of both arms.
         spread: Their uncertainty.
         effects: On the absolute and, where there is one, the relative scale.
+        draws: Bootstrapped levels that intervals and tests are made of; `None`: by formula.
     """
 
     comparison: Comparison
@@ -147,6 +149,7 @@ class Readout:
     levels: Levels
     spread: Spread
     effects: tuple[Effect, ...]
+    draws: Draws | None = None
 
 
 def comparisons(
@@ -220,6 +223,8 @@ def effects_of(
         confidence_level: Coverage of the intervals if another one than that of `how` is wanted.
     """
     level = how.confidence_level if confidence_level is None else confidence_level
+    if readout.draws is not None:
+        return _bootstrap_effects(readout, readout.draws, level)
     absolute = _effect(readout, "absolute", difference(readout.levels, readout.spread), level)
     if readout.levels.value[CONTROL] == 0:
         return (absolute,)
@@ -242,6 +247,57 @@ def effects_of(
         pvalue=absolute.pvalue,
     )
     return absolute, relative
+
+
+def with_draws(readout: Readout, draws: Draws | None, how: Inference) -> Readout:
+    """The same estimates with the uncertainty of a bootstrap.
+
+    Args:
+        readout: By formula.
+        draws: Bootstrapped levels of both arms; `None`: the readout stays as it is.
+        how: How intervals are made.
+    """
+    if draws is None:
+        return readout
+    plain = (how.variance, "cluster_robust")
+    name = "bootstrap" if readout.estimator in plain else f"{readout.estimator}_bootstrap"
+    spread = Spread((draws.covariance,), (math.inf,))
+    bare = dataclasses.replace(readout, estimator=name, spread=spread, draws=draws)
+    return dataclasses.replace(bare, effects=effects_of(bare, how))
+
+
+def _bootstrap_effects(readout: Readout, draws: Draws, level: float) -> tuple[Effect, ...]:
+    """A lift has no interval where the control level comes to zero in some replicate."""
+    control, treatment = map(float, readout.levels.value)
+    if not draws.has_variance:
+        raise DataError(
+            f"{readout.comparison.metric.name}: every replicate has the same difference, so there "
+            "is no error to report",
+            given=f"{treatment - control:g}",
+            allowed="more rows, or for rounded values their resolution",
+        )
+    scales: list[tuple[Scale, float, Array]] = [("absolute", treatment - control, draws.difference)]
+    if draws.has_lift(control):
+        scales.append(("relative", treatment / control - 1.0, draws.lift))
+    return tuple(
+        _bootstrap_effect(readout, scale, (value, replicates), draws, level)
+        for scale, value, replicates in scales
+    )
+
+
+def _bootstrap_effect(
+    readout: Readout, scale: Scale, found: tuple[float, Array], draws: Draws, level: float
+) -> Effect:
+    value, replicates = found
+    summary = summarise(replicates, value, confidence_level=level, interval=draws.interval)
+    plain = _effect(readout, scale, Estimate(value, summary.std_error, math.inf), level)
+    return dataclasses.replace(
+        plain,
+        df=None,
+        ci_lower=summary.ci_lower,
+        ci_upper=summary.ci_upper,
+        pvalue=summary.pvalue,
+    )
 
 
 def _effect(readout: Readout, scale: Scale, found: Estimate, level: float) -> Effect:

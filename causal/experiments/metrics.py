@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from causal.core.errors import SpecError
 from causal.core.frames import Clipped, Column, Term
 from causal.core.spec import COLUMN_PATTERN, Part
+from causal.experiments.bootstrap_intervals import InferenceKind
 from causal.experiments.levels import Quotient
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
@@ -118,6 +119,8 @@ class Metric(Part):
             there on the horizon's day and 0 if not.
         observed_days: Of a retention: the days from the unit's start to the end of the data.
         horizon: Of a retention: the days, such as 1, 7 or 28.
+        inference: How intervals and tests are made, if not as the experiment's other metrics:
+            `formula` or `bootstrap`.
     """
 
     name: MetricName
@@ -136,6 +139,7 @@ class Metric(Part):
     churn_day: ColumnName | None = None
     observed_days: ColumnName | None = None
     horizon: int | None = Field(default=None, ge=0, strict=True)
+    inference: InferenceKind | None = None
 
     @model_validator(mode="after")
     def _quantile_fits_type(self) -> "Metric":

@@ -162,7 +162,7 @@ def ask_quantiles(
     pairs: dict[str, list[Comparison]] = {}
     clusterings: dict[str, tuple[Clustering, ...]] = {}
     for metric in metrics:
-        search = _Search(design, arms, metric)
+        search = QuantileSearch(design, arms, metric)
         start = yield from search.ask_start()
         if clusters is not None:
             found, variances, clusterings[metric.name] = yield from _ask_clustered(
@@ -189,8 +189,14 @@ def ask_quantiles(
 
 
 @dataclass(frozen=True)
-class _Search:
-    """Where the quantiles of one metric are looked for."""
+class QuantileSearch:
+    """Where the quantiles of one metric are looked for.
+
+    Attributes:
+        design: Who was randomised to what.
+        arms: The arms that are compared.
+        metric: The metric.
+    """
 
     design: Design
     arms: Arms
@@ -198,10 +204,12 @@ class _Search:
 
     @property
     def share(self) -> float:
+        """Which quantile."""
         return float(self.metric.quantile or 0.5)
 
     @property
     def values(self) -> Values:
+        """The rows of the arms."""
         return Values(
             term=Column(str(self.metric.column)),
             by=(self.design.variant,),
@@ -290,7 +298,7 @@ class _Search:
 
 
 def _ask_independent(
-    search: _Search, start: Mapping[Key, Histogram]
+    search: QuantileSearch, start: Mapping[Key, Histogram]
 ) -> Generator[FrameRequest, pd.DataFrame, tuple[list[Position], Array]]:
     """Quantiles and their variances over independent rows, control first."""
     levels, share = search.arms.levels, search.share
@@ -342,7 +350,7 @@ class _Below(Metric):
 
 
 def _ask_clustered(
-    search: _Search,
+    search: QuantileSearch,
     start: Mapping[Key, Histogram],
     *,
     clusters: Clusters,

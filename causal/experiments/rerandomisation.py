@@ -203,11 +203,20 @@ def assignments(
         yield {k: (draws <= ordered[:, k - 1, None]).astype(np.float64) for k in counts}
 
 
+def weighed(pool: Pool, weights: Array) -> Sample:
+    """The units of one stratum with the weights of their buckets, (r, B)."""
+    return _sample(weights @ _moments(pool), pool.center)
+
+
+def _moments(pool: Pool) -> Array:
+    """Sums by bucket, shape (B, 1 + p + p(p+1)/2)."""
+    rows, columns = np.triu_indices(pool.first.shape[1])
+    return np.column_stack([pool.n, pool.first, pool.second[:, rows, columns]])
+
+
 def samples(pool: Pool, assigned: Array) -> tuple[Sample, Sample]:
     """Control and treatment of one stratum when the buckets of `assigned`, (r, B), are treated."""
-    size = pool.first.shape[1]
-    rows, columns = np.triu_indices(size)
-    moments = np.column_stack([pool.n, pool.first, pool.second[:, rows, columns]])
+    moments = _moments(pool)
     treated = assigned @ moments
     left = moments.sum(axis=0) - treated
     return _sample(left, pool.center), _sample(treated, pool.center)

@@ -28,7 +28,7 @@ from transforms.gram import Limits, SparkEngine
 from transforms.result_tables import FRAME_TABLES
 from transforms.stored_frames import answers_of
 
-OTHER_JOBS: Mapping[str, str] = MappingProxyType({"power": "power"})
+OTHER_JOBS: Mapping[str, str] = MappingProxyType({"power": "power", "cupac": "cupac"})
 """Methods whose specs look like those of analyses, and the jobs that run them."""
 
 

@@ -26,7 +26,8 @@ every_table_job = pytest.mark.parametrize("name", TABLE_JOBS)
 
 
 REQUIRED: Mapping[str, Mapping[str, Any]] = {
-    "notebook": {"file": str(ROOT / "notebooks" / "01_quickstart.py")}
+    "notebook": {"file": str(ROOT / "notebooks" / "01_quickstart.py")},
+    "cupac": {"spec": "forecast.yaml"},
 }
 """Options without a default."""
 

@@ -102,6 +102,7 @@ def panel(*, seed: int = 2, n: int = 120) -> pd.DataFrame:
 
 
 MINUTES = {"name": "minutes", "type": "mean", "column": "minutes"}
+BOOTSTRAP = {"replications": 500, "buckets": 500}
 
 
 def ab_example(metric: Mapping[str, Any], **options: Any) -> Example:
@@ -340,6 +341,14 @@ EXAMPLES: Mapping[str, Example] = {
         {"covariates": ["before"]}, certificate={"replications": 1000, "buckets": 2000}
     ),
     "ab fieller": ab_example({}, relative_interval="fieller"),
+    "ab bootstrap": ab_example(
+        {"covariates": ["before"]}, inference="bootstrap", bootstrap=BOOTSTRAP
+    ),
+    "ab bootstrap of a quantile": ab_example(
+        {"type": "quantile", "quantile": 0.6, "inference": "bootstrap"},
+        cluster="household",
+        bootstrap=BOOTSTRAP,
+    ),
     "did two_by_two": did_example("two_by_two"),
     "did twfe": did_example("twfe"),
     "did event_study": did_example("event_study"),

@@ -1,0 +1,122 @@
+"""Predictions of trained models as a column: rows stay where they are, models travel to them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame, types
+from pyspark.sql import functions as F
+
+from causal.core.errors import SpecError
+from causal.core.frames import BUCKET, Condition, HashBucket
+from transforms.columns import Transform
+from transforms.sampling import label
+from transforms.schema import Field, Table
+from transforms.terms import bucketed, filtered, kinds, quoted
+
+Predict = Callable[[NDArray[np.int64], Sequence["pd.Series[Any]"]], NDArray[np.float64]]
+"""From folds and features to predictions, one per row."""
+
+_DDL = {
+    "bigint": "BIGINT",
+    "int": "INT",
+    "double": "DOUBLE",
+    "string": "STRING",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+}
+
+
+def with_prediction(
+    *,
+    name: str,
+    predict: Predict,
+    numbers: Sequence[str],
+    labels: Sequence[str],
+    fold: HashBucket,
+    where: tuple[Condition, ...] = (),
+) -> Transform:
+    """Add what each row is predicted to have, by the model that has not seen its fold.
+
+    The models are pickled into the tasks, so executors need the library that they are from and the
+    suite itself (`--py-files`, or the wheel). A model of a few hundred trees has a megabyte or so.
+
+    Args:
+        name: The column that is added.
+        predict: The models.
+        numbers: Features that are numbers, in the order that `predict` takes them.
+        labels: Features that are levels, after those.
+        fold: How rows are parted into folds.
+        where: Rows that are kept.
+
+    Raises:
+        SpecError: There is a column of this name already.
+    """
+
+    def score(*columns: pd.Series) -> pd.Series:
+        return pd.Series(predict(columns[0].to_numpy(dtype=np.int64), columns[1:]))
+
+    def transform(df: DataFrame) -> DataFrame:
+        if name in df.columns:
+            raise SpecError(
+                "the source has this column already", given=name, key="options.prediction"
+            )
+        inputs = [quoted(column).cast("double") for column in numbers]
+        inputs += [label(df, column) for column in labels]
+        rows = bucketed(filtered(df, where, kinds(df)), fold)
+        number = F.coalesce(quoted(BUCKET), F.lit(-1)).cast("bigint")
+        predicted = F.pandas_udf(score, "double")(number, *inputs)
+        return rows.select(*map(quoted, df.columns), predicted.alias(name))
+
+    return transform
+
+
+def declared(schema: types.StructType, *, table: str, unit: str, prediction: str) -> Table:
+    """The declaration of a table of predictions: columns of the source and one more.
+
+    Args:
+        schema: Of the columns that are carried along.
+        table: Name of the table.
+        unit: Column that identifies a row.
+        prediction: Column of the prediction.
+
+    Raises:
+        SpecError: A column has a type or a name that no declared table has.
+    """
+    fields = [
+        Field(
+            name=field.name,
+            type=_ddl(field),
+            comment="As in the source",
+            is_nullable=field.name != unit,
+        )
+        for field in schema.fields
+    ]
+    made = Field(
+        name=prediction,
+        type="DOUBLE",
+        comment="Prediction by a model that has not seen the row's fold",
+        is_nullable=True,
+    )
+    return Table(
+        name=table,
+        comment=f"Rows of the source and {prediction}",
+        fields=(*fields, made),
+        key=(unit,),
+        checks={},
+    )
+
+
+def _ddl(field: types.StructField) -> str:
+    kind = field.dataType.simpleString()
+    if kind not in _DDL:
+        raise SpecError(
+            "this column cannot be carried along",
+            given=f"{field.name} ({kind})",
+            allowed=f"{', '.join(sorted(_DDL))}; or name the columns to keep",
+            key="options.keep",
+        )
+    return _DDL[kind]
