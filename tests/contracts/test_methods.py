@@ -355,6 +355,7 @@ EXAMPLES: Mapping[str, Example] = {
     "staggered given a covariate": covariate_example(),
     "synthetic_control": region_example("synthetic_control"),
     "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),
+    "synthetic_control penalised": region_example("synthetic_control", variant="penalised"),
     "synthetic_control of several": region_example("synthetic_control", n_treated=3),
     "synthetic_did": region_example("synthetic_did"),
     "synthetic_did jackknife": region_example(
