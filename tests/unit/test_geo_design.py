@@ -18,7 +18,7 @@ from causal.core.result import Diagnostic, Effect, Result
 from causal.core.spec import validate
 from causal.quasi.geo import geo_design
 from causal.quasi.geo.candidates import greedy_pairs
-from causal.quasi.geo.design_power import Trials, binomial_interval, power_at, smallest_lift
+from causal.quasi.geo.design_power import Trials, power_at, smallest_lift
 from causal.quasi.geo.placebo_windows import (
     Trial,
     arrange,
@@ -163,11 +163,20 @@ def test_no_lift_is_found_by_a_test_that_cannot_reject() -> None:
     assert power_at(found, 9.0, confidence_level=0.95).share == 0.0
 
 
-@pytest.mark.parametrize(("count", "n"), [(0, 7), (1, 20), (5, 11), (30, 30)])
-def test_intervals_of_rates_are_exact_binomial_ones(count: int, n: int) -> None:
-    expected = stats.binomtest(count, n).proportion_ci(0.95, method="exact")
+@pytest.mark.parametrize(("n_rejected", "n"), [(0, 7), (1, 20), (5, 11), (30, 30)])
+def test_intervals_of_rates_are_exact_binomial_ones(n_rejected: int, n: int) -> None:
+    expected = stats.binomtest(n_rejected, n).proportion_ci(0.95, method="exact")
+    items = tuple(
+        Trial(effect=2.0 * (at < n_rejected), half_width=1.0, level=5.0, pre_error=1.0)
+        for at in range(n)
+    )
+    rate = power_at(Trials(items=items, n_independent=n), 0.0, confidence_level=0.95)
+    overlapping = Trials(items=items, n_independent=max(1, n // 3))
+    wide = power_at(overlapping, 0.0, confidence_level=0.95)
 
-    assert binomial_interval(count, n) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert rate.share == pytest.approx(n_rejected / n)
+    assert (rate.lower, rate.upper) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert wide.upper - wide.lower > rate.upper - rate.lower
 
 
 def test_overlapping_windows_count_once() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causal.checks.certificate import binomial_interval
 from causal.core.gram import Array
 from causal.quasi.geo.placebo_windows import Trial
 
@@ -82,24 +83,6 @@ def power_at(found: Trials, lift: float, *, confidence_level: float) -> Rate:
         share * found.n_independent, found.n_independent, confidence_level=confidence_level
     )
     return Rate(share=share, lower=lower, upper=upper)
-
-
-def binomial_interval(
-    count: float, n: int, *, confidence_level: float = 0.95
-) -> tuple[float, float]:
-    """The exact binomial interval of a share, by quantiles of beta distributions.
-
-    Args:
-        count: How often; need not be whole.
-        n: Of how many.
-        confidence_level: Least coverage.
-    """
-    from scipy import special
-
-    tail = (1.0 - confidence_level) / 2.0
-    lower = 0.0 if count <= 0 else float(special.betaincinv(count, n - count + 1.0, tail))
-    upper = 1.0 if count >= n else float(special.betaincinv(count + 1.0, n - count, 1.0 - tail))
-    return lower, upper
 
 
 def smallest_lift(found: Trials, *, power: float, side: float) -> float | None:
