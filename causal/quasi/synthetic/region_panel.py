@@ -76,7 +76,7 @@ def observe_starts(
         return options.named_starts
     column = Column(options.first_treated_period)
     request = GramRequest(terms=(column,), by=(options.unit,), where=where)
-    found = _known_keys(grams((yield request), request))
+    found = known_keys(grams((yield request), request))
     for (unit,), part in found.items():
         is_constant = part.n == 0 or (part.n_missing == 0 and part.cross[0, 0] == 0.0)
         if not is_constant:
@@ -122,10 +122,11 @@ def observe_table(
     request = GramRequest(
         terms=(Column(column),), by=(options.unit, options.period), weight=weight, where=where
     )
-    cells = _known_keys(grams((yield request), request))
-    _check_cells(options, cells)
+    cells = known_keys(grams((yield request), request))
+    check_cells(options, cells)
     rows = [
-        (unit, _number(options, period), _value(options, c)) for (unit, period), c in cells.items()
+        (unit, period_number(options, period), _value(options, c))
+        for (unit, period), c in cells.items()
     ]
     long = pd.DataFrame(rows, columns=["unit", "period", "value"])
     low = -np.inf if options.first_period is None else options.first_period
@@ -150,19 +151,29 @@ def _as_number(value: Level) -> float | str:
         return str(value)
 
 
-def _known_keys(cells: Mapping[Key, Gram]) -> dict[Key, Gram]:
+def known_keys(cells: Mapping[Key, Gram]) -> dict[Key, Gram]:
+    """The cells, if each has a region and a period.
+
+    Raises:
+        DataError: One has not.
+    """
     nameless = sum(cell.n + cell.n_missing for key, cell in cells.items() if None in key)
     if nameless:
         raise DataError("the region or the period is null", given=f"{nameless} rows")
     return dict(cells)
 
 
-def _check_cells(options: PanelOptions, cells: Mapping[Key, Gram]) -> None:
+def check_cells(options: PanelOptions, cells: Mapping[Key, Gram]) -> None:
+    """Cells hold one row each, unless rows are to be aggregated.
+
+    Raises:
+        DataError: They do not.
+    """
     several = [key for key, cell in cells.items() if cell.n + cell.n_missing > 1]
     if options.aggregate == "none" and several:
         raise DataError(
             f"more than one row for the same {options.unit} and {options.period}",
-            given=f"{len(several)} cells, such as {_examples(several)}",
+            given=f"{len(several)} cells, such as {examples_of(several)}",
             allowed="aggregate: mean or sum",
         )
 
@@ -173,7 +184,12 @@ def _value(options: PanelOptions, cell: Gram) -> float:
     return float(cell.mean[0]) * (cell.sum_weights if options.aggregate == "sum" else 1.0)
 
 
-def _number(options: PanelOptions, period: Level | None) -> float:
+def period_number(options: PanelOptions, period: Level | None) -> float:
+    """A period as a number.
+
+    Raises:
+        DataError: It is text.
+    """
     if isinstance(period, str | None):
         raise DataError(f"{options.period} must hold numbers", given=str(period))
     return float(period)
@@ -264,7 +280,7 @@ def _complete(
         ]
         raise DataError(
             f"some regions lack a value in some {options.period}",
-            given=f"{len(cells)} cells, such as {_examples(cells)}",
+            given=f"{len(cells)} cells, such as {examples_of(cells)}",
             allowed="a value in each period, or incomplete: drop for donors",
         )
     return table.drop(index=holes), tuple(holes)
@@ -316,6 +332,7 @@ def check_values(values: Array, outcome: str) -> None:
         raise DataError(f"{outcome} has the same value in every row: there is nothing to explain")
 
 
-def _examples(keys: Iterable[Any]) -> str:
+def examples_of(keys: Iterable[Any]) -> str:
+    """A few of the keys, as text."""
     shown = ["/".join(str(part) for part in key) for key in keys]
     return ", ".join(sorted(shown)[:_MAX_EXAMPLES])
