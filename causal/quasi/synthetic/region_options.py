@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from causal.core.frames import Level
 from causal.core.spec import COLUMN_PATTERN, Part
+from causal.quasi.geo.returns import Spend
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
 Levels = Annotated[list[Level], Field(min_length=1)]
@@ -72,6 +73,7 @@ class RegionOptions(PanelOptions):
             null means never treated.
         donors: The regions that may serve as comparison; all untreated ones if left out.
         incomplete: What becomes of donors that lack a period: `refuse` the data or `drop` them.
+        returns: What the treatment cost, for the incremental return on it.
     """
 
     treated: Level | Levels | Annotated[dict[Level, float], Field(min_length=1)] | None = None
@@ -79,6 +81,7 @@ class RegionOptions(PanelOptions):
     first_treated_period: ColumnName | None = None
     donors: Annotated[list[Level], Field(min_length=1)] | None = None
     incomplete: Literal["refuse", "drop"] = "refuse"
+    returns: Spend | None = None
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -123,4 +126,14 @@ class RegionOptions(PanelOptions):
         ):
             if one & other:
                 raise ValueError(f"{words}: {', '.join(sorted(map(str, one & other)))}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_outcome_is_paid_for(self) -> "RegionOptions":
+        if self.returns is None:
+            return self
+        if self.returns.outcome is None and len(self.outcomes) > 1:
+            raise ValueError(f"returns.outcome must say which: {', '.join(self.outcomes)}")
+        if self.returns.outcome not in {None, *self.outcomes}:
+            raise ValueError(f"returns.outcome {self.returns.outcome} is no outcome")
         return self
