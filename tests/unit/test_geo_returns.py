@@ -86,8 +86,8 @@ def regions(*, n: int = 24) -> pd.DataFrame:
     sales[0, 14:] += 6
     return pd.DataFrame(
         {
-            "city": np.repeat([f"c{i:02d}" for i in range(n)], 20), "week": np.tile(np.arange(20), n),
-            "sales": sales.ravel(),
+            "city": [f"c{i:02d}" for i in np.arange(n).repeat(20)],
+            "week": np.tile(np.arange(20), n), "sales": sales.ravel(),
         }
     )  # fmt: skip
 

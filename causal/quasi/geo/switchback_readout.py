@@ -55,9 +55,7 @@ def readout(spec: SwitchbackSpec, cells: Cells, *, outcome: str) -> Readout:
             "n_blocks": len(cells.assignment),
             "n_cells": len(cells.outcome),
             "n_used": int(kept.sum()),
-            "control_mean": float(
-                np.average(cells.outcome[control], weights=cells.weights[control])
-            ),
+            "control_mean": float(shares @ cells.outcome / shares.sum()),
         },
         tables={
             name: table.assign(metric=outcome)[["metric", *table.columns]]
