@@ -1,5 +1,6 @@
 """Switchbacks: the digits of statsmodels on raw rows, wash-outs by hand, and what is refused."""
 
+import doctest
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Diagnostic, Effect, Result
 from causal.core.spec import validate
+from causal.quasi.geo import returns, switchback_layout
 from causal.quasi.geo.switchback_fit import taken_out
 from causal.quasi.geo.switchback_layout import assign_blocks
 
@@ -372,3 +374,11 @@ def test_rows_without_a_value_are_counted() -> None:
     frame.loc[11, "surge"] = np.nan
 
     assert check(analyse(frame), "n_missing").statistic == 3
+
+
+@pytest.mark.parametrize("module", [switchback_layout, returns])
+def test_the_examples_of_the_docstrings_run(module: Any) -> None:
+    found = doctest.testmod(module)
+
+    assert found.attempted > 0
+    assert found.failed == 0

@@ -188,7 +188,7 @@ def assign_blocks(
     Example:
         >>> plan = assign_blocks(["Lyon", "Nice"], n_blocks=4, block_length=6, salt=7)
         >>> plan["treatment"].tolist()
-        [0, 0, 0, 0, 0, 0, 0, 0]
+        [0, 0, 0, 0, 0, 0, 0, 1]
     """
     if not regions or n_blocks < 1 or block_length < 1:
         raise SpecError(

@@ -30,7 +30,7 @@ class SwitchbackOptions(PanelOptions):
         weighting: Whether each region and period counts the same (`cells`) or by its rows.
         covariance: Errors clustered by `block` (what is randomised), `region_day` or `region`, or
             serially correlated: `newey_west` within regions, `driscoll_kraay` across them too.
-        day_length: Periods of a day, for `region_day`.
+        day_length: Periods of a day, for `region_day`; days begin at `block_origin`.
         lags: Of the last two; if left out the larger of a block and `4 (T / 100)^(2/9)`.
         randomisation_draws: Assignments drawn for the randomisation test; 0: none.
         randomisation: How: each block by itself (`bernoulli`), or the blocks of a region permuted
