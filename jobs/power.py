@@ -1,15 +1,17 @@
-"""Plan experiments on a history of units: sample size, duration, detectable effects, figures.
+"""Plan experiments on a history of units or regions: sample size, duration, detectable effects.
 
-A plan is a spec like that of an analysis: `source` is the history, one row per unit; `options` hold
-metrics, arms and the test (docs/methods/power.md). The tables go to files and MLflow; no table of
-the lakehouse is written.
+A plan is a spec like that of an analysis: `source` is the history. With `method: power` it has one
+row per unit, and `options` hold metrics, arms and the test (docs/methods/power.md); with `method:
+geo_design` one per region and period (docs/methods/geo_design.md). The tables go to files and
+MLflow; no table of the lakehouse is written.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import Field
@@ -17,9 +19,11 @@ from pydantic import Field
 from causal.core import plan
 from causal.core.errors import CausalError, SpecError
 from causal.core.frames import describe
+from causal.core.registry import Plan
 from causal.core.result import Result
+from causal.core.spec import Spec
 from causal.experiments import power_plan, power_text
-from causal.experiments.power_options import PowerSpec
+from causal.quasi.geo import geo_design
 from jobs.runtime import analyses, readout
 from jobs.runtime.analyses import Bound
 from jobs.runtime.context import Context
@@ -28,18 +32,6 @@ from jobs.runtime.tracking import Run
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_SHOWN = {
-    "metric": "metric",
-    "term": "term",
-    "estimator": "estimator",
-    "question": "question",
-    "level": "level",
-    "n_total": "units needed",
-    "total_days": "days",
-    "power_with_units": "power with units",
-    "detectable_with_units": "detectable with units",
-}
 
 
 class PowerConfig(JobConfig):
@@ -63,12 +55,38 @@ class PowerConfig(JobConfig):
         return self.spec or analyses.default_specs("plans")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """A kind of plan.
+
+    Attributes:
+        model: Its spec.
+        estimate: The plan of a spec.
+        figures: Figures of a result, by file name without ending.
+        sentences: A result in plain words.
+        metrics: Its numbers by name.
+        shown: Columns of the table `plan` to be shown, and their headings.
+    """
+
+    model: type[Spec]
+    estimate: Callable[[Any], Plan]
+    figures: Callable[[Result], Mapping[str, "Figure"]]
+    sentences: Callable[[Result], list[str]]
+    metrics: Callable[[Result], dict[str, float]]
+    shown: Mapping[str, str]
+
+
 @dataclass(frozen=True)
 class Planned:
     """A plan with its result."""
 
     bound: Bound
     result: Result
+
+    @property
+    def planner(self) -> "Planner":
+        """How it was made."""
+        return _PLANNERS[self.bound.analysis.spec.method]
 
     @property
     def name(self) -> str:
@@ -78,12 +96,12 @@ class Planned:
     @property
     def figures(self) -> Mapping[str, "Figure"]:
         """The figures by file name without ending."""
-        return power_plan.figures(self.result)
+        return self.planner.figures(self.result)
 
 
 def check(config: PowerConfig) -> None:
     """Validate plans and the output folder without Spark."""
-    analyses.load_all(config.paths, model=power_plan.SPEC)
+    analyses.load_all(config.paths, model=_MODELS)
     for place in () if config.output is None else (config.output, *config.output.parents):
         if place.exists() and not place.is_dir():
             raise SpecError("this is a file, not a folder", given=place, key="--output")
@@ -95,7 +113,7 @@ def run(context: Context, config: PowerConfig) -> int:
     Raises:
         CausalError: The history cannot carry a plan; those before it are kept.
     """
-    loaded = analyses.load_all(config.paths, model=power_plan.SPEC)
+    loaded = analyses.load_all(config.paths, model=_MODELS)
     for item in loaded:
         found = _planned(context, analyses.bind(context, item))
         output = config.output
@@ -109,11 +127,11 @@ def run(context: Context, config: PowerConfig) -> int:
 
 
 def _planned(context: Context, bound: Bound) -> Planned:
-    spec = cast("PowerSpec", bound.analysis.spec)
+    spec = bound.analysis.spec
     with context.progress.step(f"plan {spec.name}"):
         try:
             result = plan.run(
-                power_plan.estimate(spec),
+                _PLANNERS[spec.method].estimate(spec),
                 bound.engine,
                 on_request=lambda number, asked: context.progress.line(
                     f"pass {number}: {describe(asked)}"
@@ -126,10 +144,11 @@ def _planned(context: Context, bound: Bound) -> Planned:
 
 def _show(context: Context, found: Planned) -> None:
     table = found.result.tables["plan"]
-    shown = [name for name in _SHOWN if table[name].notna().any()]
+    headings = found.planner.shown
+    shown = [name for name in headings if table[name].notna().any()]
     rows = [[_plain(value) for value in row] for row in table[shown].itertuples(index=False)]
-    context.progress.table(f"Plan {found.name}", [_SHOWN[name] for name in shown], rows)
-    context.progress.text("\n" + "\n".join(power_text.sentences(found.result)))
+    context.progress.table(f"Plan {found.name}", [headings[name] for name in shown], rows)
+    context.progress.text("\n" + "\n".join(found.planner.sentences(found.result)))
     context.progress.text(found.result.summary())
 
 
@@ -141,7 +160,7 @@ def _note(found: Planned) -> str:
         [
             f"### {spec.description or spec.name}",
             "",
-            *[f"- {sentence}" for sentence in power_text.sentences(found.result)],
+            *[f"- {sentence}" for sentence in found.planner.sentences(found.result)],
             "",
             *failed,
             *([""] if failed else []),
@@ -186,7 +205,7 @@ def _track(context: Context, found: Planned) -> None:
     if context.tracking.find_finished(found.bound.run_key) is not None:
         context.progress.line(f"{found.name}: already in MLflow")
         return
-    tags = {"causalake.analysis": found.name, "causalake.method": "power"}
+    tags = {"causalake.analysis": found.name, "causalake.method": found.bound.analysis.spec.method}
     with (
         context.progress.step(f"log {found.name} to MLflow"),
         context.tracking.run(
@@ -208,7 +227,8 @@ def _log(found: Planned, opened: Run) -> None:
             **readout.versions(),
         }
     )
-    opened.log_metrics(_metrics(found.result))
+    numbers = {f"plan/{name}": float(value) for name, value in found.result.params.items()}
+    opened.log_metrics(numbers | found.planner.metrics(found.result))
     for name, table in found.result.tables.items():
         opened.log_table(name, pd.DataFrame(_rows(table)).astype(object))
     opened.log_table("diagnostics", found.result.diagnostics_frame().astype(object))
@@ -218,9 +238,9 @@ def _log(found: Planned, opened: Run) -> None:
     opened.log_text("summary.md", _note(found))
 
 
-def _metrics(result: Result) -> dict[str, float]:
-    """What the experiment needs as a whole, and each row's numbers."""
-    out = {f"plan/{name}": float(value) for name, value in result.params.items()}
+def _unit_metrics(result: Result) -> dict[str, float]:
+    """The numbers of each row of a plan of units."""
+    out = {}
     for row in _rows(result.tables["plan"]):
         name = f"{row['metric']}/{row['estimator']}/{row['term']}"
         for part in ("n_total", "total_days", "power_with_units", "detectable_with_units"):
@@ -228,5 +248,39 @@ def _metrics(result: Result) -> dict[str, float]:
                 out[f"{part}/{name}"] = float(row[part])
     return out
 
+
+_PLANNERS: Mapping[str, Planner] = MappingProxyType(
+    {
+        "power": Planner(
+            model=power_plan.SPEC,
+            estimate=power_plan.estimate,
+            figures=power_plan.figures,
+            sentences=power_text.sentences,
+            metrics=_unit_metrics,
+            shown={
+                "metric": "metric",
+                "term": "term",
+                "estimator": "estimator",
+                "question": "question",
+                "level": "level",
+                "n_total": "units needed",
+                "total_days": "days",
+                "power_with_units": "power with units",
+                "detectable_with_units": "detectable with units",
+            },
+        ),
+        "geo_design": Planner(
+            model=geo_design.SPEC,
+            estimate=geo_design.estimate,
+            figures=geo_design.figures,
+            sentences=geo_design.sentences,
+            metrics=geo_design.metrics,
+            shown=geo_design.SHOWN,
+        ),
+    }
+)
+_MODELS: Mapping[str, type[Spec]] = MappingProxyType(
+    {name: planner.model for name, planner in _PLANNERS.items()}
+)
 
 JOB = CommandJob(name="power", config=PowerConfig, run=run, check=check)

@@ -119,9 +119,9 @@ class Rate:
 
 
 def binomial_interval(
-    count: int, n: int, *, confidence_level: float = _INTERVAL
+    count: float, n: int, *, confidence_level: float = _INTERVAL
 ) -> tuple[float, float]:
-    """The exact interval of a share (Clopper and Pearson 1934)."""
+    """The exact interval of a share (Clopper and Pearson 1934); the count need not be whole."""
     from scipy import special
 
     tail = (1 - confidence_level) / 2

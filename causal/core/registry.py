@@ -24,6 +24,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "staggered": "causal.quasi.staggered",
         "synthetic_control": "causal.quasi.synthetic_control",
         "synthetic_did": "causal.quasi.synthetic_did",
+        "switchback": "causal.quasi.geo.switchback",
         "bsts": "causal.quasi.bsts",
         "iv": "causal.quasi.iv",
         "ols": "causal.quasi.ols",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from causal.core.readout import combined
 from causal.core.registry import Plan
 from causal.core.result import Result
+from causal.quasi.geo.returns import with_returns
 from causal.quasi.synthetic.control_options import SyntheticControlSpec
 from causal.quasi.synthetic.control_readout import readout
 from causal.quasi.synthetic.control_study import study
@@ -39,9 +40,8 @@ def estimate(spec: SyntheticControlSpec) -> Plan:
     for outcome in options.outcomes:
         panel = yield from observe(options, where, outcome=outcome, starts=starts)
         predictors = yield from observe_predictors(options, where, panel=panel)
-        readouts[outcome] = readout(
-            spec, study(spec, panel, predictors), predictors, outcome=outcome
-        )
+        found = readout(spec, study(spec, panel, predictors), predictors, outcome=outcome)
+        readouts[outcome] = with_returns(found, options.returns, outcome=outcome)
     return combined(readouts)
 
 

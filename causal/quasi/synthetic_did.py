@@ -18,6 +18,7 @@ from causal.core.gram import Array
 from causal.core.readout import combined
 from causal.core.registry import Plan
 from causal.core.result import Result
+from causal.quasi.geo.returns import with_returns
 from causal.quasi.synthetic.did_errors import replicate
 from causal.quasi.synthetic.did_readout import SyntheticDidOptions, SyntheticDidSpec, readout
 from causal.quasi.synthetic.region_panel import (
@@ -55,7 +56,8 @@ def estimate(spec: SyntheticDidSpec) -> Plan:
             design, options.rule, fitted, kind=options.standard_errors,
             n_replications=options.n_replications, seed=spec.seed,
         )  # fmt: skip
-        readouts[outcome] = readout(spec, panel, fitted, replicates, outcome=outcome)
+        found = readout(spec, panel, fitted, replicates, outcome=outcome)
+        readouts[outcome] = with_returns(found, options.returns, outcome=outcome)
     return combined(readouts)
 
 

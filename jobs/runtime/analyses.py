@@ -28,7 +28,9 @@ from transforms.gram import Limits, SparkEngine
 from transforms.result_tables import FRAME_TABLES
 from transforms.stored_frames import answers_of
 
-OTHER_JOBS: Mapping[str, str] = MappingProxyType({"power": "power", "cupac": "cupac"})
+OTHER_JOBS: Mapping[str, str] = MappingProxyType(
+    {"power": "power", "geo_design": "power", "cupac": "cupac"}
+)
 """Methods whose specs look like those of analyses, and the jobs that run them."""
 
 
@@ -103,19 +105,23 @@ def default_specs(folder: str = "analyses") -> tuple[Path, ...]:
     return tuple(sorted(places.conf(folder).glob("*.yaml")))
 
 
-def load(path: Path | str, *, model: type[Spec] | None = None) -> Analysis:
+Models = type[Spec] | Mapping[str, type[Spec]]
+
+
+def load(path: Path | str, *, model: Models | None = None) -> Analysis:
     """Read and validate a spec; nothing is read but the file (and whether its source file exists).
 
     Args:
         path: The file.
-        model: What it must fit; by default the spec of the method that it names.
+        model: What it must fit, or that by the name of its method; by default the spec of the
+            method of the suite that it names.
 
     Raises:
         SpecError: The file cannot be read or a key does not fit; names file, line and key.
     """
     file = read_yaml(path)
     try:
-        spec = validate(model or _method(file.data).SPEC, file.data)
+        spec = validate(_model(file.data, model), file.data)
         if spec.source.path is not None:
             source_format(spec.source, found_path(spec.source.path, beside=file.path.parent))
     except SpecError as error:
@@ -123,7 +129,18 @@ def load(path: Path | str, *, model: type[Spec] | None = None) -> Analysis:
     return Analysis(spec, file)
 
 
-def _method(data: Mapping[str, object]) -> registry.Method:
+def _model(data: Mapping[str, object], model: Models | None) -> type[Spec]:
+    if model is None:
+        return registry.method(_method_name(data)).SPEC
+    if isinstance(model, type):
+        return model
+    name = data.get("method")
+    if not isinstance(name, str) or name not in model:
+        raise SpecError("this job has no such method", given=name, allowed=model, key="method")
+    return model[name]
+
+
+def _method_name(data: Mapping[str, object]) -> str:
     if "method" not in data:
         for key in difflib.get_close_matches("method", data, n=1):
             raise SpecError("unknown key, did you mean 'method'?", key=key)
@@ -143,10 +160,10 @@ def _method(data: Mapping[str, object]) -> registry.Method:
             given=name,
             key="method",
         )
-    return registry.method(name)
+    return name
 
 
-def load_all(paths: Sequence[Path], *, model: type[Spec] | None = None) -> tuple[Analysis, ...]:
+def load_all(paths: Sequence[Path], *, model: Models | None = None) -> tuple[Analysis, ...]:
     """Read and validate several specs, as `load` does.
 
     Raises:

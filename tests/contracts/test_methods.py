@@ -213,6 +213,39 @@ def region_example(method: str, *, n_treated: int = 1, **options: Any) -> Exampl
     )  # fmt: skip
 
 
+def switchback(*, seed: int = 8) -> pd.DataFrame:
+    """Eight places whose treatment is drawn for each four hours; the effect comes at once."""
+    rng = np.random.default_rng(seed)
+    n_places, n_hours = 8, 96
+    place, hour = np.repeat(np.arange(n_places), n_hours), np.tile(np.arange(n_hours), n_places)
+    drawn = rng.integers(0, 2, (n_places, n_hours // 4))
+    treated = np.repeat(drawn, 4, axis=1).ravel()
+    level = rng.normal(40, 5, n_places)[place] + 6 * np.sin(hour * np.pi / 12)
+    shock = rng.normal(size=(n_places, n_hours // 4)).repeat(4, axis=1).ravel()
+    return pd.DataFrame(
+        {
+            "place": place, "hour": hour, "treated": treated,
+            "minutes": level + 1.5 * treated + shock + rng.normal(size=len(place)),
+        }
+    )  # fmt: skip
+
+
+def switchback_example(**options: Any) -> Example:
+    return Example(
+        method="switchback",
+        options={
+            "unit": "place", "period": "hour", "outcome": "minutes", "treatment": "treated",
+            "block_length": 4, "season": 24, "randomisation_draws": 49, **options,
+        },
+        frame=switchback(),
+        outcome="minutes",
+        arm="treated",
+        swapped={0: 1, 1: 0},
+        one_arm=1,
+        truth=lambda _: 1.5,
+    )  # fmt: skip
+
+
 def trial(*, seed: int = 3, n: int = 800) -> pd.DataFrame:
     """An encouragement that half of the units follow; uptake and outcome share a hidden cause."""
     rng = np.random.default_rng(seed)
@@ -364,6 +397,7 @@ EXAMPLES: Mapping[str, Example] = {
     "staggered given a covariate": covariate_example(),
     "synthetic_control": region_example("synthetic_control"),
     "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),
+    "synthetic_control penalised": region_example("synthetic_control", variant="penalised"),
     "synthetic_control of several": region_example("synthetic_control", n_treated=3),
     "synthetic_did": region_example("synthetic_did"),
     "synthetic_did jackknife": region_example(
@@ -371,6 +405,11 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "synthetic_did frank_wolfe": region_example(
         "synthetic_did", n_treated=3, solver="frank_wolfe", standard_errors="jackknife"
+    ),
+    "switchback": switchback_example(),
+    "switchback washed out": switchback_example(wash_out=1, covariance="driscoll_kraay"),
+    "switchback in means": switchback_example(
+        season=None, fixed_effects=[], covariance="newey_west"
     ),
     "bsts": region_example("bsts", n_draws=250),
     "bsts of several": region_example("bsts", n_treated=3, n_draws=200, placebo=False),

@@ -12,6 +12,7 @@ from causal.core.errors import SpecError
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.experiments import power_plan
+from causal.quasi.geo import geo_design
 from jobs import power
 from jobs.runtime import analyses
 from jobs.runtime.context import Context
@@ -110,6 +111,45 @@ def test_a_plan_from_spark_is_the_one_from_pandas(
 
     assert power.run(context, config) == 0
     assert "already in MLflow" in capsys.readouterr().out
+
+
+def test_a_geo_design_is_planned_by_the_same_job(
+    spark: SparkSession, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(4)
+    sales = 50 + rng.normal(size=24).cumsum() + rng.normal(size=(10, 24))
+    frame = pd.DataFrame(
+        {
+            "city": np.repeat([f"c{i}" for i in range(10)], 24), "day": np.tile(np.arange(24), 10),
+            "sales": sales.ravel(),
+        }
+    )  # fmt: skip
+    frame.to_csv(tmp_path / "cities.csv", index=False)
+    file = tmp_path / "geo.yaml"
+    file.write_text(
+        f"""
+name: cities
+source: {{path: {tmp_path / "cities.csv"}}}
+method: geo_design
+options: {{unit: city, period: day, outcome: sales, sizes: [2], durations: [3], estimator: did,
+          n_draws: 5, n_replications: 50, n_windows: 4}}
+""",
+        encoding="utf-8",
+    )
+    config = power.PowerConfig(spec=(file,), output=tmp_path / "out")
+    context = Shared(spark, settings, Progress())
+
+    power.check(config)
+    assert power.run(context, config) == 0
+
+    spec = analyses.load(file, model={"geo_design": geo_design.SPEC}).spec
+    expected = run(geo_design.estimate(spec), PandasEngine(frame)).tables["plan"]  # type: ignore[arg-type]
+    found = pd.DataFrame(json.loads((tmp_path / "out" / "plan.json").read_text("utf-8")))
+    assert found["treated"].tolist() == expected["treated"].tolist()
+    np.testing.assert_allclose(found["mde"], expected["mde"], rtol=1e-8)
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"assignment.csv", "power.csv", "power_by_lift.png", "chosen_regions.png"} <= names
+    assert "where nothing happened the test rejects" in capsys.readouterr().out
 
 
 def test_the_plans_of_the_suite_are_valid() -> None:

@@ -420,3 +420,17 @@ def test_error_texts_are_one_line() -> None:
     with pytest.raises(CausalError) as caught:
         analyse("synthetic_control", cities(), placebo_period=30)
     assert "placebo_period must leave two periods" in str(caught.value)
+
+
+def test_a_penalty_goes_with_the_penalised_variant() -> None:
+    with pytest.raises(SpecError, match="penalty goes with variant penalised, not demeaned"):
+        analyse("synthetic_control", cities(), variant="demeaned", penalty=0.1)
+
+
+def test_the_penalised_variant_says_its_penalty() -> None:
+    chosen = analyse("synthetic_control", cities(), variant="penalised")
+    fixed = analyse("synthetic_control", cities(), variant="penalised", penalty=0.05)
+
+    assert average(fixed).estimator == "penalised_synthetic_control"
+    assert fixed.params["penalty"] == 0.05
+    assert 1e-5 <= chosen.params["penalty"] <= 100

@@ -55,8 +55,11 @@ class ControlOptions(RegionOptions):
     """Options of a synthetic control.
 
     Attributes:
-        variant: `standard` (weights on the simplex), `demeaned` (with an intercept) or
-            `ridge_augmented` (bias-corrected, weights may be negative).
+        variant: `standard` (weights on the simplex), `demeaned` (with an intercept),
+            `ridge_augmented` (bias-corrected, weights may be negative) or `penalised` (donors far
+            from the region count against the fit).
+        penalty: How much, as a multiple of squared distances; if left out, `penalised` takes what
+            fits the last quarter of the matched periods best, for each region anew.
         match_window: First and last period whose outcomes are matched; all before the start if
             left out.
         predictors: Columns whose means before the start are matched as well.
@@ -76,7 +79,8 @@ class ControlOptions(RegionOptions):
         conformal: Whether to add intervals by period from permuted periods.
     """
 
-    variant: Literal["standard", "demeaned", "ridge_augmented"] = "standard"
+    variant: Literal["standard", "demeaned", "ridge_augmented", "penalised"] = "standard"
+    penalty: float | None = Field(default=None, ge=0, le=1e6)
     match_window: Window | None = None
     predictors: list[ColumnName] = Field(default_factory=list)
     predictor_window: Window | None = None
@@ -99,6 +103,8 @@ class ControlOptions(RegionOptions):
     def _options_of_the_variant(self) -> "ControlOptions":
         if self.has_predictors and self.variant != "standard":
             raise ValueError(f"predictors go with variant standard, not {self.variant}")
+        if self.penalty is not None and self.variant != "penalised":
+            raise ValueError(f"penalty goes with variant penalised, not {self.variant}")
         if self.has_predictors and self.conformal:
             raise ValueError("conformal intervals match outcomes only: leave out the predictors")
         for name, default in (

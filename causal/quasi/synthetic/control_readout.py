@@ -32,6 +32,7 @@ _ESTIMATORS = {
     "standard": "synthetic_control",
     "demeaned": "demeaned_synthetic_control",
     "ridge_augmented": "augmented_synthetic_control",
+    "penalised": "penalised_synthetic_control",
 }
 
 
@@ -123,7 +124,12 @@ def _params(found: Study) -> dict[str, Any]:
         "n_periods_before": max(item.task.n_pre for item in found.fits),
     }
     ridges = [item.ridge for item in found.fits if item.ridge is not None]
-    return params | ({"ridge": ridges[0]} if ridges else {})
+    penalties = [item.penalty for item in found.fits if item.penalty is not None]
+    return (
+        params
+        | ({"ridge": ridges[0]} if ridges else {})
+        | ({"penalty": float(np.median(penalties))} if penalties else {})
+    )
 
 
 def _fit_checks(spec: SyntheticControlSpec, found: Study) -> list[Diagnostic]:
@@ -140,7 +146,7 @@ def _fit_checks(spec: SyntheticControlSpec, found: Study) -> list[Diagnostic]:
         ),
         donor_pool.convex_hull(
             outside, n_periods=sum(len(item.task.matched) for item in fits),
-            is_needed=spec.options.variant == "standard",
+            is_needed=spec.options.variant in {"standard", "penalised"},
         ),
         donor_pool.over_fit(
             held_out=later, fitted=earlier, n_donors=len(found.panel.donors), n_periods=n_periods
@@ -160,7 +166,8 @@ def _n_outside(item: DonorFit) -> int:
 
 
 def _has_unique_weights(spec: SyntheticControlSpec, item: DonorFit) -> bool:
-    if spec.options.variant == "ridge_augmented" or spec.options.has_predictors:
+    is_strict = spec.options.variant == "ridge_augmented" or bool(item.penalty)
+    if is_strict or spec.options.has_predictors:
         return True
     return is_unique(
         item.weights, item.task.pool, item.task.goal,

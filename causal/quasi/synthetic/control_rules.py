@@ -1,7 +1,7 @@
 """From the options of a synthetic control to the function that fits one region."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from causal.quasi.synthetic.donor_fit import (
     Task,
     demeaned_fit,
     outcome_fit,
+    penalised_fit,
     ridge_fit,
 )
 from causal.quasi.synthetic.predictor_fit import (
@@ -82,6 +83,8 @@ def fit_rule(
         is_clipped: Whether predictors pass over periods from the task's start on.
     """
     if predictors is None:
+        if options.variant == "penalised":
+            return partial(penalised_fit, penalty=options.penalty)
         return _OUTCOME_RULES[options.variant]
     if options.importance == "cross_validated":
         return _cross_validated(options, predictors)

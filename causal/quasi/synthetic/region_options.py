@@ -6,50 +6,88 @@ from pydantic import Field, model_validator
 
 from causal.core.frames import Level
 from causal.core.spec import COLUMN_PATTERN, Part
+from causal.quasi.geo.returns import Spend
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
 Levels = Annotated[list[Level], Field(min_length=1)]
 
 
-class RegionOptions(Part):
-    """A panel of regions, of which some are treated from some period on.
+class PanelOptions(Part):
+    """A panel of regions, one value per region and period.
 
     Attributes:
         unit: Column of the region.
         period: Numeric column of the period.
         outcome: The outcome column, or a list of them: one set of effects for each.
+        excluded: Regions that take no part.
+        first_period: Earlier periods are left out.
+        last_period: Later periods are left out.
+        aggregate: How several rows of a region and period become one value: `none` refuses them.
+        weight: Column of row weights; needs `aggregate: mean` or `sum`.
+    """
+
+    unit: ColumnName
+    period: ColumnName
+    outcome: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
+    excluded: list[Level] = Field(default_factory=list)
+    first_period: float | None = None
+    last_period: float | None = None
+    aggregate: Literal["none", "mean", "sum"] = "none"
+    weight: ColumnName | None = None
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """The outcome columns."""
+        return (self.outcome,) if isinstance(self.outcome, str) else tuple(self.outcome)
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Columns of which each has a role of its own."""
+        return (*self.outcomes, self.unit, self.period)
+
+    @model_validator(mode="after")
+    def _periods_are_ordered(self) -> "PanelOptions":
+        first, last = self.first_period, self.last_period
+        if first is not None and last is not None and first > last:
+            raise ValueError(f"first_period {first:g} lies after last_period {last:g}")
+        return self
+
+    @model_validator(mode="after")
+    def _rows(self) -> "PanelOptions":
+        if self.weight is not None and self.aggregate == "none":
+            raise ValueError("weight needs aggregate: mean or sum")
+        repeated = sorted({name for name in self.roles if self.roles.count(name) > 1})
+        if repeated:
+            raise ValueError(f"column used in two roles: {', '.join(repeated)}")
+        return self
+
+
+class RegionOptions(PanelOptions):
+    """A panel of regions, of which some are treated from some period on.
+
+    Attributes:
         treated: The treated region, a list of them (they start in `treatment_period`), or a mapping
             of each to its first treated period.
         treatment_period: First treated period of the regions of `treated`.
         first_treated_period: Column of the first treated period instead, constant within a region;
             null means never treated.
         donors: The regions that may serve as comparison; all untreated ones if left out.
-        excluded: Regions that take no part.
-        first_period: Earlier periods are left out.
-        last_period: Later periods are left out.
-        aggregate: How several rows of a region and period become one value: `none` refuses them.
-        weight: Column of row weights; needs `aggregate: mean` or `sum`.
         incomplete: What becomes of donors that lack a period: `refuse` the data or `drop` them.
+        returns: What the treatment cost, for the incremental return on it.
     """
 
-    unit: ColumnName
-    period: ColumnName
-    outcome: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
     treated: Level | Levels | Annotated[dict[Level, float], Field(min_length=1)] | None = None
     treatment_period: float | None = None
     first_treated_period: ColumnName | None = None
     donors: Annotated[list[Level], Field(min_length=1)] | None = None
-    excluded: list[Level] = Field(default_factory=list)
-    first_period: float | None = None
-    last_period: float | None = None
-    aggregate: Literal["none", "mean", "sum"] = "none"
-    weight: ColumnName | None = None
     incomplete: Literal["refuse", "drop"] = "refuse"
+    returns: Spend | None = None
 
     @property
-    def outcomes(self) -> tuple[str, ...]:
-        """The outcome columns."""
-        return (self.outcome,) if isinstance(self.outcome, str) else tuple(self.outcome)
+    def roles(self) -> tuple[str, ...]:
+        """Columns of which each has a role of its own."""
+        first = self.first_treated_period
+        return super().roles if first is None else (*super().roles, first)
 
     @property
     def named_starts(self) -> dict[Level, float]:
@@ -91,18 +129,11 @@ class RegionOptions(Part):
         return self
 
     @model_validator(mode="after")
-    def _periods_are_ordered(self) -> "RegionOptions":
-        first, last = self.first_period, self.last_period
-        if first is not None and last is not None and first > last:
-            raise ValueError(f"first_period {first:g} lies after last_period {last:g}")
-        return self
-
-    @model_validator(mode="after")
-    def _rows(self) -> "RegionOptions":
-        if self.weight is not None and self.aggregate == "none":
-            raise ValueError("weight needs aggregate: mean or sum")
-        roles = [*self.outcomes, self.unit, self.period, self.first_treated_period]
-        repeated = sorted({name for name in roles if name is not None and roles.count(name) > 1})
-        if repeated:
-            raise ValueError(f"column used in two roles: {', '.join(repeated)}")
+    def _one_outcome_is_paid_for(self) -> "RegionOptions":
+        if self.returns is None:
+            return self
+        if self.returns.outcome is None and len(self.outcomes) > 1:
+            raise ValueError(f"returns.outcome must say which: {', '.join(self.outcomes)}")
+        if self.returns.outcome not in {None, *self.outcomes}:
+            raise ValueError(f"returns.outcome {self.returns.outcome} is no outcome")
         return self

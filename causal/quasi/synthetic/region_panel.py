@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from causal.core.errors import DataError
 from causal.core.frames import Column, Condition, FrameRequest, GramRequest, Level
 from causal.core.gram import Array, Gram, Key, grams
-from causal.quasi.synthetic.region_options import RegionOptions
+from causal.quasi.synthetic.region_options import PanelOptions, RegionOptions
 
 Indices = NDArray[np.intp]
 MIN_PRE_PERIODS = 2
@@ -76,7 +76,7 @@ def observe_starts(
         return options.named_starts
     column = Column(options.first_treated_period)
     request = GramRequest(terms=(column,), by=(options.unit,), where=where)
-    found = _known_keys(grams((yield request), request))
+    found = known_keys(grams((yield request), request))
     for (unit,), part in found.items():
         is_constant = part.n == 0 or (part.n_missing == 0 and part.cross[0, 0] == 0.0)
         if not is_constant:
@@ -98,19 +98,19 @@ def observe(
             start or values are missing.
     """
     table, n_missing = yield from observe_table(options, where, column=outcome)
-    table = _without(table, options.excluded)
+    table = without(table, options.excluded)
     if table.empty:
         raise DataError("the source has no rows after the filters")
     begins, already = _begins(options, table, starts)
     table = table.drop(index=[unit for unit in table.index if unit in already])
     table, dropped = _complete(options, table, treated=begins)
     panel = _panel(table, begins, options, n_missing=n_missing, dropped=dropped, already=already)
-    _check(panel, outcome)
+    check_values(panel.values, outcome)
     return panel
 
 
 def observe_table(
-    options: RegionOptions, where: tuple[Condition, ...], *, column: str
+    options: PanelOptions, where: tuple[Condition, ...], *, column: str
 ) -> Generator[FrameRequest, pd.DataFrame, tuple[pd.DataFrame, int]]:
     """One value per region (rows) and period (columns), NaN where there is none; rows left out.
 
@@ -122,10 +122,11 @@ def observe_table(
     request = GramRequest(
         terms=(Column(column),), by=(options.unit, options.period), weight=weight, where=where
     )
-    cells = _known_keys(grams((yield request), request))
-    _check_cells(options, cells)
+    cells = known_keys(grams((yield request), request))
+    check_cells(options, cells)
     rows = [
-        (unit, _number(options, period), _value(options, c)) for (unit, period), c in cells.items()
+        (unit, period_number(options, period), _value(options, c))
+        for (unit, period), c in cells.items()
     ]
     long = pd.DataFrame(rows, columns=["unit", "period", "value"])
     low = -np.inf if options.first_period is None else options.first_period
@@ -150,42 +151,67 @@ def _as_number(value: Level) -> float | str:
         return str(value)
 
 
-def _known_keys(cells: Mapping[Key, Gram]) -> dict[Key, Gram]:
+def known_keys(cells: Mapping[Key, Gram]) -> dict[Key, Gram]:
+    """The cells, if each has a region and a period.
+
+    Raises:
+        DataError: One has not.
+    """
     nameless = sum(cell.n + cell.n_missing for key, cell in cells.items() if None in key)
     if nameless:
         raise DataError("the region or the period is null", given=f"{nameless} rows")
     return dict(cells)
 
 
-def _check_cells(options: RegionOptions, cells: Mapping[Key, Gram]) -> None:
+def check_cells(options: PanelOptions, cells: Mapping[Key, Gram]) -> None:
+    """Cells hold one row each, unless rows are to be aggregated.
+
+    Raises:
+        DataError: They do not.
+    """
     several = [key for key, cell in cells.items() if cell.n + cell.n_missing > 1]
     if options.aggregate == "none" and several:
         raise DataError(
             f"more than one row for the same {options.unit} and {options.period}",
-            given=f"{len(several)} cells, such as {_examples(several)}",
+            given=f"{len(several)} cells, such as {examples_of(several)}",
             allowed="aggregate: mean or sum",
         )
 
 
-def _value(options: RegionOptions, cell: Gram) -> float:
+def _value(options: PanelOptions, cell: Gram) -> float:
     if cell.n == 0 or cell.sum_weights <= 0:
         return float("nan")
     return float(cell.mean[0]) * (cell.sum_weights if options.aggregate == "sum" else 1.0)
 
 
-def _number(options: RegionOptions, period: Level | None) -> float:
+def period_number(options: PanelOptions, period: Level | None) -> float:
+    """A period as a number.
+
+    Raises:
+        DataError: It is text.
+    """
     if isinstance(period, str | None):
         raise DataError(f"{options.period} must hold numbers", given=str(period))
     return float(period)
 
 
-def _without(table: pd.DataFrame, excluded: Sequence[Level]) -> pd.DataFrame:
+def without(table: pd.DataFrame, excluded: Sequence[Level]) -> pd.DataFrame:
+    """The table without the rows of some regions.
+
+    Raises:
+        DataError: It has no such region.
+    """
     units = list(table.index)
-    gone = [_found(name, units, role="excluded") for name in excluded]
+    gone = [found_region(name, units, role="excluded") for name in excluded]
     return table.drop(index=gone)
 
 
-def _found(name: Level, units: Sequence[Level], *, role: str) -> Level:
+def found_region(name: Level, units: Sequence[Level], *, role: str) -> Level:
+    """The region of the data that a name of the spec means.
+
+    Raises:
+        DataError: There is none.
+    """
     unit = names_a_region(name, units)
     if unit is None:
         raise DataError(f"the data hold no such {role} region", given=str(name), allowed=units)
@@ -198,7 +224,7 @@ def _begins(
     """Starts of the regions treated within the data, and regions treated all the time."""
     units, periods = list(table.index), [float(period) for period in table.columns]
     if options.first_treated_period is None:
-        named = {_found(n, units, role="treated"): start for n, start in starts.items()}
+        named = {found_region(n, units, role="treated"): start for n, start in starts.items()}
         for unit, start in named.items():
             _check_start(options, unit=unit, start=start, periods=periods)
         return named, ()
@@ -238,7 +264,7 @@ def _complete(
     """Treated regions and donors observed in every period, and the donors left out."""
     units = list(table.index)
     if options.donors is not None:
-        pool = [_found(name, units, role="donor") for name in options.donors]
+        pool = [found_region(name, units, role="donor") for name in options.donors]
         for unit in pool:
             if unit in treated:
                 raise DataError("treated region in the donor pool", given=str(unit))
@@ -254,7 +280,7 @@ def _complete(
         ]
         raise DataError(
             f"some regions lack a value in some {options.period}",
-            given=f"{len(cells)} cells, such as {_examples(cells)}",
+            given=f"{len(cells)} cells, such as {examples_of(cells)}",
             allowed="a value in each period, or incomplete: drop for donors",
         )
     return table.drop(index=holes), tuple(holes)
@@ -289,18 +315,24 @@ def _panel(
     )
 
 
-def _check(panel: RegionPanel, outcome: str) -> None:
-    size = np.abs(panel.values).max()
+def check_values(values: Array, outcome: str) -> None:
+    """The outcome varies, and its squares are numbers.
+
+    Raises:
+        DataError: They are not, or it does not.
+    """
+    size = np.abs(values).max()
     if size > _LARGEST:
         raise DataError(
             f"{outcome} is too large for sums of squares",
             given=f"{size:g}",
             allowed=f"{_LARGEST:g}",
         )
-    if np.ptp(panel.values) <= _FLAT * size:
+    if np.ptp(values) <= _FLAT * size:
         raise DataError(f"{outcome} has the same value in every row: there is nothing to explain")
 
 
-def _examples(keys: Iterable[Any]) -> str:
+def examples_of(keys: Iterable[Any]) -> str:
+    """A few of the keys, as text."""
     shown = ["/".join(str(part) for part in key) for key in keys]
     return ", ".join(sorted(shown)[:_MAX_EXAMPLES])

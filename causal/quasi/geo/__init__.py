@@ -1,0 +1,1 @@
+"""Experiments on regions: their design on the history, switchbacks, and what they return."""
