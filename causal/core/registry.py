@@ -29,6 +29,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "ols": "causal.quasi.ols",
         "weighting": "causal.quasi.weighting",
         "matching": "causal.quasi.matching",
+        "uplift": "causal.uplift.linear_uplift",
     }
 )
 

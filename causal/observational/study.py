@@ -28,6 +28,8 @@ CONTROL, TREATED = 0, 1
 Arms = tuple[Gram, Gram]
 """Moments of the control and of the treated units, in this order."""
 
+_FEW = 2
+
 
 @dataclass(frozen=True, kw_only=True)
 class Basis:
@@ -212,6 +214,29 @@ def left_out(study: Study) -> list[Diagnostic]:
         names = ", ".join(study.dropped)
         found.append(_note("dropped_columns", len(study.dropped), f"columns are empty: {names}"))
     return found
+
+
+def check_rows(study: Study, *, cluster: str | None, n_used: int, n_clusters: int) -> None:
+    """The errors come from the rows of the estimate.
+
+    Args:
+        study: The rows.
+        cluster: Column of the clusters.
+        n_used: Rows behind the errors.
+        n_clusters: Clusters behind them.
+
+    Raises:
+        DataError: The column of the clusters is null in some of them.
+        InferenceError: There are fewer than two clusters.
+    """
+    if n_used < study.n and cluster is not None:
+        raise DataError(
+            f"{cluster} is null in some rows of the analysis", given=f"{study.n - n_used} rows"
+        )
+    if n_used != study.n:
+        raise InferenceError("the passes saw different rows", given=f"{n_used} and {study.n}")
+    if cluster is not None and n_clusters < _FEW:
+        raise InferenceError("clustered errors need two or more clusters", given=n_clusters)
 
 
 def _note(name: str, count: int, text: str) -> Diagnostic:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causal.core.errors import DataError, InferenceError
+from causal.core.errors import DataError
 from causal.core.frames import Term
 from causal.core.gram import Array
 from causal.core.inference import effect, two_sided_pvalue
@@ -114,24 +114,6 @@ def check_kept(arms: Arms, limits: tuple[float, float]) -> None:
                 given=f"{round(arm.sum_weights)} with a propensity in "
                 f"[{limits[0]:.4g}, {limits[1]:.4g}]",
             )
-
-
-def check_rows(options: "WeightingOptions", study: Study, *, n_used: int, n_clusters: int) -> None:
-    """The errors come from the rows of the estimate.
-
-    Raises:
-        DataError: The column of the clusters is null in some of them.
-        InferenceError: There are fewer than two clusters.
-    """
-    if n_used < study.n and options.cluster is not None:
-        raise DataError(
-            f"{options.cluster} is null in some rows of the analysis",
-            given=f"{study.n - n_used} rows",
-        )
-    if n_used != study.n:
-        raise InferenceError("the passes saw different rows", given=f"{n_used} and {study.n}")
-    if options.cluster is not None and n_clusters < _FEW:
-        raise InferenceError("clustered errors need two or more clusters", given=n_clusters)
 
 
 def read(
