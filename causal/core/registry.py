@@ -30,6 +30,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "weighting": "causal.quasi.weighting",
         "matching": "causal.quasi.matching",
         "uplift": "causal.uplift.linear_uplift",
+        "dml": "causal.quasi.dml",
     }
 )
 

@@ -16,6 +16,7 @@ from causal.core.frames import (
     FrameRequest,
     GramRequest,
     Indicator,
+    Level,
     Linear,
     Term,
 )
@@ -73,6 +74,7 @@ class Study:
     Attributes:
         outcome: The outcome.
         treatment: Column of the treatment.
+        levels: Its values in the control and in the treated arm.
         is_arm: 0/1 terms of being in the control and in the treated arm.
         columns: The k columns to adjust for.
         where: Conditions on the rows.
@@ -85,7 +87,8 @@ class Study:
 
     outcome: Column
     treatment: str
-    is_arm: tuple[Indicator, Indicator]
+    levels: tuple[Level, Level]
+    is_arm: tuple[Term, Term]
     columns: tuple[DesignColumn, ...]
     where: tuple[Condition, ...]
     arms: Arms
@@ -144,7 +147,7 @@ class Study:
         found = grams((yield request), request)
         control, treated = (
             next((part for key, part in found.items() if same_level(key[0], level)), None)
-            for level in (self.is_arm[CONTROL].level, self.is_arm[TREATED].level)
+            for level in self.levels
         )
         if control is None or treated is None:
             raise InferenceError("the passes saw different rows")
@@ -181,6 +184,7 @@ def observe(
     study = Study(
         outcome=y,
         treatment=options.treatment,
+        levels=(options.control, options.treated),
         is_arm=(control, treated),
         columns=kept,
         where=(*where, Condition(options.treatment, (options.control, options.treated))),

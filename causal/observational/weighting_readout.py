@@ -298,7 +298,7 @@ def _propensity_notes(
             detail=f"logistic regression on {len(fit.names)} columns settled after "
             f"{fit.n_iterations} iterations, score {fit.score_norm:.1e}",
         ),
-        _overlap_note(options.estimand, propensity),
+        overlap_note(options.estimand, propensity.overlap, limits=propensity.limits),
     ]
     if options.trim is not None:
         lost = [
@@ -320,12 +320,17 @@ def _propensity_notes(
     return found
 
 
-def _overlap_note(target: Target, propensity: Propensity) -> Diagnostic:
-    """The share of the rows that matter whose propensity is in the outermost bin."""
-    table = propensity.overlap
+def overlap_note(target: Target, table: pd.DataFrame, *, limits: tuple[float, float]) -> Diagnostic:
+    """The share of the rows that matter whose propensity is in the outermost bin.
+
+    Args:
+        target: The population.
+        table: Rows by arm and bin of the propensity.
+        limits: The smallest and the largest propensity kept.
+    """
     is_low, is_high = table["low"] == 0.0, table["high"] == 1.0
     outer = {"ate": is_low | is_high, "att": is_high, "atc": is_low}.get(target, is_low & is_high)
-    lost = (table["low"] >= propensity.limits[1]) | (table["high"] <= propensity.limits[0])
+    lost = (table["low"] >= limits[1]) | (table["high"] <= limits[0])
     n_outer, n = int(table.loc[outer & ~lost, "n"].sum()), int(table["n"].sum())
     return Diagnostic(
         name="overlap",

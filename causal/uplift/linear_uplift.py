@@ -78,13 +78,14 @@ def estimate(spec: UpliftSpec) -> Plan:
 
 
 def figures(spec: UpliftSpec, result: Result) -> Mapping[str, "Figure"]:
-    """The distribution of the scores and, with segments, the effects by segment.
+    """The distribution of the scores, and mean effects of all and by segment.
 
     Args:
         spec: The analysis.
         result: What `estimate` returned.
     """
-    from causal.uplift.uplift_figures import score_figure, segment_figure
+    from causal.observational.figures import interval_figure
+    from causal.uplift.uplift_figures import score_figure
 
     found: dict[str, Figure] = {}
     for outcome in spec.options.outcomes:
@@ -93,9 +94,8 @@ def figures(spec: UpliftSpec, result: Result) -> Mapping[str, "Figure"]:
         found[f"scores_{outcome}"] = score_figure(
             bins[bins["metric"] == outcome], scores[scores["metric"] == outcome]
         )
-        if spec.options.segments:
-            effects = [effect for effect in result.effects if effect.metric == outcome]
-            found[f"segments_{outcome}"] = segment_figure(effects)
+        effects = [effect for effect in result.effects if effect.metric == outcome]
+        found[f"effects_{outcome}"] = interval_figure(effects, title="Mean effects")
     return found
 
 

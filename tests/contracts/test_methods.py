@@ -301,6 +301,24 @@ def uplift_example(**options: Any) -> Example:
 
 
 EXAMPLES: Mapping[str, Example] = {
+    "dml": study_example("dml", folds=3, estimator=["aipw", "plr"], categorical={"kind": None}),
+    "dml clustered": study_example(
+        "dml",
+        folds=3,
+        repetitions=3,
+        cluster="place",
+        segments=["kind"],
+        trim={"rule": "fixed", "low": 0.05, "high": 0.95},
+    ),
+    "dml treated": study_example("dml", folds=2, estimand="att", is_symmetric=False),
+    "dml refuted": study_example(
+        "dml",
+        folds=2,
+        estimator="plr",
+        propensity="linear",
+        sensitivity=True,
+        refute=["placebo", "random_common_cause", "subset"],
+    ),
     "uplift": uplift_example(categorical={"tier": None}, segments=["tier"]),
     "uplift clustered": uplift_example(cluster="household", propensity=0.5, segments=["week"]),
     "uplift not randomised": study_example(
