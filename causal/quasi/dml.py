@@ -47,6 +47,7 @@ from causal.observational.study import CONTROL, TREATED, Study, observe
 from causal.observational.trimming import bounds, keep_term
 from causal.observational.weighting_readout import check_kept
 from causal.quasi.dml_options import DmlOptions, DmlSpec
+from causal.regression.columns import level_order
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -243,14 +244,17 @@ def _segments(
     treated = scores.sample.study.is_arm[TREATED]
     for column in options.segments:
         found = yield from _summed(options, scores, by=(column,))
-        for (level,), moments in sorted(found.items(), key=lambda item: str(item[0])):
+        levels = sorted((key[0] for key in found if key[0] is not None), key=level_order)
+        for level in levels:
+            moments = found[level,]
             n, n_treated = readout.counts(moments, treated)
-            if level is None:
-                left_out[f"{column} is null"] = f"{n:,} rows"
-            elif min(n_treated, n - n_treated, moments.n) < _FEW:
+            if min(n_treated, n - n_treated, moments.n) < _FEW:
                 left_out[f"{column}={level}"] = f"{n_treated:,} treated of {n:,} rows"
             else:
                 estimates[column, str(level)] = _solved(options, scores, moments)
+        if (None,) in found:
+            n, _ = readout.counts(found[None,], treated)
+            left_out[f"{column} is null"] = f"{n:,} rows"
     return SegmentEstimates(estimates=estimates, left_out=left_out)
 
 

@@ -34,6 +34,7 @@ from causal.core.unit_keys import check_units
 from causal.observational.balance import overlap_table
 from causal.observational.logistic import LogisticFit, fit_logistic
 from causal.observational.study import CONTROL, TREATED, Study, check_rows, observe
+from causal.regression.columns import level_order
 from causal.uplift import uplift_readout as readout
 from causal.uplift.linear_learners import (
     ArmMoments,
@@ -202,6 +203,7 @@ def _segments(
     for name in names:
         terms = (*study.terms, study.is_arm[TREATED])
         request = GramRequest(terms=terms, by=(name,), where=study.where)
+        own_level = []
         for key, own in grams((yield request), request).items():
             if own.n == 0:
                 continue
@@ -210,7 +212,8 @@ def _segments(
                     f"{name} is null in some rows of the analysis", given=f"{own.n:,} rows",
                     allowed="a segment for every row, or where: to leave them out",
                 )  # fmt: skip
-            found.append(_segment(name, key[0], study, own))
+            own_level.append(_segment(name, key[0], study, own))
+        found += sorted(own_level, key=lambda item: level_order(item.level))
     if len(found) > MAX_SEGMENTS:
         raise DataError("too many segments", given=len(found), allowed=f"at most {MAX_SEGMENTS}")
     return tuple(found)
