@@ -31,6 +31,7 @@ from causal.core.frames import (
 )
 
 _LARGEST_WHOLE = 2.0**53
+_INTEGERS = ("tinyint", "smallint", "int", "bigint")
 _NOTHING: Mapping[Term, SparkColumn] = MappingProxyType({})
 
 
@@ -86,6 +87,8 @@ def _compiled_atom(term: Term, columns: Mapping[str, str]) -> SparkColumn:
             return _event_time(term)
         case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
             return _mapped(term, compiled(inner, columns))
+        case HashBucket():
+            return bucket_number(term, columns[term.column]).cast("double")
         case _:
             raise TypeError(f"{term} is made of other terms")
 
@@ -142,26 +145,32 @@ def filtered(
 
 
 def bucketed(df: DataFrame, bucket: HashBucket | None) -> DataFrame:
-    """The rows with the number of their bucket as a further column, null where there is no value.
-
-    What is hashed, and how, is told in `causal.core.buckets`, which gives the same numbers.
-    """
+    """The rows with the number of their bucket as a further column, null where there is none."""
     if bucket is None:
         return df
-    value, data_type = quoted(bucket.column), df.schema[bucket.column].dataType
-    salt = F.lit(bucket.salt).cast("bigint")
-    hashed = F.xxhash64(salt, value if _is_text(data_type) else value.cast("bigint"))
+    kind = _kind(df.schema[bucket.column].dataType)
+    return df.withColumn(BUCKET, bucket_number(bucket, kind))
+
+
+def bucket_number(bucket: HashBucket, kind: str) -> SparkColumn:
+    """The number of a row's bucket, null where there is no value.
+
+    What is hashed, and how, is told in `causal.core.buckets`, which gives the same numbers.
+
+    Args:
+        bucket: The column, how many buckets, and the salt.
+        kind: What the column holds.
+    """
+    value, salt = quoted(bucket.column), F.lit(bucket.salt).cast("bigint")
+    hashed = F.xxhash64(salt, value if kind == "string" else value.cast("bigint"))
     known = value.isNotNull()
-    if isinstance(data_type, types.FractionalType):
+    if kind == "number":
         number = value.cast("double")
-        is_whole = (value == F.floor(value)) & (F.abs(number) < _LARGEST_WHOLE)
-        hashed = F.when(is_whole, hashed).otherwise(F.xxhash64(salt, number))
+        is_integer = F.typeof(value).isin(*_INTEGERS)
+        is_whole = (number == F.floor(number)) & (F.abs(number) < _LARGEST_WHOLE)
+        hashed = F.when(is_integer | is_whole, hashed).otherwise(F.xxhash64(salt, number))
         known = known & ~F.isnan(number)
-    return df.withColumn(BUCKET, F.when(known, F.pmod(hashed, F.lit(bucket.n_buckets))))
-
-
-def _is_text(data_type: types.DataType) -> bool:
-    return isinstance(data_type, types.StringType)
+    return F.when(known, F.pmod(hashed, F.lit(bucket.n_buckets)))
 
 
 def keys_of(names: Sequence[str]) -> list[SparkColumn]:

@@ -111,6 +111,25 @@ class Between:
     is_closed: bool = True
 
 
+@dataclass(frozen=True)
+class HashBucket:
+    """A random part of the rows: those whose `column` has the same hash, up to `n_buckets`.
+
+    Rows with the same value lie in the same bucket; a null has none, which is a key of its own.
+    Numbers are hashed by their value, whole ones alike whatever their type, text by its bytes.
+    As a term it is the number of the row's bucket, missing where there is none.
+
+    Attributes:
+        column: What is hashed: a unit or a cluster, a column of numbers, flags or text.
+        n_buckets: Buckets are numbered from 0 to `n_buckets - 1`.
+        salt: Another salt is another, independent way to part the rows.
+    """
+
+    column: str
+    n_buckets: int
+    salt: int = 0
+
+
 Term = (
     Column
     | Constant
@@ -122,6 +141,7 @@ Term = (
     | Logistic
     | Exponential
     | Between
+    | HashBucket
 )
 
 
@@ -135,24 +155,6 @@ class Condition:
 
 BUCKET = "(bucket)"
 """Name of the key that a `HashBucket` adds to an answer; no column has brackets by accident."""
-
-
-@dataclass(frozen=True)
-class HashBucket:
-    """A random part of the rows: those whose `column` has the same hash, up to `n_buckets`.
-
-    Rows with the same value lie in the same bucket; a null has none, which is a key of its own.
-    Numbers are hashed by their value, whole ones alike whatever their type, text by its bytes.
-
-    Attributes:
-        column: What is hashed: a unit or a cluster, a column of numbers, flags or text.
-        n_buckets: Buckets are numbered from 0 to `n_buckets - 1`.
-        salt: Another salt is another, independent way to part the rows.
-    """
-
-    column: str
-    n_buckets: int
-    salt: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -397,6 +399,12 @@ def columns_of(item: object) -> frozenset[str]:
     return frozenset(_columns(item))
 
 
+def buckets_of(item: object) -> frozenset[HashBucket]:
+    """All hash buckets of a term or request."""
+    own = frozenset((item,)) if isinstance(item, HashBucket) else frozenset[HashBucket]()
+    return own.union(*(buckets_of(part) for part in _parts(item)))
+
+
 def numeric_columns_of(item: object) -> frozenset[str]:
     """The names of the columns that must hold numbers (or booleans)."""
     return frozenset(_numeric_columns(item))
@@ -499,6 +507,8 @@ def label(term: Term) -> str:  # noqa: PLR0911 - one per kind
             return f"{value:g}"
         case Indicator(column, level):
             return f"[{column}={level}]"
+        case HashBucket(column, n_buckets):
+            return f"[bucket of {column}, 1 of {n_buckets:,}]"
         case EventTime(_, first, low, high):
             return f"[{'' if low is None else low}..{'' if high is None else high} from {first}]"
         case Product(factors):

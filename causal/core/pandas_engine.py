@@ -103,7 +103,7 @@ def evaluate(frame: pd.DataFrame, term: Term, *, known: dict[Term, Array] | None
     return known[term]
 
 
-def _evaluate(  # noqa: PLR0911 - one per kind of term
+def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
     frame: pd.DataFrame, term: Term, known: dict[Term, Array]
 ) -> Array:
     match term:
@@ -116,6 +116,9 @@ def _evaluate(  # noqa: PLR0911 - one per kind of term
             return np.where(column_.isna(), np.nan, _among(column_, (level,)).astype(np.float64))
         case EventTime():
             return _event_time(frame, term)
+        case HashBucket(column):
+            numbers = bucket_numbers(frame[column], term)
+            return np.where(numbers < 0, np.nan, numbers.astype(np.float64))
         case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
             return _mapped(term, evaluate(frame, inner, known=known))
         case Product(factors):

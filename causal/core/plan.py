@@ -12,6 +12,7 @@ from causal.core.frames import (
     Engine,
     FrameRequest,
     GramRequest,
+    buckets_of,
     columns_of,
     numeric_columns_of,
 )
@@ -67,13 +68,13 @@ def check_columns(request: FrameRequest, columns: Mapping[str, str]) -> None:
             raise SpecError(
                 f"the source has no such column{hint}", given=name, allowed=sorted(columns)
             )
-    bucket = getattr(request, "bucket", None)
-    if bucket is not None and columns[bucket.column] not in HASHED_KINDS:
-        raise SpecError(
-            "this column cannot be hashed to buckets",
-            given=f"{bucket.column} ({columns[bucket.column]})",
-            allowed=sorted(HASHED_KINDS),
-        )
+    for name in sorted({bucket.column for bucket in buckets_of(request)}):
+        if columns[name] not in HASHED_KINDS:
+            raise SpecError(
+                "this column cannot be hashed to buckets",
+                given=f"{name} ({columns[name]})",
+                allowed=sorted(HASHED_KINDS),
+            )
 
 
 def _check_kinds(request: FrameRequest, engine: Engine) -> None:

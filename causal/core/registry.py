@@ -30,6 +30,8 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "ols": "causal.quasi.ols",
         "weighting": "causal.quasi.weighting",
         "matching": "causal.quasi.matching",
+        "uplift": "causal.uplift.linear_uplift",
+        "dml": "causal.quasi.dml",
     }
 )
 

@@ -16,7 +16,7 @@ import pandas as pd
 from causal.core.frames import Between, FrameRequest, Term
 from causal.core.gram import Array
 from causal.core.result import Diagnostic
-from causal.observational.logistic import LogisticFit
+from causal.observational.logistic import Propensity
 from causal.observational.study import CONTROL, TREATED, Arms, Study
 from causal.observational.weights import Target
 
@@ -179,7 +179,7 @@ def balance_note(table: pd.DataFrame, *, threshold: float) -> Diagnostic:
 
 
 def overlap_table(
-    study: Study, fit: LogisticFit
+    study: Study, fit: Propensity
 ) -> Generator[FrameRequest, pd.DataFrame, tuple[pd.DataFrame, Arms]]:
     """Units by arm and twentieth of the propensity, and the moments of the propensity by arm."""
     edges = np.linspace(0.0, 1.0, N_BINS + 1)

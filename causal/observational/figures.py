@@ -1,14 +1,18 @@
-"""Love plots and propensity distributions."""
+"""Love plots, propensity distributions and intervals of several effects."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from causal.core.canvas import canvas
+from causal.core.result import Effect
 
 BLUE, ORANGE, GREY = "#1f5a93", "#c8622d", "#7a7a7a"
 _MAX_SHOWN = 40
 _COLOURS = (BLUE, "#3f8f5b", "#8c5aa8")
+_ESTIMATOR_COLOURS = (BLUE, ORANGE, "#3f8f5b", "#8c5aa8", GREY)
 
 
 def love_plot(balance: pd.DataFrame, *, threshold: float) -> Figure:
@@ -80,4 +84,40 @@ def overlap_figure(overlap: pd.DataFrame, *, low: float = 0.0, high: float = 1.0
     axes.set_ylabel("share of the arm")
     axes.set_title("Overlap of the propensities", loc="left")
     axes.legend(frameon=False, loc="best")
+    return figure
+
+
+def interval_figure(effects: Sequence[Effect], *, title: str) -> Figure:
+    """Effects with intervals, one line per term, one colour per estimator.
+
+    Args:
+        effects: Of one outcome.
+        title: What they are.
+    """
+    estimators = list(dict.fromkeys(item.estimator for item in effects))
+    terms = list(dict.fromkeys(item.term for item in effects))
+    shown = terms[:_MAX_SHOWN]
+    figure = Figure(figsize=(7.0, 1.7 + 0.34 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="x", color="#d9dde2", linewidth=0.6)
+    axes.set_axisbelow(True)
+    step = 0.6 / len(estimators)
+    for position, (name, colour) in enumerate(zip(estimators, _ESTIMATOR_COLOURS, strict=False)):
+        own = [item for item in effects if item.estimator == name and item.term in shown]
+        at = np.array([shown.index(item.term) for item in own], dtype=np.float64)
+        at += step * (position - (len(estimators) - 1) / 2)
+        lows, highs = [item.ci_lower for item in own], [item.ci_upper for item in own]
+        axes.hlines(at, lows, highs, color=colour, linewidth=1.6)
+        axes.plot(
+            [item.estimate for item in own], at, "o", color=colour, markersize=5,
+            label=name.replace("_", " "),
+        )  # fmt: skip
+    axes.axvline(0.0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(shown)), shown)
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlabel("effect")
+    more = f" (the first {len(shown)} of {len(terms)})" if len(terms) > len(shown) else ""
+    axes.set_title(f"{title}{more}", loc="left")
+    figure.legend(frameon=False, loc="outside lower center", ncols=len(estimators))
     return figure

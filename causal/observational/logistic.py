@@ -8,6 +8,7 @@ likelihood is that of any other exact program (McCullagh and Nelder 1989, chapte
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,30 @@ _ESCAPING = 4
 """So many steps of one length in one direction mean that the maximum is at infinity."""
 _HALVINGS = 20
 _BINARY = 1e-9
+
+
+class Propensity(Protocol):
+    """The probability p of treatment as terms."""
+
+    @property
+    def log_odds(self) -> Term:
+        """log(p / (1 - p))."""
+
+    @property
+    def probability(self) -> Term:
+        """P."""
+
+    @property
+    def complement(self) -> Term:
+        """1 - p."""
+
+    @property
+    def odds(self) -> Term:
+        """P / (1 - p)."""
+
+    @property
+    def inverse_odds(self) -> Term:
+        """(1 - p) / p."""
 
 
 @dataclass(frozen=True, kw_only=True)

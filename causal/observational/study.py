@@ -16,6 +16,7 @@ from causal.core.frames import (
     FrameRequest,
     GramRequest,
     Indicator,
+    Level,
     Linear,
     Term,
 )
@@ -27,6 +28,8 @@ from causal.regression.columns import DesignColumn, expand, observe_levels
 CONTROL, TREATED = 0, 1
 Arms = tuple[Gram, Gram]
 """Moments of the control and of the treated units, in this order."""
+
+_FEW = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,7 @@ class Study:
     Attributes:
         outcome: The outcome.
         treatment: Column of the treatment.
+        levels: Its values in the control and in the treated arm.
         is_arm: 0/1 terms of being in the control and in the treated arm.
         columns: The k columns to adjust for.
         where: Conditions on the rows.
@@ -83,7 +87,8 @@ class Study:
 
     outcome: Column
     treatment: str
-    is_arm: tuple[Indicator, Indicator]
+    levels: tuple[Level, Level]
+    is_arm: tuple[Term, Term]
     columns: tuple[DesignColumn, ...]
     where: tuple[Condition, ...]
     arms: Arms
@@ -142,7 +147,7 @@ class Study:
         found = grams((yield request), request)
         control, treated = (
             next((part for key, part in found.items() if same_level(key[0], level)), None)
-            for level in (self.is_arm[CONTROL].level, self.is_arm[TREATED].level)
+            for level in self.levels
         )
         if control is None or treated is None:
             raise InferenceError("the passes saw different rows")
@@ -179,6 +184,7 @@ def observe(
     study = Study(
         outcome=y,
         treatment=options.treatment,
+        levels=(options.control, options.treated),
         is_arm=(control, treated),
         columns=kept,
         where=(*where, Condition(options.treatment, (options.control, options.treated))),
@@ -212,6 +218,29 @@ def left_out(study: Study) -> list[Diagnostic]:
         names = ", ".join(study.dropped)
         found.append(_note("dropped_columns", len(study.dropped), f"columns are empty: {names}"))
     return found
+
+
+def check_rows(study: Study, *, cluster: str | None, n_used: int, n_clusters: int) -> None:
+    """The errors come from the rows of the estimate.
+
+    Args:
+        study: The rows.
+        cluster: Column of the clusters.
+        n_used: Rows behind the errors.
+        n_clusters: Clusters behind them.
+
+    Raises:
+        DataError: The column of the clusters is null in some of them.
+        InferenceError: There are fewer than two clusters.
+    """
+    if n_used < study.n and cluster is not None:
+        raise DataError(
+            f"{cluster} is null in some rows of the analysis", given=f"{study.n - n_used} rows"
+        )
+    if n_used != study.n:
+        raise InferenceError("the passes saw different rows", given=f"{n_used} and {study.n}")
+    if cluster is not None and n_clusters < _FEW:
+        raise InferenceError("clustered errors need two or more clusters", given=n_clusters)
 
 
 def _note(name: str, count: int, text: str) -> Diagnostic:

@@ -18,7 +18,7 @@ from causal.core.errors import InferenceError
 from causal.core.frames import Between, Constant, FrameRequest, GramRequest, Linear, Term
 from causal.core.gram import gram
 from causal.core.spec import Part
-from causal.observational.logistic import LogisticFit
+from causal.observational.logistic import Propensity
 from causal.observational.study import Study
 
 _MAX_ROUNDS = 100
@@ -54,7 +54,7 @@ class Trim(Part):
 
 
 def bounds(
-    study: Study, fit: LogisticFit, trim: Trim
+    study: Study, fit: Propensity, trim: Trim
 ) -> Generator[FrameRequest, pd.DataFrame, tuple[float, float]]:
     """The smallest and the largest propensity that is kept.
 
@@ -69,12 +69,12 @@ def bounds(
     return alpha, 1.0 - alpha
 
 
-def keep_term(fit: LogisticFit, *, low: float, high: float) -> Term:
+def keep_term(fit: Propensity, *, low: float, high: float) -> Term:
     """1 where the propensity lies between the bounds, the bounds included."""
     return Between(fit.log_odds, low=_logit(low), high=_logit(high))
 
 
-def crump_bound(study: Study, fit: LogisticFit) -> Generator[FrameRequest, pd.DataFrame, float]:
+def crump_bound(study: Study, fit: Propensity) -> Generator[FrameRequest, pd.DataFrame, float]:
     """The optimal smallest propensity; 0 where no unit should be left out.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from causal.core.errors import DataError, InferenceError
+from causal.core.errors import DataError
 from causal.core.frames import Term
 from causal.core.gram import Array
 from causal.core.inference import effect, two_sided_pvalue
@@ -114,24 +114,6 @@ def check_kept(arms: Arms, limits: tuple[float, float]) -> None:
                 given=f"{round(arm.sum_weights)} with a propensity in "
                 f"[{limits[0]:.4g}, {limits[1]:.4g}]",
             )
-
-
-def check_rows(options: "WeightingOptions", study: Study, *, n_used: int, n_clusters: int) -> None:
-    """The errors come from the rows of the estimate.
-
-    Raises:
-        DataError: The column of the clusters is null in some of them.
-        InferenceError: There are fewer than two clusters.
-    """
-    if n_used < study.n and options.cluster is not None:
-        raise DataError(
-            f"{options.cluster} is null in some rows of the analysis",
-            given=f"{study.n - n_used} rows",
-        )
-    if n_used != study.n:
-        raise InferenceError("the passes saw different rows", given=f"{n_used} and {study.n}")
-    if options.cluster is not None and n_clusters < _FEW:
-        raise InferenceError("clustered errors need two or more clusters", given=n_clusters)
 
 
 def read(
@@ -316,7 +298,7 @@ def _propensity_notes(
             detail=f"logistic regression on {len(fit.names)} columns settled after "
             f"{fit.n_iterations} iterations, score {fit.score_norm:.1e}",
         ),
-        _overlap_note(options.estimand, propensity),
+        overlap_note(options.estimand, propensity.overlap, limits=propensity.limits),
     ]
     if options.trim is not None:
         lost = [
@@ -338,12 +320,17 @@ def _propensity_notes(
     return found
 
 
-def _overlap_note(target: Target, propensity: Propensity) -> Diagnostic:
-    """The share of the rows that matter whose propensity is in the outermost bin."""
-    table = propensity.overlap
+def overlap_note(target: Target, table: pd.DataFrame, *, limits: tuple[float, float]) -> Diagnostic:
+    """The share of the rows that matter whose propensity is in the outermost bin.
+
+    Args:
+        target: The population.
+        table: Rows by arm and bin of the propensity.
+        limits: The smallest and the largest propensity kept.
+    """
     is_low, is_high = table["low"] == 0.0, table["high"] == 1.0
     outer = {"ate": is_low | is_high, "att": is_high, "atc": is_low}.get(target, is_low & is_high)
-    lost = (table["low"] >= propensity.limits[1]) | (table["high"] <= propensity.limits[0])
+    lost = (table["low"] >= limits[1]) | (table["high"] <= limits[0])
     n_outer, n = int(table.loc[outer & ~lost, "n"].sum()), int(table["n"].sum())
     return Diagnostic(
         name="overlap",

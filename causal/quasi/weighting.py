@@ -31,7 +31,7 @@ from causal.observational.entropy_balancing import entropy_weights
 from causal.observational.influence import ArmMean, Estimator, Sums, arm_mean
 from causal.observational.logistic import fit_logistic
 from causal.observational.outcome_model import OutcomeModel, fit_outcome
-from causal.observational.study import CONTROL, TREATED, Arms, Study, observe
+from causal.observational.study import CONTROL, TREATED, Arms, Study, check_rows, observe
 from causal.observational.trimming import bounds, keep_term
 from causal.observational.weighting_readout import Estimate, Propensity, Weighting
 from causal.observational.weights import Weights, propensity_weights
@@ -193,7 +193,9 @@ def _estimates(
     )
     frame = yield request
     matrix, n_clusters = meat(frame)
-    readout.check_rows(options, study, n_used=int(frame["n"].iloc[0]), n_clusters=n_clusters)
+    check_rows(
+        study, cluster=options.cluster, n_used=int(frame["n"].iloc[0]), n_clusters=n_clusters
+    )
     n = n_clusters if options.cluster else sum(arm.sum_weights for arm in plain.plain)
     factor = n / (n - 1) if options.factor == "n-1" else 1.0
     found: dict[EstimatorName, Estimate] = {}

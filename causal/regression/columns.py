@@ -110,7 +110,7 @@ def observe_levels(
     for name, levels in seen.items():
         if not levels:
             raise DataError(f"{name} has no level in the rows that can be used")
-    return {name: tuple(sorted(levels, key=_order)) for name, levels in seen.items()}
+    return {name: tuple(sorted(levels, key=level_order)) for name, levels in seen.items()}
 
 
 def expand(
@@ -169,6 +169,13 @@ def known(name: str) -> Term:
     return Linear((Indicator(name, "1900-01-01"),), (0.0,))
 
 
+def level_order(level: Level) -> tuple[int, float, str]:
+    """What levels are sorted by: numbers by value, then texts."""
+    if isinstance(level, str):
+        return 1, 0.0, level
+    return 0, float(level), ""
+
+
 def _crossed(parts: Sequence[DesignColumn]) -> DesignColumn:
     return DesignColumn(
         name=":".join(part.name for part in parts),
@@ -176,10 +183,3 @@ def _crossed(parts: Sequence[DesignColumn]) -> DesignColumn:
         group=":".join(part.group for part in parts),
         is_category=any(part.is_category for part in parts),
     )
-
-
-def _order(level: Level) -> tuple[int, float, str]:
-    """Numbers by value, then texts."""
-    if isinstance(level, str):
-        return 1, 0.0, level
-    return 0, float(level), ""

@@ -316,7 +316,53 @@ def study_example(method: str, *, is_symmetric: bool = True, **options: Any) -> 
     )  # fmt: skip
 
 
+def uplift_example(**options: Any) -> Example:
+    """The experiment read by learners; everyone's effect is 1.5."""
+    return Example(
+        method="uplift",
+        options={
+            "unit": "id", "outcome": "minutes", "treatment": "variant", "treated": "treatment",
+            "control": "control", "covariates": ["before"], "learners": ["t", "s", "x", "dr", "r"],
+            **options,
+        },
+        frame=experiment(),
+        outcome="minutes",
+        arm="variant",
+        swapped={"control": "treatment", "treatment": "control"},
+        one_arm="treatment",
+        truth=lambda _: 1.5,
+    )  # fmt: skip
+
+
 EXAMPLES: Mapping[str, Example] = {
+    "dml": study_example("dml", folds=3, estimator=["aipw", "plr"], categorical={"kind": None}),
+    "dml clustered": study_example(
+        "dml",
+        folds=3,
+        repetitions=3,
+        cluster="place",
+        segments=["kind"],
+        trim={"rule": "fixed", "low": 0.05, "high": 0.95},
+    ),
+    "dml treated": study_example("dml", folds=2, estimand="att", is_symmetric=False),
+    "dml refuted": study_example(
+        "dml",
+        folds=2,
+        estimator="plr",
+        propensity="linear",
+        sensitivity=True,
+        refute=["placebo", "random_common_cause", "subset"],
+    ),
+    "uplift": uplift_example(categorical={"tier": None}, segments=["tier"]),
+    "uplift clustered": uplift_example(cluster="household", propensity=0.5, segments=["week"]),
+    "uplift not randomised": study_example(
+        "uplift",
+        learners=["x", "dr", "r"],
+        propensity="logistic",
+        categorical={"kind": None},
+        effect_columns=["age"],
+        segments=["kind"],
+    ),
     # Nearly half of the units joined: without a caliper the last ones take what is left.
     "matching": study_example("matching", is_symmetric=False, balance_threshold=0.5, caliper=0.1),
     "matching replaced": study_example(

@@ -1,0 +1,64 @@
+"""The options of the method `uplift`."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from causal.core.spec import Spec
+from causal.observational.options import StudyOptions
+from causal.regression.columns import ColumnName
+from causal.uplift.linear_learners import Learner
+
+Probability = Annotated[float, Field(gt=0.0, lt=1.0, strict=True)]
+
+
+def _default() -> list[Learner]:
+    return ["t", "dr"]
+
+
+class UpliftOptions(StudyOptions):
+    """Options of effects that are linear in covariates, beside those of every study.
+
+    Attributes:
+        learners: `s`, `t`, `x`, `dr`, `r`, in the order of the result.
+        effect_columns: Columns along which the effect of the X-, DR- and R-learner varies; left
+            out: all. The T-learner's varies along all, the S-learner's along none.
+        propensity: `share`: treatment was randomised, with the share of treated rows as its
+            probability; a number: randomised with this probability; `logistic`: it was not, and a
+            logistic regression on the columns gives it.
+        segments: Columns by whose levels mean effects are given; null in no row.
+        cluster: Column of the clusters.
+    """
+
+    learners: Annotated[list[Learner], Field(min_length=1)] = Field(default_factory=_default)
+    effect_columns: Annotated[list[ColumnName], Field(min_length=1)] | None = None
+    propensity: Literal["share", "logistic"] | Probability = "share"
+    segments: list[ColumnName] = Field(default_factory=list)
+    cluster: ColumnName | None = None
+
+    @property
+    def needs_propensity(self) -> bool:
+        """Whether a logistic regression is fitted."""
+        return self.propensity == "logistic" and bool({"dr", "r"} & set(self.learners))
+
+    @model_validator(mode="after")
+    def _options_go_together(self) -> "UpliftOptions":
+        if len(set(self.learners)) < len(self.learners):
+            raise ValueError("a learner stands twice")
+        if len(set(self.segments)) < len(self.segments):
+            raise ValueError("a segment stands twice")
+        clash = sorted({*self.outcomes, self.treatment} & set(self.segments))
+        if clash:
+            raise ValueError(f"column used in two roles: {', '.join(clash)}")
+        if self.effect_columns is not None and not {"x", "dr", "r"} & set(self.learners):
+            raise ValueError("effect_columns goes with the learners x, dr and r")
+        if self.propensity == "logistic" and not {"dr", "r"} & set(self.learners):
+            raise ValueError("propensity logistic goes with the learners dr and r")
+        return self
+
+
+class UpliftSpec(Spec):
+    """Effects that are linear in covariates."""
+
+    method: Literal["uplift"]
+    options: UpliftOptions
