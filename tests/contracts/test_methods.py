@@ -353,6 +353,7 @@ EXAMPLES: Mapping[str, Example] = {
         base_period="universal", control_group="not_yet_treated", small_sample="clusters"
     ),
     "staggered given a covariate": covariate_example(),
+    "staggered doubly robust": covariate_example(adjustment="doubly_robust"),
     "synthetic_control": region_example("synthetic_control"),
     "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),
     "synthetic_control of several": region_example("synthetic_control", n_treated=3),
