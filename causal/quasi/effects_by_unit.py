@@ -6,16 +6,24 @@ reaches the driver has one row per cohort (and cluster), whatever the number of 
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from causal.core.errors import DataError
-from causal.core.frames import Constant, FrameRequest, Term, UnitValue, packed_indices
-from causal.core.gram import Array
+from causal.core.frames import (
+    Constant,
+    FrameRequest,
+    Term,
+    UnitValue,
+    packed_indices,
+    packed_size,
+)
+from causal.core.gram import Array, PanelGram, unpack
 from causal.quasi import propensity, unit_influence
 from causal.quasi.group_time import GroupTime
+from causal.quasi.group_time_averages import Shares
 from causal.quasi.influence import Estimates, Moments
 from causal.quasi.outcome_regression import Layout
 from causal.quasi.propensity import Pair, Propensity
@@ -54,12 +62,16 @@ class Found:
     Attributes:
         estimates: The K effects.
         moments: Of the units' K influences, by cohort and cluster.
+        shares: Sizes of the cohorts, by which effects are averaged.
+        paths: The cohorts' mean outcomes, weighted.
         overlaps: Of each cohort and comparison group, where propensities are fitted.
     """
 
     estimates: Estimates
     moments: Moments
-    overlaps: tuple[Overlap, ...]
+    shares: Shares
+    paths: tuple[PanelGram, ...]
+    overlaps: tuple[Overlap, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +108,7 @@ def effects_by_unit(
     used = [cell for cell in cells if not cell.is_reference]
     _check_size(len(used), options)
     terms = _terms(design, options)
-    sums = _sums(design)
+    sums = yield from _sums(design, options, terms)
     has_regression = options.adjustment != "weighting"
     slopes = [unit_influence.slope(cell, sums) if has_regression else None for cell in used]
     overlaps: tuple[Overlap, ...] = ()
@@ -114,24 +126,45 @@ def effects_by_unit(
         pairs = zip(used, slopes, strict=True)
         found = [unit_influence.by_regression(cell, b, sums) for cell, b in pairs if b is not None]
     values = [unit_influence.influence(terms, item) for item in found]
+    if options.weights is not None:
+        values.append(terms.weight)
     is_crossed = options.cluster_column is None
     moments = yield from moments_of(design, options, values, is_crossed=is_crossed)
     return Found(
-        estimates=_estimates(cells, found, moments), moments=moments, overlaps=overlaps
-    )  # fmt: skip
+        estimates=_estimates(cells, found, moments),
+        moments=moments,
+        shares=_shares(options, sums, moments),
+        paths=design.paths if options.weights is None else _weighted_paths(design, sums),
+        overlaps=overlaps,
+    )
 
 
 def _terms(design: Design, options: StaggeredOptions) -> UnitTerms:
     first = len(design.periods)
     return UnitTerms(
         covariates=tuple(UnitValue(first + j) for j in range(design.n_covariates)),
-        weight=Constant(),
+        weight=Constant() if options.weights is None else UnitValue(first + design.n_covariates),
         most=options.max_propensity / (1.0 - options.max_propensity),
     )
 
 
-def _sums(design: Design) -> Sums:
-    """From the moments of outcomes, covariates and their products, which are there already."""
+def _sums(
+    design: Design, options: StaggeredOptions, terms: UnitTerms
+) -> Generator[FrameRequest, pd.DataFrame, Sums]:
+    """Sums of products of covariates and outcomes; a pass of their own where units have weights."""
+    if options.weights is None:
+        return _sums_of_moments(design)
+    size, n_periods = len(terms.x), len(design.periods)
+    totals = yield from sums_of(design, options, (*terms.moments, *terms.products(n_periods)))
+    packed, products = np.split(totals, [packed_size(size)], axis=1)
+    return Sums(
+        squares=np.array([unpack(row, size) for row in packed]),
+        products=products.reshape(len(totals), n_periods, size).swapaxes(1, 2),
+    )
+
+
+def _sums_of_moments(design: Design) -> Sums:
+    """The same from the moments of a unit's values, which are there already."""
     p, n_periods = design.n_covariates, len(design.periods)
     layout = Layout(n_periods, p)
     counts = design.moments.counts
@@ -197,6 +230,21 @@ def _answered(
             answer: list[Propensity] = stop.value
             return answer
         sums = yield from sums_of(design, options, asked)
+
+
+def _shares(options: StaggeredOptions, sums: Sums, moments: Moments) -> Shares:
+    if options.weights is None:
+        return Shares.of_units(moments.counts)
+    sizes = sums.squares[:, 0, 0]
+    at = len(moments.cohorts[0].mean) - 1
+    return Shares(sizes=sizes, means=sizes / moments.counts, at=at)
+
+
+def _weighted_paths(design: Design, sums: Sums) -> tuple[PanelGram, ...]:
+    """Mean outcomes; zeros where a cohort has no weight, which no effect then uses."""
+    sizes = sums.squares[:, 0, 0]
+    means = sums.products[:, 0] / np.where(sizes > 0, sizes, 1.0)[:, None] + design.level
+    return tuple(replace(path, mean=mean) for path, mean in zip(design.paths, means, strict=True))
 
 
 def _pool(item: Pair | GroupTime) -> Pool:

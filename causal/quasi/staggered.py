@@ -27,7 +27,7 @@ from causal.core.result import Diagnostic, Effect, Result
 from causal.quasi import goodman_bacon, staggered_checks, staggered_readout
 from causal.quasi.effects_by_unit import Found, effects_by_unit
 from causal.quasi.group_time import GroupTime, comparisons, effects
-from causal.quasi.group_time_averages import Average, Effects, average
+from causal.quasi.group_time_averages import Average, Effects, Shares, average
 from causal.quasi.group_time_inference import Inference, infer, pre_trend
 from causal.quasi.influence import Estimates, stacked
 from causal.quasi.staggered_options import StaggeredOptions, StaggeredSpec
@@ -95,15 +95,14 @@ def _of_outcome(
     cells, n_impossible = comparisons(design, options)
     found = yield from _effects_of(design, cells, options)
     base = Effects(
-        cells=cells, estimates=found.estimates, counts=design.moments.counts,
-        periods=design.periods,
+        cells=cells, estimates=found.estimates, shares=found.shares, periods=design.periods
     )  # fmt: skip
     averages = [average(base, kind, options) for kind in options.aggregations]
     design = replace(design, influence=found.moments)
     overall = _overall(spec, design, base, averages)
     sections = _sections(spec, design, base, averages)
     group_time = sections[-1]
-    two_way = goodman_bacon.decompose(design.paths)
+    two_way = goodman_bacon.decompose(found.paths, sizes=found.shares.sizes.tolist())
     _check_varies([overall, *sections], outcome)
     return Readout(
         effects=_effects(spec, design, [overall, *sections], outcome=outcome),
@@ -130,7 +129,7 @@ def _of_outcome(
             **{s.name: table(s.rows, s.found, metric=outcome) for s in sections},
             **_covariance(sections, outcome=outcome),
             "twfe_decomposition": goodman_bacon.table(two_way, metric=outcome),
-            "cohort_means": staggered_readout.cohort_means(design, metric=outcome),
+            "cohort_means": staggered_readout.cohort_means(found.paths, metric=outcome),
         },
     )  # fmt: skip
 
@@ -141,7 +140,12 @@ def _effects_of(
     """The group-time effects and how units move them."""
     if options.has_unit_influence:
         return (yield from effects_by_unit(design, cells, options))
-    return Found(estimates=effects(design, cells), moments=design.moments, overlaps=())
+    return Found(
+        estimates=effects(design, cells),
+        moments=design.moments,
+        shares=Shares.of_units(design.moments.counts),
+        paths=design.paths,
+    )
 
 
 def _overall(

@@ -49,6 +49,8 @@ class StaggeredOptions(Part):
             odds of being in the cohort, a logistic model, normalised; `doubly_robust`: both, right
             where one of the models is (`est_method` "reg", "ipw" and "dr" of R's `did`).
         max_propensity: Comparison units whose propensity reaches this get no weight.
+        weights: Column of sampling weights, constant within a unit, none negative: how many
+            units each one stands for, up to a factor.
     """
 
     unit: ColumnName
@@ -73,6 +75,7 @@ class StaggeredOptions(Part):
     covariates: list[ColumnName] = Field(default_factory=list)
     adjustment: Adjustment = "regression"
     max_propensity: float = Field(default=0.995, gt=0, lt=1)
+    weights: ColumnName | None = None
 
     @property
     def outcomes(self) -> tuple[str, ...]:
@@ -98,7 +101,7 @@ class StaggeredOptions(Part):
         roles = [
             *self.outcomes, self.unit, self.period, self.first_treated_period, *self.covariates
         ]  # fmt: skip
-        taken = [*roles, *(() if self.cluster_column is None else (self.cluster_column,))]
+        taken = [*roles, *(name for name in (self.cluster_column, self.weights) if name)]
         repeated = sorted({name for name in taken if taken.count(name) > 1})
         if repeated:
             raise ValueError(f"column used in two roles: {', '.join(repeated)}")
@@ -112,7 +115,7 @@ class StaggeredOptions(Part):
     @property
     def has_unit_influence(self) -> bool:
         """Whether a unit's influence is no sum of its outcomes and products of these."""
-        return self.has_propensity
+        return self.has_propensity or self.weights is not None
 
     @model_validator(mode="after")
     def _adjustment(self) -> "StaggeredOptions":

@@ -120,7 +120,7 @@ def observe(
     y: Term = Column(outcome)
     covariates: tuple[Term, ...] = ()
     level = 0.0
-    if options.covariates:
+    if options.covariates or options.weights:
         level, covariates = yield from _standardised(options, outcome=outcome, where=where)
         y = linear([(y, 1.0), (Constant(), -level)])
     request = PanelGramRequest(
@@ -141,7 +141,8 @@ def observe(
     _check_known(found, column)
     _check_periods(found[0].periods, options)
     answer = design(found, options)
-    return replace(answer, n_covariates=len(covariates), level=level, request=request)
+    p = len(options.covariates)
+    return replace(answer, n_covariates=p, level=level, request=request)
 
 
 def moments_of(
@@ -188,14 +189,19 @@ def _standardised(
 ) -> Generator[FrameRequest, pd.DataFrame, tuple[float, tuple[Term, ...]]]:
     """The outcome's mean, and the covariates with mean zero and variance one over the rows.
 
-    Effects do not depend on either; sums of products keep their digits.
+    After these the weight, if there is one, with mean one. Effects depend on neither; sums of
+    products keep their digits.
     """
     names = (outcome, *options.covariates)
-    request = GramRequest(terms=tuple(Column(name) for name in names), where=where)
+    weight = None if options.weights is None else Column(options.weights)
+    terms_ = tuple(Column(name) for name in names)
+    request = GramRequest(terms=terms_, weight=weight, where=where)
     gram = grams((yield request), request)[()]
     if gram.n == 0:
         raise DataError("no row has an outcome and all covariates", given=f"{gram.n_missing} rows")
-    spread = np.sqrt(np.diag(gram.cross) / gram.n)
+    if not gram.sum_weights > 0:
+        raise DataError(f"the weights {options.weights} are zero in every row")
+    spread = np.sqrt(np.diag(gram.cross) / gram.sum_weights)
     for name, width in zip(names[1:], spread[1:], strict=True):
         if not width > 0:
             raise DataError(f"the covariate {name} has the same value in every row")
@@ -203,6 +209,8 @@ def _standardised(
         linear([(Column(name), 1.0 / width), (Constant(), -mean / width)])
         for name, mean, width in zip(names[1:], gram.mean[1:], spread[1:], strict=True)
     ]
+    if weight is not None:
+        terms.append(linear([(weight, gram.n / gram.sum_weights)]))
     return float(gram.mean[0]), tuple(terms)
 
 

@@ -184,6 +184,106 @@ CSDID = [
 With covariates csdid's `est_method` "reg", "ipw" and "dr", in this order.
 """
 
+WEIGHTED = [
+    (
+        {},
+        {
+            "att(2004,2005)": (-0.048084508314, 0.022557374275),
+            "att(2006,2004)": (-9.1309564e-05, 0.02147278307),
+            "att(2006,2006)": (0.022082388205, 0.020866943259),
+            "simple": (-0.031611096582, 0.009276442175),
+            "dynamic": (-0.056014051246, 0.016291445355),
+            "group": (-0.030933907561, 0.00851088078),
+            "calendar": (-0.027143191574, 0.011722708146),
+        },
+    ),
+    (
+        {"covariates": ["lpop"]},
+        {
+            "att(2004,2005)": (-0.051553638427, 0.02150349339),
+            "att(2006,2004)": (-0.003041375302, 0.022161040732),
+            "att(2006,2006)": (0.026474076928, 0.025242891482),
+            "simple": (-0.032375101105, 0.009718668525),
+            "dynamic": (-0.057263353447, 0.016620679082),
+            "group": (-0.031906999162, 0.00868394782),
+            "calendar": (-0.028223546628, 0.012032962428),
+        },
+    ),
+    (
+        {"control_group": "not_yet_treated"},
+        {
+            "att(2004,2005)": (-0.053192739704, 0.022127861352),
+            "att(2006,2004)": (-0.006976054652, 0.021151536814),
+            "att(2006,2006)": (0.028988094949, 0.017520505124),
+            "simple": (-0.031161736256, 0.008993280605),
+            "dynamic": (-0.055500394962, 0.015277180136),
+            "group": (-0.030361201911, 0.008644788871),
+            "calendar": (-0.028566526119, 0.01096953001),
+        },
+    ),
+    (
+        {"covariates": ["lpop"], "control_group": "not_yet_treated"},
+        {
+            "att(2004,2005)": (-0.054871275175, 0.021193275596),
+            "att(2006,2004)": (-0.009041982061, 0.021671881633),
+            "att(2006,2006)": (0.031243455726, 0.019767876078),
+            "simple": (-0.032021276573, 0.009161367986),
+            "dynamic": (-0.056617760445, 0.015226631602),
+            "group": (-0.0314946586, 0.008792210839),
+            "calendar": (-0.029248676697, 0.010961698861),
+        },
+    ),
+    (
+        {"covariates": ["lpop"], "adjustment": "weighting"},
+        {
+            "att(2004,2005)": (-0.050759007337, 0.021950173177),
+            "att(2006,2004)": (-0.002123478409, 0.021700022517),
+            "att(2006,2006)": (0.026361564876, 0.025183773221),
+            "simple": (-0.032247885618, 0.009681436313),
+            "dynamic": (-0.056860182608, 0.017014410729),
+            "group": (-0.031905924709, 0.008650048462),
+            "calendar": (-0.027851176298, 0.01213963921),
+        },
+    ),
+    (
+        {"covariates": ["lpop"], "adjustment": "weighting", "control_group": "not_yet_treated"},
+        {
+            "att(2004,2005)": (-0.054481828975, 0.021606381526),
+            "att(2006,2004)": (-0.008441614076, 0.021345998744),
+            "att(2006,2006)": (0.031072932835, 0.019635378104),
+            "simple": (-0.031967024943, 0.009129640499),
+            "dynamic": (-0.056321009271, 0.015609183964),
+            "group": (-0.031525139101, 0.008772882736),
+            "calendar": (-0.029078990332, 0.01106694586),
+        },
+    ),
+    (
+        {"covariates": ["lpop"], "adjustment": "doubly_robust"},
+        {
+            "att(2004,2005)": (-0.050746198329, 0.021981947654),
+            "att(2006,2004)": (-0.002053300644, 0.021738901625),
+            "att(2006,2006)": (0.026257093001, 0.025106105747),
+            "simple": (-0.032220507543, 0.009681086044),
+            "dynamic": (-0.056846303104, 0.017016066385),
+            "group": (-0.031853935732, 0.008645980847),
+            "calendar": (-0.027847766915, 0.012140183622),
+        },
+    ),
+    (
+        {"covariates": ["lpop"], "adjustment": "doubly_robust", "control_group": "not_yet_treated"},
+        {
+            "att(2004,2005)": (-0.054482975633, 0.021612334737),
+            "att(2006,2004)": (-0.008419025766, 0.021367333427),
+            "att(2006,2006)": (0.03104827331, 0.019622786733),
+            "simple": (-0.031929303556, 0.009132120542),
+            "dynamic": (-0.056303934684, 0.015614031269),
+            "group": (-0.031464540508, 0.008765018585),
+            "calendar": (-0.029067642835, 0.01107031769),
+        },
+    ),
+]
+"""Of csdid 0.4.3, each county weighted by the root of its population, rounded to six places."""
+
 PUBLISHED = {
     "att(2004,2004)": (-0.0145, 0.0231), "att(2004,2005)": (-0.0764, 0.0295),
     "att(2004,2006)": (-0.1404, 0.0382), "att(2004,2007)": (-0.1069, 0.0338),
@@ -289,3 +389,14 @@ def test_what_the_reference_package_prints_given_population(counties: pd.DataFra
     for term, (effect, error) in PUBLISHED.items():
         assert effects[term].estimate == pytest.approx(effect, abs=5.1e-5), term
         assert effects[term].std_error == pytest.approx(error, rel=0.1), term
+
+
+@pytest.mark.parametrize(("options", "published"), WEIGHTED)
+def test_weighted_counties(
+    counties: pd.DataFrame, options: dict[str, object], published: dict[str, tuple[float, float]]
+) -> None:
+    frame = counties.assign(root=np.round(np.exp(0.5 * counties["lpop"]), 6))
+    effects = {effect.term: effect for effect in analyse(frame, weights="root", **options).effects}
+    for term, figures in published.items():
+        found = effects[term]
+        assert (found.estimate, found.std_error) == pytest.approx(figures, abs=1e-10), term

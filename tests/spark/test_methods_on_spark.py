@@ -45,8 +45,8 @@ MORE: Mapping[str, Example] = {
     "iv two-way": iv_example(cluster=["place", "kind"], covariates=["before"]),
     "iv limited information, weighted": iv_example(estimator="liml", weight="before"),
     "staggered not yet treated": staggered_example(control_group="not_yet_treated"),
-    "staggered weighted by odds": covariate_example(
-        adjustment="weighting", max_propensity=0.9, cluster="place"
+    "staggered weighted by odds, clusters, weights": covariate_example(
+        adjustment="weighting", max_propensity=0.6, cluster="place", weights="share"
     ),
     "synthetic_control with predictors": region_example(
         "synthetic_control",

@@ -113,6 +113,78 @@ def test_the_units_own_influence_gives_the_same(
     )  # fmt: skip
 
 
+WEIGHTED = [("regression", [], None), ("regression", [], "region")] + [
+    (adjustment, columns, cluster)
+    for adjustment in METHODS
+    for columns, cluster in ((["x"], None), (["x", "z"], "region"))
+]
+
+
+@pytest.mark.parametrize("controls", CONTROLS)
+@pytest.mark.parametrize(("adjustment", "columns", "cluster"), WEIGHTED)
+def test_weighted_units(
+    controls: str, adjustment: str, columns: list[str], cluster: str | None
+) -> None:
+    frame = with_weights(make_panel(6, level=1e4))
+    given = {} if cluster is None else {"cluster": cluster}
+    given |= {"adjustment": adjustment} if columns else {}
+    result = analyse(frame, covariates=columns, control_group=controls, weights="w", **given)
+    region = frame.drop_duplicates("id").set_index("id")["region"]
+    check(
+        result, frame, region=None if cluster is None else region, controls=controls,
+        columns=columns, adjustment=adjustment, weights="w",
+    )  # fmt: skip
+
+
+def with_weights(frame: pd.DataFrame) -> pd.DataFrame:
+    """Weights that go with the covariate, some of them zero."""
+    n_units = frame["id"].nunique()
+    drawn = np.random.default_rng(9).gamma(2.0, 3.0, n_units)
+    drawn[::17] = 0.0
+    return frame.assign(w=drawn[frame["id"]] * (1 + (frame["x"] > 50)))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"covariates": ["x"]}, {"covariates": ["x"], "cluster": "region"}]
+)
+def test_equal_weights_change_nothing(options: dict[str, object]) -> None:
+    frame = make_panel(7).assign(w=3.0)
+    plain, weighted = analyse(frame, **options), analyse(frame, weights="w", **options)
+    pd.testing.assert_frame_equal(plain.to_frame(), weighted.to_frame(), rtol=1e-7)
+    for name, table in plain.tables.items():
+        pd.testing.assert_frame_equal(table, weighted.tables[name], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("options", [{}, {"covariates": ["x"], "adjustment": "doubly_robust"}])
+def test_a_weight_of_two_is_two_units_for_the_effects(options: dict[str, object]) -> None:
+    frame = make_panel(8)
+    twice = frame.assign(w=np.where(frame["id"] % 3 == 0, 2.0, 1.0))
+    copies = frame[frame["id"] % 3 == 0].assign(id=lambda rows: rows["id"] + 1000)
+    weighted = analyse(twice, weights="w", **options)
+    copied = analyse(pd.concat([frame, copies]), **options)
+    pd.testing.assert_series_equal(
+        weighted.to_frame()["estimate"], copied.to_frame()["estimate"], rtol=1e-7
+    )
+    for name, column in (("twfe_decomposition", "estimate"), ("cohort_means", "mean")):
+        pd.testing.assert_series_equal(
+            weighted.tables[name][column], copied.tables[name][column], rtol=1e-7
+        )
+
+
+def test_weights_that_cannot_be_are_refused() -> None:
+    frame = make_panel(9, n=60)
+    with pytest.raises(DataError, match="weights must not be negative"):
+        analyse(frame.assign(w=np.where(frame["id"] == 3, -1.0, 1.0)), weights="w")
+    with pytest.raises(DataError, match="w must not change within id"):
+        analyse(frame.assign(w=frame["t"]), weights="w")
+    with pytest.raises(DataError, match="weights w are zero in every row"):
+        analyse(frame.assign(w=0.0), weights="w")
+    with pytest.raises(DataError, match=r"units of the cohort have no weight in att\(4,2\)"):
+        analyse(frame.assign(w=np.where(frame["first"] == 4.0, 0.0, 1.0)), weights="w")
+    with pytest.raises(SpecError, match="column used in two roles"):
+        analyse(frame, weights="y")
+
+
 def check(result: Result, frame: pd.DataFrame, *, region: pd.Series | None, **how: object) -> None:
     """Every effect, its error, and the errors of the event study, from the units' influence."""
     found = result.to_frame().set_index("term")
