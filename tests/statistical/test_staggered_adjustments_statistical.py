@@ -94,17 +94,17 @@ MORE: Mapping[str, tuple[Truth, dict[str, object]]] = {
 
 @pytest.mark.parametrize(("truth", "options"), CASES.values(), ids=CASES.keys())
 def test_one_right_model_is_enough(truth: Truth, options: dict[str, object]) -> None:
-    z = errors(truth, 100, seed=3, **options)
+    z = errors(truth, 70, seed=3, **options)
 
     assert abs(z.mean()) < 3.5 / np.sqrt(len(z))
-    assert 0.88 <= covered(z) <= 0.99
+    assert 0.87 <= covered(z) <= 1.0
 
 
 @pytest.mark.parametrize(
     ("truth", "adjustment"), [(ONLY_TREND, "weighting"), (ONLY_ODDS, "regression")]
 )
 def test_the_wrong_model_alone_is_not(truth: Truth, adjustment: str) -> None:
-    assert covered(errors(truth, 30, seed=4, adjustment=adjustment)) < 0.75
+    assert covered(errors(truth, 25, seed=4, adjustment=adjustment)) < 0.75
 
 
 @pytest.mark.validation
