@@ -11,14 +11,21 @@ from operator import add, and_
 
 import numpy as np
 import pandas as pd
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
-from causal.core.frames import PanelGramRequest, columns_of, packed_indices
+from causal.core.frames import (
+    PanelGramRequest,
+    StartsIn,
+    Term,
+    UnitValue,
+    columns_of,
+    packed_indices,
+)
 from transforms.bounded import collect_bounded
 from transforms.moments import centred, sums_of
-from transforms.terms import any_changing, compiled, keys_of, or_zero, quoted
+from transforms.terms import any_changing, atoms, compiled, keys_of, or_zero, quoted
 
 _MAX_PERIODS = 400
 
@@ -46,8 +53,8 @@ def answer(
     periods, means = _periods(rows, request.period)
     n_held = len(request.covariates)
     paths = _paths(rows, keys, periods, means, n_held=n_held)
-    sums = _cohort_sums(paths, keys, means, n_held=n_held)
-    frame = collect(sums, keys)
+    units = _units(paths, keys, request, means)
+    frame = collect(_cohort_sums(units, keys, request, n_periods=len(periods)), keys)
     _check(frame, request)
     return _frame(frame, request, periods, means)
 
@@ -111,11 +118,12 @@ def _products(means: np.ndarray, n_held: int) -> list[str]:
     ]
 
 
-def _cohort_sums(
-    paths: DataFrame, keys: Sequence[str], means: np.ndarray, *, n_held: int
+def _units(
+    paths: DataFrame, keys: Sequence[str], request: PanelGramRequest, means: np.ndarray
 ) -> DataFrame:
+    """One row per unit with counts, whether it is complete, and its values `s0..`, else 0."""
     names = [f"k_{name}" for name in keys]
-    size = len(means)
+    size, n_held = len(means), len(request.covariates)
     observed = reduce(add, [F.col(f"y{i}").isNotNull().cast("long") for i in range(size)])
     is_complete = observed == size
     units = paths.select(
@@ -130,24 +138,65 @@ def _cohort_sums(
         *[F.coalesce(F.col(f"x{j}"), F.lit(0.0)).alias(f"x{j}") for j in range(n_held)],
         *[F.coalesce(F.col(f"v{j}"), F.lit(0)).alias(f"v{j}") for j in range(n_held)],
     )  # fmt: skip
+    if request.values:
+        return _with_values(units, request, means)
     products = _products(means, n_held)
-    if products:
-        kept = [name for name in units.columns if not name.startswith("x")]
-        units = units.select(
-            *map(quoted, kept),
-            *[
-                or_zero(F.col("is_complete"), F.expr(text)).alias(f"s{size + i}")
-                for i, text in enumerate(products)
-            ],
-        )
-    size += len(products)
-    counts = ("n_all", "n_used", "n_changing", "n_repeated", *[f"v{j}" for j in range(n_held)])
-    return units.groupBy(*map(quoted, names)).agg(
-        *[F.sum(name).alias(name) for name in counts],
+    if not products:
+        return units
+    kept = [name for name in units.columns if not name.startswith("x")]
+    return units.select(
+        *map(quoted, kept),
+        *[
+            or_zero(F.col("is_complete"), F.expr(text)).alias(f"s{size + i}")
+            for i, text in enumerate(products)
+        ],
+    )
+
+
+def _with_values(units: DataFrame, request: PanelGramRequest, means: np.ndarray) -> DataFrame:
+    """The units with the values that the request names in place of paths and covariates.
+
+    Each exponential and each logistic of covariates is evaluated once, however many values use it.
+    """
+    size = len(means)
+    values = [F.col(f"s{i}") + F.lit(float(mean)) for i, mean in enumerate(means)]
+    values += [F.col(f"x{j}") for j in range(len(request.covariates))]
+    held: dict[Term, Column] = {UnitValue(at): value for at, value in enumerate(values)}
+    first = request.first_treated_period
+    parts = [part for part in atoms(request.values) if not isinstance(part, UnitValue)]
+    for part in parts:
+        if isinstance(part, StartsIn):
+            start = F.lit(None) if first is None else quoted(f"k_{first}").cast("double")
+            held[part] = F.coalesce((start == float(part.start)).cast("double"), F.lit(0.0))
+    kept = [name for name in units.columns if name[0] not in "sx"]
+    rows = units.select(
+        *map(quoted, kept),
+        *[value.alias(f"u{at}") for at, value in enumerate(values)],
+        *[compiled(part, {}, held).alias(f"a{i}") for i, part in enumerate(parts)],
+    )
+    held = {UnitValue(at): F.col(f"u{at}") for at in range(size + len(request.covariates))}
+    held |= {part: F.col(f"a{i}") for i, part in enumerate(parts)}
+    return rows.select(
+        *map(quoted, kept),
+        *[
+            or_zero(F.col("is_complete"), compiled(term, {}, held)).alias(f"s{i}")
+            for i, term in enumerate(request.values)
+        ],
+    )
+
+
+def _cohort_sums(
+    units: DataFrame, keys: Sequence[str], request: PanelGramRequest, *, n_periods: int
+) -> DataFrame:
+    counts = ("n_all", "n_used", "n_changing", "n_repeated")
+    varying = [f"v{j}" for j in range(len(request.covariates))]
+    crossed = packed_indices(request.n_crossed(n_periods))
+    return units.groupBy(*[quoted(f"k_{name}") for name in keys]).agg(
+        *[F.sum(name).alias(name) for name in (*counts, *varying)],
         F.count_if("is_complete").alias("n"),
         F.count_if(~F.col("is_complete") & (F.col("n_used") > 0)).alias("n_incomplete"),
-        *[F.sum(f"s{i}").alias(f"s{i}") for i in range(size)],
-        *[F.expr(f"sum(s{i} * s{j}) AS c{i}_{j}") for i, j in packed_indices(size)],
+        *[F.sum(f"s{i}").alias(f"s{i}") for i in range(request.n_values(n_periods))],
+        *[F.expr(f"sum(s{i} * s{j}) AS c{i}_{j}") for i, j in crossed],
     )
 
 
@@ -175,9 +224,17 @@ def _check(frame: pd.DataFrame, request: PanelGramRequest) -> None:
 def _frame(
     frame: pd.DataFrame, request: PanelGramRequest, periods: np.ndarray, means: np.ndarray
 ) -> pd.DataFrame:
-    shift = np.concatenate([means, np.zeros(len(_products(means, len(request.covariates))))])
-    sums, products = sums_of(frame, len(shift))
-    mean, cross = centred(sums, products, frame["n"].to_numpy(dtype=np.float64), shift)
+    size, n_crossed = request.n_values(len(periods)), request.n_crossed(len(periods))
+    shift = np.zeros(size)
+    if not request.values:
+        shift[: len(means)] = means
+    n = frame["n"].to_numpy(dtype=np.float64)
+    mean, cross = centred(*sums_of(frame, n_crossed), n, shift[:n_crossed])
+    rest = [f"s{i}" for i in range(n_crossed, size)]
+    sums = frame[rest].to_numpy(dtype=np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        more = shift[n_crossed:] * (n[:, None] > 0) + sums / np.maximum(n, 1.0)[:, None]
+    mean = np.column_stack([mean, more])
     first = request.first_treated_period
     cohort = [None] * len(frame) if first is None else list(frame[f"k_{first}"])
     answer_ = pd.DataFrame({"first_treated_period": pd.Series(cohort, index=frame.index)})

@@ -71,6 +71,8 @@ def compiled(
             return reduce(
                 add, [F.lit(float(c)) * compiled(part, columns, held) for part, c in parts]
             )
+        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+            return _mapped(term, compiled(inner, columns, held))
         case _:
             return _compiled_atom(term, columns)
 
@@ -85,12 +87,10 @@ def _compiled_atom(term: Term, columns: Mapping[str, str]) -> SparkColumn:
             return (quoted(column) == _literal(level, columns[column])).cast("double")
         case EventTime():
             return _event_time(term)
-        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
-            return _mapped(term, compiled(inner, columns))
         case HashBucket():
             return bucket_number(term, columns[term.column]).cast("double")
         case _:
-            raise TypeError(f"{term} is made of other terms")
+            raise TypeError(f"{term} is no value of a row")
 
 
 def atoms(terms: Iterable[Term]) -> tuple[Term, ...]:

@@ -130,6 +130,26 @@ class HashBucket:
     salt: int = 0
 
 
+@dataclass(frozen=True)
+class UnitValue:
+    """A value of a unit: number `at` of its T outcomes and, after them, p covariates.
+
+    Only in the `values` of a panel request, whose units it reads.
+    """
+
+    at: int
+
+
+@dataclass(frozen=True)
+class StartsIn:
+    """1 for units whose first treated period is `start`, 0 for others and the never treated.
+
+    Only in the `values` of a panel request, whose units it reads.
+    """
+
+    start: float
+
+
 Term = (
     Column
     | Constant
@@ -142,6 +162,8 @@ Term = (
     | Exponential
     | Between
     | HashBucket
+    | UnitValue
+    | StartsIn
 )
 
 
@@ -241,11 +263,11 @@ class PanelGramRequest:
         `first_treated_period` (null: never treated); the key columns; `periods`, the T periods in
         ascending order; `n` complete units; `n_incomplete` units that lack some period and are not
         in the sums; `n_missing` rows with a null outcome or covariate; `mean` (S); `cross`, the
-        packed upper triangle of the S x S cross-product matrix centred on `mean`.
+        packed upper triangle of the S x S cross-product matrix centred on `mean` (see `crossed`).
 
     The S = T values of a unit are its outcomes. With p covariates there are, in this order, T
     outcomes, p covariates, p x T products of a covariate and an outcome (covariate by covariate),
-    and p(p+1)/2 products of two covariates (packed).
+    and p(p+1)/2 products of two covariates (packed). `values` asks for others instead.
 
     Attributes:
         unit: Column of the unit; one row per unit and period, or the engine raises `DataError`.
@@ -255,6 +277,11 @@ class PanelGramRequest:
         by: Further key columns, constant within a unit.
         covariates: Terms that are constant within a unit, near zero and of size one for the sake
             of their products; the engine raises `DataError` where they change.
+        values: S terms made of `UnitValue`, `StartsIn` and constants, in place of the products;
+            none: the S values above. Their sums are taken as they stand: values far from zero
+            for their spread lose digits.
+        crossed: Which values have cross-products: `all`, the outcome `paths` (the first T values;
+            not with `values`), or `none`: `cross` then has no entries.
         where: Conditions that all must hold.
     """
 
@@ -264,7 +291,24 @@ class PanelGramRequest:
     first_treated_period: str | None = None
     by: tuple[str, ...] = ()
     covariates: tuple[Term, ...] = ()
+    values: tuple[Term, ...] = ()
+    crossed: Literal["all", "paths", "none"] = "all"
     where: tuple[Condition, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Values of the caller's own hold no path that could be told from the rest."""
+        if self.values and self.crossed == "paths":
+            raise ValueError("a panel request with values crosses all of them, or none")
+
+    def n_values(self, n_periods: int) -> int:
+        """S, the values of a unit, where there are so many periods."""
+        p = len(self.covariates)
+        return len(self.values) or n_periods * (1 + p) + p + packed_size(p)
+
+    def n_crossed(self, n_periods: int) -> int:
+        """How many values, from the first on, have cross-products."""
+        sizes = {"all": self.n_values(n_periods), "paths": n_periods, "none": 0}
+        return sizes[self.crossed]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -486,8 +530,8 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: C901, PLR0911 - one per
             | MeatRequest(scores=parts, weight=weight, where=where)
         ):
             return (*parts, weight, *where, getattr(item, "bucket", None))
-        case PanelGramRequest(outcome=outcome, covariates=covariates, where=where):
-            return (outcome, *covariates, *where)
+        case PanelGramRequest(outcome=outcome, covariates=held, values=values, where=where):
+            return (outcome, *held, *values, *where)
         case HistogramRequest(term=term, where=where, bucket=bucket):
             return (term, *where, bucket)
         case KeyRequest(where=where):
@@ -498,7 +542,7 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: C901, PLR0911 - one per
             return ()
 
 
-def label(term: Term) -> str:  # noqa: PLR0911 - one per kind
+def label(term: Term) -> str:  # noqa: C901, PLR0911 - one per kind
     """A short text for messages and progress lines."""
     match term:
         case Column(name):
@@ -515,6 +559,10 @@ def label(term: Term) -> str:  # noqa: PLR0911 - one per kind
             return "*".join(label(factor) for factor in factors)
         case Linear(terms, _):
             return f"({' + '.join(label(part) for part in terms)})"
+        case UnitValue(at):
+            return f"[value {at}]"
+        case StartsIn(start):
+            return f"[starts in {start:g}]"
         case _:
             return _mapped_label(term)
 
@@ -548,7 +596,10 @@ def describe(request: FrameRequest) -> str:
             return f"meat, {len(scores)} scores{within}{_by(cluster)}"
         case PanelGramRequest(unit=unit, period=period, outcome=outcome, by=by, covariates=held):
             given = f" and {len(held)} covariates" if held else ""
-            return f"panel gram of {label(outcome)}{given}, {unit} x {period}{_by(by)}"
+            shown = f"panel gram of {label(outcome)}{given}"
+            if request.values:
+                shown = f"{len(request.values)} values of paths of {label(outcome)}"
+            return f"{shown}, {unit} x {period}{_by(by)}"
         case KeyRequest(key=key):
             return f"key check of {', '.join(key)}"
         case SampleRequest(max_rows=max_rows, numbers=numbers, labels=labels):
@@ -570,8 +621,8 @@ _TYPES: Mapping[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (
         Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Logistic, Exponential,
-        Between, Condition, Score, HashBucket, GramRequest, MeatRequest, PanelGramRequest,
-        KeyRequest, HistogramRequest, SampleRequest,
+        Between, UnitValue, StartsIn, Condition, Score, HashBucket, GramRequest, MeatRequest,
+        PanelGramRequest, KeyRequest, HistogramRequest, SampleRequest,
     )
 }  # fmt: skip
 

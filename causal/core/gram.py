@@ -180,7 +180,8 @@ class PanelGram:
         n_incomplete: Units that lack some period; not in the sums.
         n_missing: Rows with a null outcome.
         mean: Mean path, shape (T,); with covariates, means of all S values of the request.
-        cross: Centred cross-products, shape (T, T) or (S, S).
+        cross: Centred cross-products, shape (T, T) or (S, S); fewer rows and columns, from the
+            first on, if the request asks for fewer.
     """
 
     first_treated_period: float | None
@@ -226,7 +227,8 @@ def _pooled_cohort(members: Sequence[PanelGram]) -> PanelGram:
     total = max(counts.sum(), 1.0)
     means = np.array([part.mean for part in counted])
     mean = counts @ means / total
-    off = means - mean
+    size = len(counted[0].cross)
+    off = (means - mean)[:, :size]
     return PanelGram(
         first_treated_period=members[0].first_treated_period,
         key=(),
@@ -235,7 +237,7 @@ def _pooled_cohort(members: Sequence[PanelGram]) -> PanelGram:
         n_incomplete=sum(part.n_incomplete for part in members),
         n_missing=sum(part.n_missing for part in members),
         mean=mean,
-        cross=sum((part.cross for part in counted), np.zeros((len(mean), len(mean))))
+        cross=sum((part.cross for part in counted), np.zeros((size, size)))
         + np.einsum("c,ct,cs->ts", counts, off, off),
     )
 
@@ -317,7 +319,7 @@ def _check_finite(mean: Array, cross: Array, terms: Sequence[Term]) -> None:
 def _panel_gram(row: Mapping[Any, Any], request: PanelGramRequest) -> PanelGram:
     periods = np.asarray(row["periods"], dtype=np.float64)
     mean = np.asarray(row["mean"], dtype=np.float64)
-    cross = unpack(np.asarray(row["cross"], dtype=np.float64), len(mean))
+    cross = unpack(np.asarray(row["cross"], dtype=np.float64), request.n_crossed(len(periods)))
     if not (np.isfinite(mean).all() and np.isfinite(cross).all()):
         named = ", ".join(label(term) for term in (request.outcome, *request.covariates))
         raise DataError("some rows hold NaN or infinite values", given=named)

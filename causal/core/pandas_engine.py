@@ -38,7 +38,9 @@ from causal.core.frames import (
     PanelGramRequest,
     Product,
     SampleRequest,
+    StartsIn,
     Term,
+    UnitValue,
     columns_of,
     packed_indices,
 )
@@ -128,6 +130,8 @@ def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
             values = [evaluate(frame, part, known=known) for part in terms]
             parts = [c * value for value, c in zip(values, coefficients, strict=True)]
             return _infinite_kept(np.sum(parts, axis=0), values)
+        case UnitValue() | StartsIn():
+            raise TypeError(f"{term} is a value of a unit, not of a row")
 
 
 def _mapped(term: Clipped | Logistic | Exponential | Between, values: Array) -> Array:
@@ -295,16 +299,19 @@ def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
     complete = np.asarray(paths.notna().all(axis=1))
     units = long.drop_duplicates(request.unit).set_index(request.unit).loc[paths.index]
     missing = frame.loc[~used, keys]
+    values = _unit_values(
+        request, paths.to_numpy(dtype=np.float64), units[held].to_numpy(dtype=np.float64), units
+    )
     out = []
     for key, rows in _groups(units.reset_index(), tuple(keys)):
         at = rows[complete[rows]]
-        y = paths.to_numpy(dtype=np.float64)[at]
-        y = _with_products(y, units[held].to_numpy(dtype=np.float64)[at])
+        y = values[at]
         mean = _mean(y, np.ones(len(at)))
+        off = (y - mean)[:, : request.n_crossed(len(periods))]
         row = {
             "first_treated_period": None, **key, "periods": periods, "n": len(at),
             "n_incomplete": len(rows) - len(at), "n_missing": _matching(missing, key),
-            "mean": mean, "cross": pack((y - mean).T @ (y - mean)),
+            "mean": mean, "cross": pack(off.T @ off),
         }  # fmt: skip
         out.append(row)
     answer = ("periods", "n", "n_incomplete", "n_missing", "mean", "cross")
@@ -321,6 +328,42 @@ def _with_products(paths: Array, covariates: Array) -> Array:
         covariates[:, [j]] * covariates[:, [k]] for j, k in packed_indices(covariates.shape[1])
     ]
     return np.column_stack([paths, covariates, *products, *squares])
+
+
+def _unit_values(
+    request: PanelGramRequest, paths: Array, covariates: Array, units: pd.DataFrame
+) -> Array:
+    """The S values of each unit, shape (n, S).
+
+    Args:
+        request: What is asked for.
+        paths: Outcomes, shape (n, T).
+        covariates: Shape (n, p).
+        units: One row per unit with its first treated period.
+    """
+    if not request.values:
+        return _with_products(paths, covariates)
+    columns = np.column_stack([paths, covariates]).T
+    known: dict[Term, Array] = {UnitValue(at): column for at, column in enumerate(columns)}
+    first = np.full(len(paths), np.nan)
+    if request.first_treated_period is not None:
+        first = np.asarray(units[request.first_treated_period].astype("float64"))
+    known |= {part: (first == part.start).astype(float) for part in _starts(request.values)}
+    return np.column_stack([evaluate(units, term, known=known) for term in request.values])
+
+
+def _starts(terms: Sequence[Term]) -> set[StartsIn]:
+    """The cohorts that terms name."""
+    found, waiting = set(), list(terms)
+    while waiting:
+        match waiting.pop():
+            case StartsIn() as part:
+                found.add(part)
+            case Product(parts) | Linear(parts, _):
+                waiting.extend(parts)
+            case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+                waiting.append(inner)
+    return found
 
 
 def _key(frame: pd.DataFrame, request: KeyRequest) -> pd.DataFrame:

@@ -146,9 +146,9 @@ def fit_logistic(
     for n_iterations in range(1, MAX_ITERATIONS + 1):
         change = step.newton()
         history.append(change)
-        if _is_escaping(history):
+        if is_escaping(history):
             break
-        if _is_done(history):
+        if is_done(history):
             decrement = float(change @ step.information @ change)
             return LogisticFit(
                 names=study.names,
@@ -269,14 +269,19 @@ def _predictor(regressors: Sequence[Term], coefficients: Array, *, sign: float) 
     return Clipped(combination, low=-_FAR, high=_FAR)
 
 
-def _is_done(history: Sequence[Array]) -> bool:
+def is_done(history: Sequence[Array]) -> bool:
+    """Whether the last Newton step is so short that the maximum is reached with it.
+
+    Args:
+        history: Steps so far, in standard deviations of the columns.
+    """
     size = float(np.abs(history[-1]).max())
     if size < _STEP:
         return True
     return len(history) > 1 and size < _ROUNDING and size >= float(np.abs(history[-2]).max()) / 2
 
 
-def _is_escaping(history: Sequence[Array]) -> bool:
+def is_escaping(history: Sequence[Array]) -> bool:
     """Steps of one length in one direction, as towards a maximum at infinity."""
     if len(history) <= _ESCAPING:
         return False

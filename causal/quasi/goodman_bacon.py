@@ -39,18 +39,22 @@ class TwoByTwo:
     weight: float
 
 
-def decompose(cohorts: Sequence[PanelGram]) -> tuple[TwoByTwo, ...]:
+def decompose(
+    cohorts: Sequence[PanelGram], *, sizes: Sequence[float] | None = None
+) -> tuple[TwoByTwo, ...]:
     """All comparisons behind two-way fixed effects on these cohorts.
 
     Args:
         cohorts: Moments of the cohorts. Starts after the last period count as never.
+        sizes: Their weights summed, where units are weighted; the units if left out.
 
     Returns:
         The comparisons; none where no cohort starts within the data.
     """
     periods = cohorts[0].periods
-    units = sum(cohort.n for cohort in cohorts)
-    groups = _groups(cohorts, last=float(periods[-1]))
+    counts = [float(cohort.n) for cohort in cohorts] if sizes is None else list(sizes)
+    units = sum(counts)
+    groups = _groups(cohorts, counts, last=float(periods[-1]))
     found = [
         item
         for k, other in permutations(sorted(groups, key=_order), 2)
@@ -87,15 +91,17 @@ def table(found: Sequence[TwoByTwo], *, metric: str) -> pd.DataFrame:
     )
 
 
-def _groups(cohorts: Sequence[PanelGram], *, last: float) -> dict[float | None, tuple[int, Array]]:
+def _groups(
+    cohorts: Sequence[PanelGram], sizes: Sequence[float], *, last: float
+) -> dict[float | None, tuple[float, Array]]:
     """Size and mean path by start within the data."""
-    groups: dict[float | None, tuple[int, Array]] = {}
-    for cohort in cohorts:
+    groups: dict[float | None, tuple[float, Array]] = {}
+    for cohort, size in zip(cohorts, sizes, strict=True):
         first = cohort.first_treated_period
         start = None if first is None or first > last else first
-        n, mean = groups.get(start, (0, np.zeros_like(cohort.mean)))
-        total = n + cohort.n
-        groups[start] = (total, (n * mean + cohort.n * cohort.mean) / total)
+        n, mean = groups.get(start, (0.0, np.zeros_like(cohort.mean)))
+        total = n + size
+        groups[start] = (total, (n * mean + size * cohort.mean) / total)
     return groups
 
 
@@ -104,11 +110,11 @@ def _order(start: float | None) -> float:
 
 
 def _comparison(
-    groups: dict[float | None, tuple[int, Array]],
+    groups: dict[float | None, tuple[float, Array]],
     periods: Array,
     k: float | None,
     other: float | None,
-    units: int,
+    units: float,
 ) -> Iterator[TwoByTwo]:
     """The comparison in which cohort k starts, over the periods in which the other does not."""
     if k is None:

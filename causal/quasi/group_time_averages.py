@@ -6,7 +6,8 @@ moves the weights, and through them theta, by
 
     sum_{k of cohort c} (att_k - theta) / sum_k n_k,
 
-the same for all units of the cohort. Callaway and Sant'Anna (2021), section 3 and corollary 2.
+the same for all units of the cohort. With sampling weights n_k is their sum and a unit moves theta
+by its weight times that. Callaway and Sant'Anna (2021), section 3 and corollary 2.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,19 +52,39 @@ class Average:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Sizes of the cohorts, by which effects are averaged.
+
+    Attributes:
+        sizes: Units, or their weights summed, by cohort, shape (C,).
+        means: Mean weight of a unit, shape (C,); 1 without weights.
+        at: Which of a unit's values is its weight; `None` without weights.
+    """
+
+    sizes: Array
+    means: Array
+    at: int | None = None
+
+    @classmethod
+    def of_units(cls, counts: Array) -> "Shares":
+        """Each unit counts as one."""
+        return cls(sizes=counts, means=np.ones(len(counts)))
+
+
+@dataclass(frozen=True, kw_only=True)
 class Effects:
     """Group-time effects to average.
 
     Attributes:
         cells: The K comparisons.
         estimates: Their effects.
-        counts: Units by cohort, shape (C,).
+        shares: Sizes of the cohorts.
         periods: The T periods, shape (T,).
     """
 
     cells: tuple[GroupTime, ...]
     estimates: Estimates
-    counts: Array
+    shares: Shares
     periods: Array
 
     def where(self, condition: Callable[[GroupTime], bool]) -> tuple[int, ...]:
@@ -90,7 +111,7 @@ def average(effects: Effects, kind: Kind, options: StaggeredOptions) -> Average:
 
 def _simple(effects: Effects, options: StaggeredOptions) -> Average:
     post = _post(effects, options)
-    overall = _by_share(effects.estimates, post, _cohorts(effects, post), effects.counts)
+    overall = _by_share(effects.estimates, post, _cohorts(effects, post), effects.shares)
     return Average(kind="simple", labels=(), members=(), overall_members=post, estimates=overall)
 
 
@@ -106,7 +127,7 @@ def _dynamic(effects: Effects, options: StaggeredOptions) -> Average:
             "balanced_event_time"
         )
     parts = [
-        _by_share(effects.estimates, which, _cohorts(effects, which), effects.counts)
+        _by_share(effects.estimates, which, _cohorts(effects, which), effects.shares)
         for which in members
     ]
     after = [j for j, time in enumerate(times) if time >= 0]
@@ -122,7 +143,7 @@ def _group(effects: Effects, options: StaggeredOptions) -> Average:
     for j, which in enumerate(members):
         weights[j, list(which)] = 1.0 / len(which)
     parts = effects.estimates.combined(weights)
-    overall = _by_share(parts, range(len(cohorts)), cohorts, effects.counts)
+    overall = _by_share(parts, range(len(cohorts)), cohorts, effects.shares)
     labels = tuple(effects.cells[which[0]].start for which in members)
     return Average(
         kind="group",
@@ -139,7 +160,7 @@ def _calendar(effects: Effects, options: StaggeredOptions) -> Average:
     periods = sorted({effects.cells[k].period for k in post})
     members = tuple(tuple(k for k in post if effects.cells[k].period == t) for t in periods)
     parts = [
-        _by_share(effects.estimates, which, _cohorts(effects, which), effects.counts)
+        _by_share(effects.estimates, which, _cohorts(effects, which), effects.shares)
         for which in members
     ]
     return _with_mean("calendar", tuple(periods), members, stacked(parts), over=range(len(periods)))
@@ -179,16 +200,20 @@ def _cohorts(effects: Effects, which: Sequence[int]) -> list[int]:
 
 
 def _by_share(
-    estimates: Estimates, which: Sequence[int], cohorts: Sequence[int], counts: Array
+    estimates: Estimates, which: Sequence[int], cohorts: Sequence[int], shares: Shares
 ) -> Estimates:
     """Average of estimates weighted by the size of their cohorts, the sizes being random too."""
-    at, of = list(which), list(cohorts)
+    at, of, sizes = list(which), list(cohorts), shares.sizes
     weights = np.zeros((1, len(estimates.values)))
-    weights[0, at] = counts[of] / counts[of].sum()
+    weights[0, at] = sizes[of] / sizes[of].sum()
     off = estimates.values[at] - float(weights[0] @ estimates.values)
-    offsets = np.zeros((1, len(counts)))
-    np.add.at(offsets[0], of, off / counts[of].sum())
-    return estimates.combined(weights, offsets)
+    offsets = np.zeros((1, len(sizes)))
+    np.add.at(offsets[0], of, off / sizes[of].sum())
+    if shares.at is None:
+        return estimates.combined(weights, offsets)
+    slopes = np.zeros((1, *estimates.slopes.shape[1:]))
+    slopes[0, :, shares.at] = offsets[0]
+    return estimates.combined(weights, offsets * shares.means, slopes)
 
 
 def _with_mean(

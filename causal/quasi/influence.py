@@ -32,18 +32,20 @@ class Estimates:
     slopes: Array
     offsets: Array
 
-    def combined(self, weights: Array, offsets: Array | None = None) -> "Estimates":
+    def combined(
+        self, weights: Array, offsets: Array | float = 0.0, slopes: Array | float = 0.0
+    ) -> "Estimates":
         """Linear combinations.
 
         Args:
             weights: Shape (J, K).
             offsets: What the estimation of the weights adds, shape (J, C).
+            slopes: The same, shape (J, C, T).
         """
-        added = 0.0 if offsets is None else offsets
         return Estimates(
             values=weights @ self.values,
-            slopes=np.tensordot(weights, self.slopes, axes=1),
-            offsets=weights @ self.offsets + added,
+            slopes=np.tensordot(weights, self.slopes, axes=1) + slopes,
+            offsets=weights @ self.offsets + offsets,
         )
 
     def chosen(self, at: Sequence[int]) -> "Estimates":

@@ -12,7 +12,7 @@ covariates, parallel trends need to hold only among units with the same values o
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,11 +25,12 @@ from causal.core.readout import Readout, combined, covariance_table
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.quasi import goodman_bacon, staggered_checks, staggered_readout
-from causal.quasi.group_time import comparisons, effects
-from causal.quasi.group_time_averages import Average, Effects, average
+from causal.quasi.effects_by_unit import Found, effects_by_unit
+from causal.quasi.group_time import GroupTime, comparisons, effects
+from causal.quasi.group_time_averages import Average, Effects, Shares, average
 from causal.quasi.group_time_inference import Inference, infer, pre_trend
 from causal.quasi.influence import Estimates, stacked
-from causal.quasi.staggered_options import StaggeredSpec
+from causal.quasi.staggered_options import StaggeredOptions, StaggeredSpec
 from causal.quasi.staggered_panel import Design, observe
 from causal.quasi.staggered_readout import LABELS, Row, effect_rows, table
 
@@ -92,15 +93,16 @@ def _of_outcome(
     options = spec.options
     design = yield from observe(options, outcome=outcome, where=spec.source.conditions)
     cells, n_impossible = comparisons(design, options)
+    found = yield from _effects_of(design, cells, options)
     base = Effects(
-        cells=cells, estimates=effects(design, cells), counts=design.moments.counts,
-        periods=design.periods,
+        cells=cells, estimates=found.estimates, shares=found.shares, periods=design.periods
     )  # fmt: skip
     averages = [average(base, kind, options) for kind in options.aggregations]
+    design = replace(design, influence=found.moments)
     overall = _overall(spec, design, base, averages)
     sections = _sections(spec, design, base, averages)
     group_time = sections[-1]
-    two_way = goodman_bacon.decompose(design.paths)
+    two_way = goodman_bacon.decompose(found.paths, sizes=found.shares.sizes.tolist())
     _check_varies([overall, *sections], outcome)
     return Readout(
         effects=_effects(spec, design, [overall, *sections], outcome=outcome),
@@ -110,6 +112,7 @@ def _of_outcome(
                 n_independent=design.moments.n_independent, alpha=1 - spec.confidence_level,
             ),
             *staggered_checks.design_diagnostics(design, options, n_impossible=n_impossible),
+            *staggered_checks.overlap(found.overlaps, options),
             staggered_checks.two_way(two_way),
             *_inference_notes(spec, [overall, *sections]),
         ),
@@ -126,9 +129,23 @@ def _of_outcome(
             **{s.name: table(s.rows, s.found, metric=outcome) for s in sections},
             **_covariance(sections, outcome=outcome),
             "twfe_decomposition": goodman_bacon.table(two_way, metric=outcome),
-            "cohort_means": staggered_readout.cohort_means(design, metric=outcome),
+            "cohort_means": staggered_readout.cohort_means(found.paths, metric=outcome),
         },
     )  # fmt: skip
+
+
+def _effects_of(
+    design: Design, cells: tuple[GroupTime, ...], options: StaggeredOptions
+) -> Generator[FrameRequest, pd.DataFrame, Found]:
+    """The group-time effects and how units move them."""
+    if options.has_unit_influence:
+        return (yield from effects_by_unit(design, cells, options))
+    return Found(
+        estimates=effects(design, cells),
+        moments=design.moments,
+        shares=Shares.of_units(design.moments.counts),
+        paths=design.paths,
+    )
 
 
 def _overall(
@@ -168,7 +185,7 @@ def _section(
     stream = [*name.encode(), spec.seed]
     found = infer(
         estimates,
-        design.moments,
+        design.moments if design.influence is None else design.influence,
         spec.options,
         confidence_level=spec.confidence_level,
         rng=np.random.default_rng(stream),

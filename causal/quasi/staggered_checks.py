@@ -8,9 +8,11 @@ from causal.checks import few_clusters, panel_health
 from causal.checks.panel_health import note
 from causal.core.gram import Array
 from causal.core.result import Diagnostic
+from causal.quasi.effects_by_unit import Overlap
 from causal.quasi.goodman_bacon import TwoByTwo
 from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.staggered_panel import Design, LeftOut
+from causal.quasi.unit_influence import CERTAIN
 
 FEW_UNITS = 10
 """Cohorts smaller than this have intervals that hold the truth less often than they say."""
@@ -62,6 +64,35 @@ def _treated_clusters(design: Design) -> list[Diagnostic]:
     return few_clusters.sides(
         named, name="treated_clusters", effective=tuple(map(float, named.values()))
     )
+
+
+def overlap(found: Sequence[Overlap], options: StaggeredOptions) -> list[Diagnostic]:
+    """How far weighted comparison units stand for each cohort; none without a propensity.
+
+    Red where some unit is treated with near certainty, so that nobody can be compared with it, or
+    where few comparison units carry all the weight.
+
+    Args:
+        found: Of each cohort and comparison group.
+        options: The analysis.
+    """
+    if not found:
+        return []
+    worst = min(found, key=lambda item: item.n_effective)
+    n_certain = max(item.n_certain for item in found)
+    n_without = max(item.n_without_weight for item in found)
+    detail = (
+        f"the weighted comparison units of {worst.pair.named} count for {worst.n_effective:,.1f}, "
+        f"the fewest; at most {n_without:,} comparison units have a propensity of "
+        f"{options.max_propensity:g} or more and no weight; at most {n_certain:,} units have one "
+        f"of {CERTAIN:g} or more"
+    )
+    return [
+        Diagnostic(
+            name="overlap", statistic=worst.n_effective, pvalue=None,
+            passed=worst.n_effective >= FEW_UNITS and n_certain == 0, detail=detail,
+        )
+    ]  # fmt: skip
 
 
 def two_way(found: Sequence[TwoByTwo]) -> Diagnostic:

@@ -9,6 +9,7 @@ from causal.quasi.treatment_timing import Timing
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
 Kind = Literal["simple", "dynamic", "group", "calendar"]
+Adjustment = Literal["regression", "weighting", "doubly_robust"]
 
 _KINDS: tuple[Kind, ...] = ("simple", "dynamic", "group", "calendar")
 
@@ -43,8 +44,13 @@ class StaggeredOptions(Part):
             estimated covariance; `multiplier` draws signs of clusters (needs `cluster`).
         n_draws: Number of draws for the bands; the spec's seed fixes them.
         covariates: Numeric columns, constant within a unit, given which trends are parallel.
-            Adjusted by outcome regression: a linear model of the comparison units' changes, fitted
-            for each effect (`est_method="reg"` of R's `did`).
+        adjustment: How they are held equal, for each effect on its own. `regression`: a linear
+            model of the comparison units' changes; `weighting`: comparison units weighted by the
+            odds of being in the cohort, a logistic model, normalised; `doubly_robust`: both, right
+            where one of the models is (`est_method` "reg", "ipw" and "dr" of R's `did`).
+        max_propensity: Comparison units whose propensity reaches this get no weight.
+        weights: Column of sampling weights, constant within a unit, none negative: how many
+            units each one stands for, up to a factor.
     """
 
     unit: ColumnName
@@ -67,6 +73,9 @@ class StaggeredOptions(Part):
     bands: Literal["gaussian", "multiplier"] = "gaussian"
     n_draws: int = Field(default=20_000, ge=1_000, le=1_000_000)
     covariates: list[ColumnName] = Field(default_factory=list)
+    adjustment: Adjustment = "regression"
+    max_propensity: float = Field(default=0.995, gt=0, lt=1)
+    weights: ColumnName | None = None
 
     @property
     def outcomes(self) -> tuple[str, ...]:
@@ -92,10 +101,28 @@ class StaggeredOptions(Part):
         roles = [
             *self.outcomes, self.unit, self.period, self.first_treated_period, *self.covariates
         ]  # fmt: skip
-        taken = [*roles, *(() if self.cluster_column is None else (self.cluster_column,))]
+        taken = [*roles, *(name for name in (self.cluster_column, self.weights) if name)]
         repeated = sorted({name for name in taken if taken.count(name) > 1})
         if repeated:
             raise ValueError(f"column used in two roles: {', '.join(repeated)}")
+        return self
+
+    @property
+    def has_propensity(self) -> bool:
+        """Whether a propensity is fitted."""
+        return self.adjustment != "regression"
+
+    @property
+    def has_unit_influence(self) -> bool:
+        """Whether a unit's influence is no sum of its outcomes and products of these."""
+        return self.has_propensity or self.weights is not None
+
+    @model_validator(mode="after")
+    def _adjustment(self) -> "StaggeredOptions":
+        if self.has_propensity and not self.covariates:
+            raise ValueError(f"adjustment: {self.adjustment} needs covariates")
+        if "max_propensity" in self.model_fields_set and not self.has_propensity:
+            raise ValueError("max_propensity goes with adjustment: weighting or doubly_robust")
         return self
 
     @model_validator(mode="after")

@@ -63,6 +63,9 @@ class Design:
         left_out: What is not used.
         n_covariates: Covariates whose products the moments hold.
         level: What was taken from every outcome before its products were summed.
+        request: What the moments answer.
+        influence: Moments of the units' influences on the effects, where it takes a pass of its
+            own to sum them.
     """
 
     periods: Array
@@ -72,6 +75,8 @@ class Design:
     left_out: LeftOut
     n_covariates: int = 0
     level: float = 0.0
+    request: PanelGramRequest | None = None
+    influence: Moments | None = None
 
     @property
     def paths(self) -> tuple[PanelGram, ...]:
@@ -115,7 +120,7 @@ def observe(
     y: Term = Column(outcome)
     covariates: tuple[Term, ...] = ()
     level = 0.0
-    if options.covariates:
+    if options.covariates or options.weights:
         level, covariates = yield from _standardised(options, outcome=outcome, where=where)
         y = linear([(y, 1.0), (Constant(), -level)])
     request = PanelGramRequest(
@@ -125,6 +130,9 @@ def observe(
         first_treated_period=options.first_treated_period,
         by=() if column is None else (column,),
         covariates=covariates,
+        crossed="all"
+        if options.cluster_column is None and not options.has_unit_influence
+        else "paths",
         where=where,
     )
     found = panel_grams((yield request), request)
@@ -132,7 +140,48 @@ def observe(
         raise DataError("the source has no rows after the filters")
     _check_known(found, column)
     _check_periods(found[0].periods, options)
-    return replace(design(found, options), n_covariates=len(covariates), level=level)
+    answer = design(found, options)
+    p = len(options.covariates)
+    return replace(answer, n_covariates=p, level=level, request=request)
+
+
+def moments_of(
+    design: Design, options: StaggeredOptions, values: Sequence[Term], *, is_crossed: bool
+) -> Generator[FrameRequest, pd.DataFrame, Moments]:
+    """Moments of other values of the design's units, its cohorts in the same order; one pass.
+
+    Args:
+        design: The cohorts.
+        options: The analysis.
+        values: The S values, terms of a unit's outcomes and covariates.
+        is_crossed: Whether cross-products are wanted; by cluster they never are.
+    """
+    if design.request is None:
+        raise ValueError("the design was not observed")
+    request = replace(
+        design.request, values=tuple(values), crossed="all" if is_crossed else "none",
+    )  # fmt: skip
+    found = panel_grams((yield request), request)
+    _, later = _by_time(_coded(found, options), found[0].periods, options)
+    return _moments(later, options)
+
+
+def sums_of(
+    design: Design, options: StaggeredOptions, values: Sequence[Term]
+) -> Generator[FrameRequest, pd.DataFrame, Array]:
+    """Sums of values over the units of each cohort, shape (C, S); one pass.
+
+    Args:
+        design: The cohorts.
+        options: The analysis.
+        values: The S values.
+    """
+    if design.request is None:
+        raise ValueError("the design was not observed")
+    plain = replace(design, request=replace(design.request, by=()))
+    moments = yield from moments_of(plain, options, values, is_crossed=False)
+    means = np.array([cohort.mean for cohort in moments.cohorts])
+    return np.asarray(moments.counts[:, None] * means, dtype=np.float64)
 
 
 def _standardised(
@@ -140,14 +189,19 @@ def _standardised(
 ) -> Generator[FrameRequest, pd.DataFrame, tuple[float, tuple[Term, ...]]]:
     """The outcome's mean, and the covariates with mean zero and variance one over the rows.
 
-    Effects do not depend on either; sums of products keep their digits.
+    After these the weight, if there is one, with mean one. Effects depend on neither; sums of
+    products keep their digits.
     """
     names = (outcome, *options.covariates)
-    request = GramRequest(terms=tuple(Column(name) for name in names), where=where)
+    weight = None if options.weights is None else Column(options.weights)
+    terms_ = tuple(Column(name) for name in names)
+    request = GramRequest(terms=terms_, weight=weight, where=where)
     gram = grams((yield request), request)[()]
     if gram.n == 0:
         raise DataError("no row has an outcome and all covariates", given=f"{gram.n_missing} rows")
-    spread = np.sqrt(np.diag(gram.cross) / gram.n)
+    if not gram.sum_weights > 0:
+        raise DataError(f"the weights {options.weights} are zero in every row")
+    spread = np.sqrt(np.diag(gram.cross) / gram.sum_weights)
     for name, width in zip(names[1:], spread[1:], strict=True):
         if not width > 0:
             raise DataError(f"the covariate {name} has the same value in every row")
@@ -155,6 +209,8 @@ def _standardised(
         linear([(Column(name), 1.0 / width), (Constant(), -mean / width)])
         for name, mean, width in zip(names[1:], gram.mean[1:], spread[1:], strict=True)
     ]
+    if weight is not None:
+        terms.append(linear([(weight, gram.n / gram.sum_weights)]))
     return float(gram.mean[0]), tuple(terms)
 
 
@@ -168,22 +224,18 @@ def design(found: Sequence[PanelGram], options: StaggeredOptions) -> Design:
     Raises:
         DataError: As in `observe`.
     """
-    periods, timing = found[0].periods, options.timing
+    periods = found[0].periods
     end = periods[-1] + options.anticipation
-    coded = [
-        replace(p, first_treated_period=timing.first_treated(p.first_treated_period)) for p in found
-    ]
+    coded = _coded(found, options)
     event_times(periods, [part.first_treated_period for part in coded])
     late = sum(p.n + p.n_incomplete for p in coded if _start(p) > end and np.isfinite(_start(p)))
-    parts = [replace(p, first_treated_period=None) if _start(p) > end else p for p in coded]
-    early = [p for p in parts if _start(p) <= periods[0] + options.anticipation]
-    later = [p for p in parts if _start(p) > periods[0] + options.anticipation]
+    early, later = _by_time(coded, periods, options)
+    parts = [*early, *later]
     _check_arms(early, later, options)
     pooled = sorted(pooled_paths(later), key=_start)
-    cohorts = tuple(cohort for cohort in pooled if cohort.n > 0)
-    kept = tuple(part for part in later if part.n > 0)
-    clusters = _clusters(kept, cohorts) if options.cluster_column is not None else ()
-    moments = Moments(cohorts=cohorts, parts=kept if clusters else ())
+    moments = _moments(later, options)
+    cohorts = moments.cohorts
+    clusters = _clusters(moments.parts, cohorts) if options.cluster_column is not None else ()
     last = _last(pooled)
     at = [
         c
@@ -210,6 +262,34 @@ def design(found: Sequence[PanelGram], options: StaggeredOptions) -> Design:
     )
     _check_estimable(answer, options)
     return answer
+
+
+def _coded(found: Sequence[PanelGram], options: StaggeredOptions) -> list[PanelGram]:
+    """The parts with `None` for never treated, however the table says so."""
+    timing = options.timing
+    return [
+        replace(p, first_treated_period=timing.first_treated(p.first_treated_period)) for p in found
+    ]
+
+
+def _by_time(
+    coded: Sequence[PanelGram], periods: Array, options: StaggeredOptions
+) -> tuple[list[PanelGram], list[PanelGram]]:
+    """Those treated from the first period on, and the others; starts after the end are never."""
+    first, end = periods[0] + options.anticipation, periods[-1] + options.anticipation
+    parts = [replace(p, first_treated_period=None) if _start(p) > end else p for p in coded]
+    return [p for p in parts if _start(p) <= first], [p for p in parts if _start(p) > first]
+
+
+def _moments(later: Sequence[PanelGram], options: StaggeredOptions) -> Moments:
+    """The cohorts that have complete units, by start, and their parts by cluster."""
+    pooled = sorted(pooled_paths(later), key=_start)
+    cohorts = tuple(cohort for cohort in pooled if cohort.n > 0)
+    has_clusters = options.cluster_column is not None
+    return Moments(
+        cohorts=cohorts,
+        parts=tuple(part for part in later if part.n > 0) if has_clusters else (),
+    )
 
 
 def _start(cohort: PanelGram) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from causal.core.gram import PanelGram
 from causal.core.inference import effect
 from causal.core.result import Effect
 from causal.quasi.group_time import GroupTime
@@ -124,8 +125,8 @@ def table(rows: Sequence[Row], found: Inference, *, metric: str) -> pd.DataFrame
     return pd.concat([labels, sizes], axis=1)
 
 
-def cohort_means(design: Design, *, metric: str) -> pd.DataFrame:
-    """Mean outcome of each cohort by period.
+def cohort_means(cohorts: Sequence[PanelGram], *, metric: str) -> pd.DataFrame:
+    """Mean outcome of each cohort by period, weighted where units are.
 
     Columns: metric, first_treated_period (NaN: never), period, n, mean.
     """
@@ -134,12 +135,13 @@ def cohort_means(design: Design, *, metric: str) -> pd.DataFrame:
             {
                 "metric": metric,
                 "first_treated_period": np.nan if start is None else start,
-                "period": design.periods,
+                "period": cohort.periods,
                 "n": cohort.n,
                 "mean": cohort.mean,
             }
         )
-        for start, cohort in zip(design.starts, design.paths, strict=True)
+        for cohort in cohorts
+        for start in [cohort.first_treated_period]
     ]
     return pd.concat(frames, ignore_index=True)
 

@@ -173,7 +173,8 @@ def covariate_example(**options: Any) -> Example:
     """Units that differ in size, which has nothing to do with who starts."""
     base = staggered_example(**options)
     size = np.random.default_rng(6).gamma(3.0, 2.0, base.frame["u"].nunique())
-    frame = base.frame.assign(size=size[base.frame["u"]])
+    u = base.frame["u"]
+    frame = base.frame.assign(size=size[u], place=u % 17, share=1.0 + (5 * u) % 7)
     return dataclasses.replace(
         base, frame=frame, options={**base.options, "covariates": ["size"]}, swapped={}
     )
@@ -441,6 +442,7 @@ EXAMPLES: Mapping[str, Example] = {
         base_period="universal", control_group="not_yet_treated", small_sample="clusters"
     ),
     "staggered given a covariate": covariate_example(),
+    "staggered doubly robust": covariate_example(adjustment="doubly_robust", weights="share"),
     "synthetic_control": region_example("synthetic_control"),
     "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),
     "synthetic_control penalised": region_example("synthetic_control", variant="penalised"),

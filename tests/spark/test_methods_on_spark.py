@@ -15,6 +15,7 @@ from tests.contracts.test_methods import (
     EXAMPLES,
     Example,
     ab_example,
+    covariate_example,
     iv_example,
     ols_example,
     region_example,
@@ -44,6 +45,9 @@ MORE: Mapping[str, Example] = {
     "iv two-way": iv_example(cluster=["place", "kind"], covariates=["before"]),
     "iv limited information, weighted": iv_example(estimator="liml", weight="before"),
     "staggered not yet treated": staggered_example(control_group="not_yet_treated"),
+    "staggered weighted by odds, clusters, weights": covariate_example(
+        adjustment="weighting", max_propensity=0.6, cluster="place", weights="share"
+    ),
     "synthetic_control with predictors": region_example(
         "synthetic_control",
         special_predictors=[

@@ -17,7 +17,7 @@ from causal.core.plan import run
 from causal.core.spec import validate
 from causal.quasi import did, staggered
 from causal.quasi.group_time import comparisons, effects
-from causal.quasi.group_time_averages import Effects, average
+from causal.quasi.group_time_averages import Effects, Shares, average
 from causal.quasi.group_time_inference import infer, pre_trend
 from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.staggered_panel import design
@@ -108,7 +108,10 @@ def hits(
     made = design(found, options)
     cells, _ = comparisons(made, options)
     base = Effects(
-        cells=cells, estimates=effects(made, cells), counts=made.moments.counts, periods=PERIODS
+        cells=cells,
+        estimates=effects(made, cells),
+        periods=PERIODS,
+        shares=Shares.of_units(made.moments.counts),
     )
     sets = {"group_time": ([f"att({c.start:g},{c.period:g})" for c in cells], base.estimates)}
     study = average(base, "dynamic", options)
