@@ -40,7 +40,7 @@ class CupacConfig(JobConfig):
 def check(config: CupacConfig) -> None:
     """Validate the spec without Spark."""
     item = analyses.load(config.spec, model=cupac.SPEC)
-    if item.spec.name in {table.name for table in TABLES}:
+    if item.spec.name in TABLES:
         error = SpecError(
             "this is a table of the suite: the spec's name is that of the table that is written",
             given=item.spec.name,

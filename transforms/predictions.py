@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, types
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.functions import pandas_udf
 
 from causal.core.errors import SpecError
 from causal.core.frames import BUCKET, Condition, HashBucket
@@ -68,7 +69,7 @@ def with_prediction(
         inputs += [label(df, column) for column in labels]
         rows = bucketed(filtered(df, where, kinds(df)), fold)
         number = F.coalesce(quoted(BUCKET), F.lit(-1)).cast("bigint")
-        predicted = F.pandas_udf(score, "double")(number, *inputs)
+        predicted = pandas_udf(score, "double")(number, *inputs)
         return rows.select(*map(quoted, df.columns), predicted.alias(name))
 
     return transform

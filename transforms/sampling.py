@@ -56,7 +56,9 @@ def answer(df: DataFrame, request: SampleRequest, *, max_bytes: int) -> pd.DataF
     frame = collect_bounded(drawn, max_rows=request.max_rows, what="a sample of rows")
     frame = frame.sort_values(_ORDER, kind="stable").drop(columns=_ORDER)
     for name in request.labels:
-        frame[name] = frame[name].astype(object).where(frame[name].notna(), None)
+        frame[name] = (
+            frame[name].astype(object).map(lambda value: None if pd.isna(value) else value)
+        )
     return frame.astype(dict.fromkeys(request.numbers, np.float64)).reset_index(drop=True)
 
 

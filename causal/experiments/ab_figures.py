@@ -37,7 +37,7 @@ def figures(result: Result, *, metrics: Sequence[str]) -> Mapping[str, Figure]:
     if relative:
         out["effects_relative"] = relative_effects(relative)
     if len(main) > len(best):
-        has_covariates = any(effect.estimator.endswith("cuped") for effect in main)
+        has_covariates = any("cuped" in effect.estimator for effect in main)
         name = "cuped_against_raw" if has_covariates else "strata_against_raw"
         out[name] = adjusted_and_raw(main, metrics=metrics)
     corrected = [

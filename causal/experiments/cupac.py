@@ -394,7 +394,7 @@ class _Ridge:
         center = np.where(known, matrix, 0.0).sum(axis=0) / counts
         off = np.where(known, matrix - center, 0.0)
         scale = np.sqrt((off**2).mean(axis=0))
-        scale = np.where(scale > 0, scale, 1.0)
+        scale = np.asarray(np.where(scale > 0, scale, 1.0), dtype=np.float64)
         x, level = off / scale, float(target.mean())
         inner = x.T @ x + penalty * np.eye(x.shape[1])
         return cls(center, scale, np.linalg.solve(inner, x.T @ (target - level)), level)

@@ -143,7 +143,7 @@ def ask_order_statistics(
         wanted = [one for one in wanted if one not in found]
         if not wanted:
             return found
-        known = yield from ask_histogram(values, edges=edges_within(ranges))
+        known = yield from ask_histogram(values, edges=_edges(ranges))
         if any(known[key].n != start[key].n for key in ranks):
             break
     raise DataError(f"the rows of {label(values.term)} change from one pass to the next")
@@ -157,9 +157,7 @@ def _bin(histogram: Histogram, rank: int) -> tuple[float, float, int, int]:
     return float(histogram.lowest[at]), float(histogram.highest[at]), below, count
 
 
-def edges_within(
-    ranges: Sequence[tuple[float, float]], *, n_edges: int = MAX_EDGES
-) -> tuple[float, ...]:
+def _edges(ranges: Sequence[tuple[float, float]]) -> tuple[float, ...]:
     """Edges inside the ranges, half of them evenly and half of them geometrically spaced.
 
     Each range's smallest value has an edge on either side, so that no bin reaches out of the range
@@ -167,7 +165,7 @@ def edges_within(
     long.
     """
     distinct = sorted(set(ranges))
-    share = max(n_edges // len(distinct) - _BESIDES, _FEWEST_EDGES)
+    share = max(MAX_EDGES // len(distinct) - _BESIDES, _FEWEST_EDGES)
     parts = [_inside(low, high, n_edges=share) for low, high in distinct]
     edges = np.unique(np.concatenate(parts))
     return tuple(map(float, edges))

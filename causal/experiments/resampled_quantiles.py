@@ -27,7 +27,6 @@ from causal.experiments.bucket_moments import CellsByArm, ask_cells
 from causal.experiments.comparison import Comparison, Joint
 from causal.experiments.influence import moments_of
 from causal.experiments.metrics import Metric
-from causal.experiments.order_statistics import edges_within
 from causal.experiments.poisson_bootstrap import Bootstraps, Kind, Resampling, check_parts
 from causal.experiments.quantiles import ESTIMATOR, Position, QuantileSearch
 
@@ -36,7 +35,8 @@ MAX_COUNTS = 4_000_000
 _REACH = 8.0
 """Standard errors of the share below the quantile to which the window reaches on either side."""
 _MAX_OUTSIDE = 1e-3
-_MAX_STEPS = 500
+_RUNGS = 33
+_MAX_STEPS = 800
 _FUZZ = 1e-12
 
 
@@ -127,8 +127,8 @@ def _ask(
         for level in levels
     }
     outer = yield from search.ask(start, shares)
-    windows = {level: (outer[level][0].held, outer[level][1].held) for level in levels}
-    steps = yield from _ask_steps(search, windows, resampling)
+    ladders = {level: np.unique([point.held for point in outer[level]]) for level in levels}
+    steps = yield from _ask_steps(search, ladders, resampling)
     replicates = np.concatenate(
         [
             np.column_stack(
@@ -208,33 +208,44 @@ def _error(cells: CellsByArm, level: Level, at: int) -> float:
 
 
 def _window(share: float, std_error: float) -> list[float]:
-    """Shares between which values are looked at closely; ends of the data are none beyond."""
-    floor = np.finfo(np.float64).tiny
-    return [max(share - _REACH * std_error, floor), min(share + _REACH * std_error, 1.0)]
+    """Shares around which values are looked at closely, half an error apart."""
+    floor = float(np.finfo(np.float64).tiny)
+    shares = share + std_error * np.linspace(-_REACH, _REACH, _RUNGS)
+    return [float(one) for one in np.clip(shares, floor, 1.0)]
 
 
 def _ask_steps(
-    search: QuantileSearch, windows: Mapping[Level, tuple[float, float]], resampling: Resampling
+    search: QuantileSearch, ladders: Mapping[Level, Array], resampling: Resampling
 ) -> Generator[FrameRequest, pd.DataFrame, dict[Level, Steps]]:
     """Counts by bucket and step, with edges inside every arm's window."""
-    ranges = sorted(set(windows.values()))
-    most = MAX_COUNTS // (len(windows) * resampling.bucket.n_buckets)
-    edges = edges_within(
-        [pair for pair in ranges if pair[0] < pair[1]] or ranges, n_edges=min(most, _MAX_STEPS)
-    )
-    tops = [high for _, high in ranges]
+    most = MAX_COUNTS // (len(ladders) * resampling.bucket.n_buckets)
+    n_steps = max(1, min(most, _MAX_STEPS) // (_RUNGS * len(ladders)))
+    edges = np.concatenate([_edges(ladder, n_steps=n_steps) for ladder in ladders.values()])
     request = HistogramRequest(
         term=search.values.term,
-        edges=tuple(map(float, np.unique([*edges, *tops]))),
+        edges=tuple(map(float, np.unique(edges))),
         by=search.values.by,
         where=search.values.where,
         bucket=resampling.bucket,
     )
     frame = yield request
     return {
-        level: _steps(frame, request, level, window, size=resampling.bucket.n_buckets + 1)
-        for level, window in windows.items()
+        level: _steps(
+            frame, request, level, (ladder[0], ladder[-1]), size=resampling.bucket.n_buckets + 1
+        )
+        for level, ladder in ladders.items()
     }
+
+
+def _edges(ladder: Array, *, n_steps: int) -> Array:
+    """Edges that part every two neighbours of some values evenly, and the values themselves.
+
+    They move and stretch as the values do, so that the unit of measurement does not matter.
+    """
+    shares = np.arange(1, n_steps + 1) / n_steps
+    inner = ladder[:-1, None] + np.diff(ladder)[:, None] * shares
+    inner[:, -1] = ladder[1:]
+    return np.concatenate([[np.nextafter(ladder[0], -np.inf), ladder[0]], inner.ravel()])
 
 
 def _steps(

@@ -303,6 +303,22 @@ def test_one_metric_may_be_bootstrapped_and_the_others_not(users: pd.DataFrame) 
     assert [e.estimator for e in other.effects] == [e.estimator for e in result.effects]
 
 
+def test_another_arm_does_not_change_a_comparison(users: pd.DataFrame) -> None:
+    third = users.assign(variant=users["variant"].where(users["user"] % 5 > 0, "third"))
+    both = bootstrapped(third, CUPED, MEDIAN)
+    alone = bootstrapped(third, CUPED, MEDIAN, treatments=[TREATMENT])
+    pair = [e for e in both.effects if e.term == "treatment - control"]
+    assert len(pair) == len(alone.effects) == 6
+    for ours, theirs in zip(pair, alone.effects, strict=True):
+        assert (ours.metric, ours.scale, ours.estimator) == (
+            theirs.metric, theirs.scale, theirs.estimator,
+        )  # fmt: skip
+        assert ours.estimate == pytest.approx(theirs.estimate)
+        # Steps of values differ with the arms' windows.
+        slack = 5e-3 if ours.metric == "median" else 1e-8
+        assert ours.std_error == pytest.approx(theirs.std_error, rel=slack)
+
+
 def test_the_same_seed_gives_the_same_digits_in_any_order(users: pd.DataFrame) -> None:
     shuffled = users.sample(frac=1.0, random_state=1).reset_index(drop=True)
     first = bootstrapped(users, CUPED, MEDIAN).to_frame()
