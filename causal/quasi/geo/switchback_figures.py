@@ -18,9 +18,9 @@ def wash_out_figure(result: Result, *, outcome: str) -> Figure:
     axes.set_xlabel("wash-out: periods left out after a switch")
     axes.set_ylabel(f"effect on {outcome}")
     axes.set_title(
-        f"{outcome}: {chosen['estimate']:+.4g} after a wash-out of {chosen['wash_out']:.0f}; "
-        "flat beyond the carry-over", loc="left",
-    )  # fmt: skip
+        f"{outcome}: {chosen['estimate']:+.4g} with a wash-out of {chosen['wash_out']:.0f}",
+        loc="left",
+    )
     return figure
 
 
@@ -31,7 +31,8 @@ def position_figure(spec: SwitchbackSpec, result: Result, *, outcome: str) -> Fi
     if spec.options.wash_out:
         axes.axvspan(-0.5, spec.options.wash_out - 0.5, color=ORANGE, alpha=0.10, linewidth=0)
     _points(axes, table, at="position", colours=[BLUE] * len(table))
-    axes.set_xlabel("periods since the block began (shaded: the wash-out)")
+    shaded = " (shaded: the wash-out)" if spec.options.wash_out else ""
+    axes.set_xlabel(f"periods since the block began{shaded}")
     axes.set_ylabel(f"effect on {outcome}")
     axes.set_title(f"{outcome}: the effect in each period of a block", loc="left")
     return figure
