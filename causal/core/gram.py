@@ -8,7 +8,7 @@ computing the sample variance").
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -242,14 +242,23 @@ def _pooled_cohort(members: Sequence[PanelGram]) -> PanelGram:
 
 def pack(matrix: Array) -> Array:
     """The upper triangle of a symmetric matrix, row by row."""
-    return matrix[np.triu_indices(matrix.shape[0])]
+    return matrix[_upper(matrix.shape[0])]
 
 
 def unpack(packed: Array, size: int) -> Array:
     """The symmetric matrix of a packed upper triangle."""
-    matrix = np.zeros((size, size))
-    matrix[np.triu_indices(size)] = packed
-    return np.asarray(np.triu(matrix) + np.triu(matrix, 1).T, dtype=np.float64)
+    rows, columns = _upper(size)
+    matrix = np.empty((size, size))
+    matrix[rows, columns] = packed
+    matrix[columns, rows] = packed
+    return matrix
+
+
+@lru_cache(maxsize=256)
+def _upper(size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions of the upper triangle; there is a matrix for every key of an answer."""
+    rows, columns = np.triu_indices(size)
+    return rows, columns
 
 
 def combine(gram_: Gram, terms: Sequence[Linear]) -> Gram:

@@ -337,14 +337,14 @@ def _histogram(frame: pd.DataFrame, request: HistogramRequest) -> pd.DataFrame:
     out: list[dict[str, object]] = []
     for key, rows in _groups(frame, request.by):
         held = values[rows][~np.isnan(values[rows])]
-        bins = np.searchsorted(edges, held, side="left")
-        found = pd.Series(held).groupby(bins).agg(["size", "min", "max"])
+        held = np.sort(held)
+        bins, starts = np.unique(np.searchsorted(edges, held, side="left"), return_index=True)
+        ends = np.append(starts[1:], len(held))[: len(starts)]
         row = {
             **key, "n": len(held), "n_missing": len(rows) - len(held),
-            "bins": np.asarray(found.index, dtype=np.float64),
-            "counts": np.asarray(found["size"], dtype=np.float64),
-            "lowest": np.asarray(found["min"], dtype=np.float64),
-            "highest": np.asarray(found["max"], dtype=np.float64),
+            "bins": np.asarray(bins, dtype=np.float64),
+            "counts": np.asarray(ends - starts, dtype=np.float64),
+            "lowest": held[starts], "highest": held[ends - 1],
         }  # fmt: skip
         out.append(row)
     return _frame(out, request.by, HISTOGRAM_COLUMNS)
@@ -406,13 +406,14 @@ def _groups(
     if not by:
         return [({}, np.arange(len(frame)))]
     codes = _codes(frame, by)
-    first = pd.Series(np.arange(len(frame))).groupby(codes).first()
+    order = np.argsort(codes, kind="stable")
+    _, starts = np.unique(codes[order], return_index=True)
+    members = np.split(order, starts[1:]) if len(starts) else []
+    keys = frame[list(by)].iloc[order[starts]]
+    columns = [[_null(value) for value in keys[name]] for name in by]
     return [
-        (
-            {name: _null(frame[name].iloc[int(start)]) for name in by},
-            np.flatnonzero(codes == code),
-        )
-        for code, start in first.items()
+        (dict(zip(by, key, strict=True)), rows)
+        for key, rows in zip(zip(*columns, strict=True), members, strict=True)
     ]
 
 

@@ -57,8 +57,8 @@ class Design:
 
 
 _CLUSTERED = tuple(name for name in worlds.METRICS if name != "retention_censored")
-_UNIT_SHARES = {"control": worlds.CONTROL_SHARE, "treatment": 1 - worlds.CONTROL_SHARE}
-_HOME_SHARES = {"control": 0.5, "treatment": 0.5}
+_UNIT_SHARES = {worlds.CONTROL: worlds.CONTROL_SHARE, worlds.TREATMENT: 1 - worlds.CONTROL_SHARE}
+_HOME_SHARES = {worlds.CONTROL: 0.5, worlds.TREATMENT: 0.5}
 
 DESIGNS: Mapping[str, Design] = {
     "independent units": Design(
@@ -77,12 +77,11 @@ DESIGNS: Mapping[str, Design] = {
     "clusters, cr1": Design(
         draw=worlds.homes,
         world="homes",
-        metrics=_CLUSTERED,
+        metrics=worlds.MOMENTS,
         options={
             "cluster": "home",
             "cluster_correction": "cr1",
             "degrees_of_freedom": "clusters_minus_one",
-            "expected_shares": _HOME_SHARES,
         },
         suffix="_cr1",
     ),
@@ -90,7 +89,11 @@ DESIGNS: Mapping[str, Design] = {
         draw=worlds.homes,
         world="homes",
         metrics=_CLUSTERED,
-        options={"cluster": "home", "cluster_correction": "cr2"},
+        options={
+            "cluster": "home",
+            "cluster_correction": "cr2",
+            "expected_shares": _HOME_SHARES,
+        },
         suffix="_cr2",
     ),
 }
@@ -171,7 +174,7 @@ def spec_of(design: str, metrics: Sequence[str]) -> AbSpec:
 def _spec_of(design: str, metrics: tuple[str, ...]) -> AbSpec:
     declared = [{"name": name, **worlds.METRICS[name]} for name in metrics]
     options = {
-        "unit": "unit", "variant": "variant", "control": "control", "metrics": declared,
+        "unit": "unit", "variant": "variant", "control": worlds.CONTROL, "metrics": declared,
         **DESIGNS[design].options,
     }  # fmt: skip
     data = {"name": "trial", "source": {"table": "units"}, "method": "ab", "options": options}

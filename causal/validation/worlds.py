@@ -20,6 +20,8 @@ from causal.core.result import Scale
 CONTROL_SHARE = 0.4
 """Of independent units; homes are assigned half and half."""
 
+CONTROL, TREATMENT = 0, 1
+
 _N_UNITS = 800
 _N_HOMES, _MEAN_HOME = 100, 8
 _ICC = 0.1
@@ -132,7 +134,7 @@ def _frame(draws: _Draws, treated: NDArray[np.bool_], *, has_effect: bool) -> pd
         "latency": np.exp(5 + 0.5 * draws.normal()) * (1 + _LATENCY * lift),
         **_kept(draws, tier, lift),
     }
-    head = {"unit": np.arange(len(tier)), "variant": np.where(treated, "treatment", "control")}
+    head = {"unit": np.arange(len(tier)), "variant": treated.astype(int)}
     return pd.DataFrame({**head, "tier": tier, **columns})
 
 
