@@ -126,7 +126,9 @@ def study(size: Size, workers: Workers) -> Findings:
         workers: Who runs it.
     """
     trials = [
-        Trial(design=name, metrics=item.metrics, has_effect=has_effect, numbers=part, seed=size.seed)
+        Trial(
+            design=name, metrics=item.metrics, has_effect=has_effect, numbers=part, seed=size.seed
+        )
         for name, item in DESIGNS.items()
         for has_effect in (False, True)
         for part in spans(0, size.replications, length=_PIECE)
@@ -178,7 +180,7 @@ def _spec_of(design: str, metrics: tuple[str, ...]) -> AbSpec:
         **DESIGNS[design].options,
     }  # fmt: skip
     data = {"name": "trial", "source": {"table": "units"}, "method": "ab", "options": options}
-    return cast(AbSpec, validate(ab.SPEC, data))
+    return validate(ab.SPEC, data)
 
 
 def _read(
@@ -224,9 +226,7 @@ def _further(judged: Sequence[tuple[_Where, Rate]], size: Size) -> Iterator[Tria
             )  # fmt: skip
 
 
-def _judged(
-    found: Mapping[_Where, pd.DataFrame], size: Size
-) -> list[tuple[_Where, Rate]]:
+def _judged(found: Mapping[_Where, pd.DataFrame], size: Size) -> list[tuple[_Where, Rate]]:
     groups = [
         (where, cast(tuple[str, str, str], key), rows)
         for where, table in found.items()

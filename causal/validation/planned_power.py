@@ -44,6 +44,7 @@ Labels = NDArray[np.int64]
 _N_HISTORY, _N_HISTORY_CLUSTERS = 200_000, 30_000
 _EXPERIMENTS = 2
 _PIECE = 250
+_LARGE_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ def _household(rng: Rng, n: int, effect: float) -> Array:
 
 
 def _sizes(rng: Rng, n: int) -> Labels:
-    return 1 + rng.poisson(8.0, n) + 10 * (rng.random(n) < 0.2)
+    return 1 + rng.poisson(8.0, n) + 10 * (rng.random(n) < _LARGE_SHARE)
 
 
 RATIO = Metric(name="m", type="ratio", numerator="orders", denominator="sessions")
@@ -313,9 +314,7 @@ def planned_outcome(world: World, rng: Rng) -> Outcome:
     return outcome_of(world.metric, found, response=world.response)
 
 
-def _arm(
-    world: World, rng: Rng, *, n: int, effect: float
-) -> tuple[Array, Labels | None]:
+def _arm(world: World, rng: Rng, *, n: int, effect: float) -> tuple[Array, Labels | None]:
     """Rows of an arm of n units, or n clusters with a shared shock each."""
     if world.sizes is None:
         return world.draw(rng, n, effect), None
@@ -381,5 +380,3 @@ def _rejects(found: Estimate, test: PlannedTest) -> bool:
         return bool(2 * stats.t.sf(abs(statistic), found.df) < test.alpha)
     sign = 1.0 if test.alternative == "larger" else -1.0
     return bool(stats.t.sf(sign * statistic, found.df) < test.alpha)
-
-

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from causal.checks.certificate import binomial_interval, ks_distance
 from causal.core.gram import Array
@@ -107,7 +107,7 @@ class Rate:
 
 
 def share(
-    subject: Subject, quantity: str, hits: NDArray[np.bool_], *, promised: Range = UNPROMISED
+    subject: Subject, quantity: str, hits: ArrayLike, *, promised: Range = UNPROMISED
 ) -> Rate:
     """The share of experiments in which something happened.
 
@@ -117,7 +117,8 @@ def share(
         hits: Whether it did, in each experiment, shape (n,).
         promised: What was promised of the share.
     """
-    count, n = int(hits.sum()), len(hits)
+    happened = np.asarray(hits, dtype=np.bool_)
+    count, n = int(happened.sum()), len(happened)
     lower, upper = binomial_interval(count, n)
     return _rate(subject, quantity, n, value=count / n, interval=(lower, upper), promised=promised)
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from causal.checks import srm
+from causal.core.frames import Level
 from causal.core.gram import Array
 from causal.experiments.sequential_srm import CONCENTRATION, log_bayes_factor
 from causal.validation import rates
@@ -81,7 +82,7 @@ def _at_the_end(split: Split) -> Iterator[Rate]:
 
 
 def _is_alarm(counts: NDArray[np.int64], shares: tuple[float, ...]) -> bool:
-    arms = {arm: int(n) for arm, n in enumerate(counts)}
+    arms: dict[Level, int] = {arm: int(n) for arm, n in enumerate(counts)}
     return srm.check(arms, shares=shares, alpha=ALPHA).passed is False
 
 

@@ -4,13 +4,14 @@ Paths of z statistics are drawn as what they are in large samples, a Brownian mo
 one scenario draws skewed units and reads every look with the functions that a readout uses.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from causal.core.frames import Column
+from causal.core.frames import Column, Level
 from causal.core.gram import Array, Gram, pooled
 from causal.experiments.arms import Arms
 from causal.experiments.comparison import Inference, comparisons, raw_readout
@@ -132,7 +133,7 @@ def run_paths(plan: Monitored) -> list[Rate]:
 
 
 def run_skewed(trial: SkewedTrial) -> Array:
-    """z statistics of experiments on exponential units, shape (experiments, looks)."""
+    """Statistics z of experiments on exponential units, shape (experiments, looks)."""
     return np.array([_skewed_path(generator(trial.seed, STUDY, n)) for n in trial.numbers])
 
 
@@ -159,7 +160,7 @@ def _fractions(n_looks: int) -> Array:
 
 
 def _paths(at: Array, plan: Monitored, *, drift: float) -> Array:
-    """z statistics, shape (paths, looks)."""
+    """Statistics z, shape (paths, looks)."""
     rng = generator(plan.seed, STUDY, plan.n_looks, int(plan.is_even), round(100 * drift))
     steps = np.diff(at, prepend=0.0)
     noise = rng.standard_normal((plan.n_paths, len(at))) * np.sqrt(steps)
@@ -178,7 +179,7 @@ def _levels(z: Array, at: Array, *, label: str, seed: int) -> list[Rate]:
         # Of unequal looks nothing is published: closer pairs of looks inflate the level less.
         is_known = name != tests[0][0] or np.allclose(at, _fractions(len(at)))
         subject = _subject(name, f"{label}, no effect", seed)
-        crossed = (np.abs(z) >= limits).any(axis=1)
+        crossed = _crossed(z, limits).any(axis=1)
         kept = target if is_known else rates.UNPROMISED
         found.append(rates.share(subject, rates.REJECTION, crossed, promised=kept))
     found += _by_evidence(z, at, label=label, seed=seed)
@@ -188,16 +189,14 @@ def _levels(z: Array, at: Array, *, label: str, seed: int) -> list[Rate]:
 def _by_evidence(z: Array, at: Array, *, label: str, seed: int) -> list[Rate]:
     """The test by e-values in place of the interval."""
     ratio = tuning(alpha=ALPHA, is_two_sided=True) * at
-    evidence = log_evalue(z, ratio, is_two_sided=True).max(axis=1)
+    evidence: Array = log_evalue(z, ratio, is_two_sided=True).max(axis=1)
     subject = _subject("e-value", f"{label}, no effect", seed)
-    return [
-        rates.share(subject, rates.REJECTION, evidence >= -np.log(ALPHA), promised=AT_MOST)
-    ]
+    return [rates.share(subject, rates.REJECTION, evidence >= -math.log(ALPHA), promised=AT_MOST)]
 
 
 def _powers(z: Array, at: Array, *, drift: float, label: str, seed: int) -> list[Rate]:
     """How often, and how early, the rules find an effect that a fixed test finds in 80 %."""
-    found = []
+    found: list[Rate] = []
     scenario = f"{label}, effect with power {_PLANNED_POWER:.0%} at a fixed horizon"
     for name, rule in RULES.items():
         limits = limits_of(rule, at)
@@ -210,10 +209,8 @@ def _powers(z: Array, at: Array, *, drift: float, label: str, seed: int) -> list
     return found
 
 
-def _power(
-    z: Array, at: Array, limits: Array, subject: Subject, promised: Range
-) -> Iterator[Rate]:
-    crossed = np.abs(z) >= limits
+def _power(z: Array, at: Array, limits: Array, subject: Subject, promised: Range) -> Iterator[Rate]:
+    crossed = _crossed(z, limits)
     stopped = crossed.any(axis=1)
     yield rates.share(subject, rates.POWER, stopped, promised=promised)
     yield rates.mean(subject, rates.INFORMATION, at[_stops(crossed)])
@@ -226,7 +223,7 @@ def _coverages(z: Array, at: Array, drift: float, *, label: str, seed: int) -> l
     found = []
     for name, rule in RULES.items():
         limits = limits_of(rule, at)
-        first = _stops(np.abs(z) >= limits.efficacy)
+        first = _stops(_crossed(z, limits.efficacy))
         at_stop = z[np.arange(len(z)), first]
         tails = np.empty(len(z))
         for look in range(len(at)):
@@ -243,11 +240,16 @@ def _coverages(z: Array, at: Array, drift: float, *, label: str, seed: int) -> l
     return found
 
 
+def _crossed(z: Array, limits: Array) -> NDArray[np.bool_]:
+    """At which looks each path is at or beyond the limits, shape (paths, looks)."""
+    return np.asarray(np.abs(z) >= limits, dtype=np.bool_)
+
+
 def _stops(crossed: NDArray[np.bool_]) -> NDArray[np.intp]:
     """The look at which each path stops; the last one if it never crosses."""
     ends = crossed.copy()
     ends[:, -1] = True
-    return np.argmax(ends, axis=1)
+    return np.asarray(np.argmax(ends, axis=1), dtype=np.intp)
 
 
 def _always_valid(at: Array, scale: float) -> Array:
@@ -256,7 +258,7 @@ def _always_valid(at: Array, scale: float) -> Array:
 
 
 def _skewed_path(rng: np.random.Generator) -> Array:
-    """z at every look of an experiment on exponential units, from readouts of the rows so far."""
+    """The statistic z at every look of an experiment, from readouts of the rows so far."""
     rows = rng.exponential(size=(2, _SKEWED_LOOKS, _SKEWED_ROWS))
     so_far: list[list[Gram]] = [[], []]
     z = np.empty(_SKEWED_LOOKS)
@@ -274,7 +276,7 @@ def _moments(values: Array) -> Gram:
 
 
 def _statistic(grams: Sequence[Gram]) -> float:
-    counts = {name: gram.n for name, gram in zip(("c", "t"), grams, strict=True)}
+    counts: dict[Level, int] = {name: gram.n for name, gram in zip(("c", "t"), grams, strict=True)}
     arms = Arms(
         levels=("c", "t"), counts=counts, n_other=0, moments={_METRIC.name: tuple(grams)}, cells={}
     )
@@ -289,6 +291,4 @@ def _normal_quantile(share: float) -> float:
 
 
 def _subject(estimator: str, scenario: str, seed: int) -> Subject:
-    return Subject(
-        study=STUDY, metric_type=_Z, estimator=estimator, scenario=scenario, seed=seed
-    )
+    return Subject(study=STUDY, metric_type=_Z, estimator=estimator, scenario=scenario, seed=seed)

@@ -123,8 +123,8 @@ def homes(rng: np.random.Generator, *, has_effect: bool) -> pd.DataFrame:
 
 
 def _frame(draws: _Draws, treated: NDArray[np.bool_], *, has_effect: bool) -> pd.DataFrame:
-    lift = treated * float(has_effect)
-    tier = np.searchsorted(np.cumsum(_TIERS)[:-1], draws.uniform())
+    lift = np.asarray(treated * float(has_effect), dtype=np.float64)
+    tier = np.searchsorted(np.cumsum(_TIERS)[:-1], draws.uniform()).astype(np.float64)
     columns = {
         **_profit(draws, tier, lift),
         **_bought(draws, tier, lift),
@@ -156,19 +156,20 @@ def _orders(draws: _Draws, lift: Array) -> dict[str, Array]:
     rng, habit = draws.rng, np.exp(0.5 * draws.normal())
     taste = special.ndtr(-0.6 + 0.3 * draws.normal())
     sessions, before = 1 + rng.poisson(4 * habit), 1 + rng.poisson(4 * habit)
-    return {
+    found = {
         "orders": rng.binomial(sessions, np.minimum(taste * (1 + _ORDERS * lift), 1.0)),
         "sessions": sessions,
         "pre_orders": rng.binomial(before, taste),
         "pre_sessions": before,
     }
+    return {name: values.astype(np.float64) for name, values in found.items()}
 
 
 def _visits(draws: _Draws, lift: Array) -> dict[str, Array]:
     rate = 3 * np.exp(0.6 * draws.normal() - 0.18)
     return {
-        "visits": draws.rng.poisson(rate * (1 + _VISITS * lift)),
-        "pre_visits": draws.rng.poisson(rate),
+        "visits": draws.rng.poisson(rate * (1 + _VISITS * lift)).astype(np.float64),
+        "pre_visits": draws.rng.poisson(rate).astype(np.float64),
     }
 
 
