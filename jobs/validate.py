@@ -154,7 +154,7 @@ def _write(config: ValidateConfig, table: pd.DataFrame, pvalues: pd.DataFrame) -
     }
     text = report.page(table, about, figures=shown)
     stem = config.page.stem
-    texts = {f"{stem}.json": report.as_json(table, about), f"{stem}.md": text}
+    texts = {f"{stem}.json": report.as_json(table, pvalues, about), f"{stem}.md": text}
     readout.leave_files(config.page.parent, texts=texts, figures={})
 
 

@@ -131,7 +131,7 @@ def study(size: Size, workers: Workers) -> Findings:
         )
         for name, item in DESIGNS.items()
         for has_effect in (False, True)
-        for part in spans(0, size.replications, length=_PIECE)
+        for part in spans(0, _first(size, has_effect=has_effect), length=_PIECE)
     ]
     found = _gathered(trials, workers)
     judged = _judged(found, size)
@@ -143,6 +143,11 @@ def study(size: Size, workers: Workers) -> Findings:
         rates=rates.frame([rate for _, rate in judged]),
         pvalues=_histograms(found),
     )
+
+
+def _first(size: Size, *, has_effect: bool) -> int:
+    """Experiments before any further ones; coverage has a wider range, so half of them will do."""
+    return size.replications // 2 if has_effect else size.replications
 
 
 _Where = tuple[str, bool]
@@ -217,9 +222,9 @@ def _further(judged: Sequence[tuple[_Where, Rate]], size: Size) -> Iterator[Tria
     for where, rate in judged:
         if rate.is_open and rate.metric_type != SRM:
             metrics.setdefault(where, set()).add(rate.metric_type)
-    stop = size.replications * (1 + size.extension)
     for (design, has_effect), names in metrics.items():
-        for part in spans(size.replications, stop, length=_PIECE):
+        first = _first(size, has_effect=has_effect)
+        for part in spans(first, first + size.extension * size.replications, length=_PIECE):
             yield Trial(
                 design=design, metrics=tuple(sorted(names)), has_effect=has_effect, numbers=part,
                 seed=size.seed,

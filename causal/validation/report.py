@@ -11,6 +11,7 @@ import pandas as pd
 from causal.validation import estimators, planned_power, rates, sample_ratios, stopping_rules
 from causal.validation.wording import ABOUT, TEXTS, TITLES
 
+_MAX_OPEN = 20
 _METRIC_NAMES: Mapping[str, str] = {
     "winsorised_mean": "winsorised mean",
     "quantile_50": "median",
@@ -37,26 +38,25 @@ class Run:
     versions: Mapping[str, str]
 
 
-def page(table: pd.DataFrame, run: Run, *, figures: Mapping[str, str]) -> str:
+def page(table: pd.DataFrame, run: Run, *, figures: Mapping[str, Sequence[str]]) -> str:
     """The page.
 
     Args:
         table: The rates of all studies.
         run: The run.
-        figures: Paths of pictures by study, from the page's folder.
+        figures: Paths of the pictures of each study, from the page's folder.
     """
     names = [name for name in TITLES if name in set(table["study"])]
     parts = ["# Validation", ABOUT, _summary(table, names), _verdicts(table)]
     for name in names:
         rows = table[table["study"] == name]
         parts += [f"## {TITLES[name]}", TEXTS[name], *_TABLES[name](rows)]
-        if name in figures:
-            parts.append(f"![{TITLES[name]}]({figures[name]})")
+        parts += [f"![{TITLES[name]}]({path})" for path in figures.get(name, ())]
     parts.append(_colophon(run))
     return "\n\n".join(part for part in parts if part)
 
 
-def as_json(table: pd.DataFrame, run: Run) -> str:
+def as_json(table: pd.DataFrame, pvalues: pd.DataFrame, run: Run) -> str:
     """The rates and the run; numbers in full, missing ones as null."""
     rows = [
         {str(name): _plain(value) for name, value in row.items()}
@@ -65,6 +65,7 @@ def as_json(table: pd.DataFrame, run: Run) -> str:
     data = {
         "command": run.command, "seed": run.seed, "replications": run.replications,
         "versions": dict(run.versions), "rates": rows,
+        "pvalues": pvalues.to_dict("list"),
     }  # fmt: skip
     return json.dumps(data, indent=1, allow_nan=False)
 
@@ -97,14 +98,17 @@ def _summary(table: pd.DataFrame, names: Sequence[str]) -> str:
 
 
 def _verdicts(table: pd.DataFrame) -> str:
-    """What is broken or open, one by one."""
+    """What is broken, and the first of what is open, one by one."""
+    undecided = table[is_open(table)]
     lines = [
         f"- {word}: {row['study']}, {row['metric_type']}, {row['estimator']}, {row['scenario']}: "
         f"{row['quantity']} {row['estimate']:.4g} of {row['n_replications']:,}, "
         f"promised {row['target_lower']:.4g} to {row['target_upper']:.4g}"
-        for word, rows in (("broken", table[is_broken(table)]), ("open", table[is_open(table)]))
+        for word, rows in (("broken", table[is_broken(table)]), ("open", undecided.head(_MAX_OPEN)))
         for row in rows.to_dict("records")
     ]
+    if len(undecided) > _MAX_OPEN:
+        lines.append(f"- open: {len(undecided) - _MAX_OPEN} more, in the tables")
     return "\n".join(lines) or "No promise is broken or open."
 
 
@@ -176,7 +180,7 @@ def _planned(rows: pd.DataFrame) -> Iterator[str]:
     lines = []
     for row in rows.to_dict("records"):
         world, _, rest = row["scenario"].partition("; ")
-        effect, _, planned = rest.partition(", planned power ")
+        effect, _, planned = rest.removeprefix("effect ").partition(", planned power ")
         metric, n = f"{row['metric_type']} ({row['estimator']})", f"{row['n_replications']:,}"
         lines.append([world, metric, effect, planned.rstrip("%"), _cell(row), n])
     yield _markdown(["experiment", "metric", "effect", "planned", "found", "experiments"], lines)

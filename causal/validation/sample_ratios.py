@@ -51,6 +51,11 @@ class Split:
     size: Size
 
     @property
+    def is_pair(self) -> bool:
+        """Whether there are two arms."""
+        return len(self.true) == 2  # noqa: PLR2004 - a pair
+
+    @property
     def is_wrong(self) -> bool:
         """Whether the units are not split as planned."""
         return self.planned != self.true
@@ -74,8 +79,9 @@ def run(split: Split) -> list[Rate]:
 
 def _at_the_end(split: Split) -> Iterator[Rate]:
     rng = generator(split.size.seed, STUDY, split.name)
-    counts = rng.multinomial(N_UNITS, split.true, size=_EXPERIMENTS * split.size.replications)
-    # The verdict depends on the counts alone, and few of them differ.
+    # The verdict depends on the counts alone, and with two arms few of them differ.
+    times = _EXPERIMENTS if split.is_pair else _WATCHED
+    counts = rng.multinomial(N_UNITS, split.true, size=times * split.size.replications)
     different, which = np.unique(counts, axis=0, return_inverse=True)
     alarms = np.array([_is_alarm(row, split.planned) for row in different])[which.ravel()]
     yield _rate(split, "chi-square", f"{N_UNITS:,} units", alarms)
@@ -99,7 +105,7 @@ def _watched(split: Split) -> Iterator[Rate]:
 
 def _rate(split: Split, estimator: str, units: str, alarms: NDArray[np.bool_]) -> Rate:
     is_final = estimator == "chi-square"
-    found = DETECTION if is_final and len(split.true) == 2 else rates.UNPROMISED  # noqa: PLR2004
+    found = DETECTION if is_final and split.is_pair else rates.UNPROMISED
     subject = Subject(
         study=STUDY, metric_type=STUDY, estimator=estimator,
         scenario=f"{split.name} for {':'.join(f'{share:.0%}' for share in split.planned)}, {units}",

@@ -25,7 +25,7 @@ broken promise is **bold** and an open one in *italics*; rates are in per cent."
 
 TEXTS: Mapping[str, str] = {
     estimators.STUDY: """\
-Experiments on about 800 units, 40 to 60 in control and treatment, or on 100 homes of one to some
+Experiments on about 800 units, 40 to 60 in control and treatment, or on 60 homes of one to some
 twenty units that share a tenth of each draw's variance and are assigned by a coin. Each goes
 through the method `ab` as a whole, from the spec to the effects, on the engine for pandas
 frames; nothing is estimated by code of the study. Outcomes: skewed profit, a 0/1 purchase,

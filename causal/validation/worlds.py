@@ -23,7 +23,7 @@ CONTROL_SHARE = 0.4
 CONTROL, TREATMENT = 0, 1
 
 _N_UNITS = 800
-_N_HOMES, _MEAN_HOME = 100, 8
+_N_HOMES, _MEAN_HOME = 60, 10
 _ICC = 0.1
 """Share of the variance of each draw that a home has in common."""
 
@@ -114,7 +114,7 @@ def units(rng: np.random.Generator, *, has_effect: bool) -> pd.DataFrame:
 
 
 def homes(rng: np.random.Generator, *, has_effect: bool) -> pd.DataFrame:
-    """Units in a hundred homes of unequal sizes; each home is assigned by a coin."""
+    """Units in sixty homes of unequal sizes; each home is assigned by a coin."""
     sizes = 1 + rng.poisson(_MEAN_HOME - 1, _N_HOMES)
     home = np.repeat(np.arange(_N_HOMES), sizes)
     treated = (rng.random(_N_HOMES) < 0.5)[home]  # noqa: PLR2004 - a coin
