@@ -30,7 +30,10 @@ StudyName = Literal["sample_ratio", "stopping_rules", "planned_power", "estimato
 _REPLICATIONS, _QUICK_REPLICATIONS = 2000, 200
 _EXTENSION = 4
 _IMAGES = "images"
-_PICTURES = {"estimators": "validation_estimators", "stopping_rules": "validation_stopping_rules"}
+_PICTURES = {
+    "estimators": ("validation_estimators", "validation_pvalues"),
+    "stopping_rules": ("validation_stopping_rules",),
+}
 
 
 class ValidateConfig(JobConfig):
@@ -150,7 +153,8 @@ def _write(config: ValidateConfig, table: pd.DataFrame, pvalues: pd.DataFrame) -
     if pictures:
         readout.leave_files(config.page.parent / _IMAGES, texts={}, figures=pictures)
     shown = {
-        study: f"{_IMAGES}/{name}.png" for study, name in _PICTURES.items() if name in pictures
+        study: [f"{_IMAGES}/{name}.png" for name in names if name in pictures]
+        for study, names in _PICTURES.items()
     }
     text = report.page(table, about, figures=shown)
     stem = config.page.stem

@@ -77,7 +77,12 @@ def histograms(pvalues: pd.DataFrame) -> Figure:
     """p-values without an effect, one panel for each estimator."""
     panels = list(pvalues.groupby(["metric_type", "estimator"], sort=False))
     n_rows = -(-len(panels) // _PANELS)
-    figure = Figure(figsize=(11.0, 0.7 + 1.15 * n_rows), layout="constrained")
+    height = 0.8 + 1.05 * n_rows
+    figure = Figure(figsize=(11.0, height))
+    # Set by hand: a solver takes seconds for fifty panels.
+    figure.subplots_adjust(
+        left=0.06, right=0.99, bottom=0.65 / height, top=1 - 0.45 / height, hspace=0.75, wspace=0.12
+    )
     grid = figure.subplots(n_rows, _PANELS, squeeze=False, sharex=True, sharey=True).ravel()
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
@@ -94,8 +99,10 @@ def histograms(pvalues: pd.DataFrame) -> Figure:
         axes.set_xticks([0, 0.5, 1])
         _tidy(axes)
     grid[0].set_ylim(0, 1.6)
-    figure.supylabel("density", fontsize=8)
-    figure.supxlabel("p-value without an effect; shaded: 95% band of a uniform bin", fontsize=8)
+    figure.supylabel("density", fontsize=8, x=0.01)
+    figure.supxlabel(
+        "p-value without an effect; shaded: 95% band of a uniform bin", fontsize=8, y=0.1 / height
+    )
     return figure
 
 

@@ -120,9 +120,7 @@ def test_true_effects_are_those_of_the_draws() -> None:
     bound = everyone["spend"].quantile(0.99)
     everyone["bounded"] = everyone["spend"].clip(upper=bound)
     arms = [everyone[everyone["variant"] == arm] for arm in (worlds.CONTROL, worlds.TREATMENT)]
-    control, treatment = (
-        {**levels(arm), "winsorised_mean": arm["bounded"].mean()} for arm in arms
-    )
+    control, treatment = ({**levels(arm), "winsorised_mean": arm["bounded"].mean()} for arm in arms)
     truths = worlds.truths()
 
     assert set(truths) == set(control) == set(worlds.METRICS)
@@ -144,7 +142,10 @@ def test_homes_have_the_levels_of_units_and_hang_together() -> None:
         if name != "retention_censored":
             assert level == pytest.approx(truths[name].level, rel=0.02), name
     latency = np.log(everyone["latency"])
-    means, sizes = latency.groupby(everyone["home"]).transform("mean"), everyone.groupby("home").size()
+    means, sizes = (
+        latency.groupby(everyone["home"]).transform("mean"),
+        everyone.groupby("home").size(),
+    )
     within = ((latency - means) ** 2).sum() / (len(everyone) - len(sizes))
 
     assert 1 - within / latency.var() == pytest.approx(0.1, abs=0.01)
