@@ -38,7 +38,7 @@ def hits(count: int, n: int) -> np.ndarray:
     ("count", "n", "passed"),
     [(100, 2000, True), (80, 2000, True), (79, 2000, None), (130, 2000, None), (160, 2000, False)],
 )
-def test_a_promise_is_kept_open_or_broken(count: int, n: int, passed: bool | None) -> None:
+def test_a_promise_is_kept_open_or_broken(*, count: int, n: int, passed: bool | None) -> None:
     found = rates.share(SUBJECT, rates.REJECTION, hits(count, n), promised=estimators.SIZE)
 
     assert found.passed is passed
@@ -60,7 +60,7 @@ def test_clopper_and_pearson_hold_the_interval_of_the_table() -> None:
 
 
 @pytest.mark.parametrize(("power", "passed"), [(1.0, True), (1.08, None), (1.3, False)])
-def test_uniform_pvalues(power: float, passed: bool | None) -> None:
+def test_uniform_pvalues(*, power: float, passed: bool | None) -> None:
     """A sample as even as can be, then pushed towards zero."""
     even = (np.arange(2000) + 0.5) / 2000
     found = rates.uniformity(SUBJECT, even**power, n_tests=40)
