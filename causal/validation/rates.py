@@ -1,8 +1,8 @@
 """Realised rates beside promised ones, and when a promise counts as kept or broken.
 
 A rate of simulated experiments is a count, so it has a binomial interval (Clopper and Pearson
-1934). A promise is a range. It is kept if the rate lies in the range, broken if the whole interval
-lies outside of it, and open in between: that many experiments cannot tell.
+1934). A promise is a range. It is kept if the rate lies in the range, broken if even the 99.9 %
+interval lies outside of it, and open in between: that many experiments cannot tell.
 """
 
 import math
@@ -18,6 +18,9 @@ from causal.core.gram import Array
 
 REJECTION, COVERAGE, POWER = "rejection", "coverage", "power"
 UNIFORMITY, INFORMATION = "uniform_pvalues", "mean_information"
+
+_SURE = 0.999
+"""Coverage of the interval that decides: among hundreds of rates some 95 % ones lie apart."""
 
 KS_ALPHA = 0.01
 """p-values are uniform if Kolmogorov's test of them is not this small."""
@@ -120,7 +123,12 @@ def share(
     happened = np.asarray(hits, dtype=np.bool_)
     count, n = int(happened.sum()), len(happened)
     lower, upper = binomial_interval(count, n)
-    return _rate(subject, quantity, n, value=count / n, interval=(lower, upper), promised=promised)
+    sure = binomial_interval(count, n, confidence_level=_SURE)
+    return Rate(
+        **asdict(subject), n_replications=n, quantity=quantity, estimate=count / n,
+        ci_lower=lower, ci_upper=upper, target_lower=promised.lower, target_upper=promised.upper,
+        passed=verdict(count / n, sure, promised),
+    )  # fmt: skip
 
 
 def mean(subject: Subject, quantity: str, values: Array) -> Rate:
@@ -133,10 +141,11 @@ def mean(subject: Subject, quantity: str, values: Array) -> Rate:
     """
     value = float(values.mean())
     half = 1.96 * float(values.std(ddof=1)) / math.sqrt(len(values))
-    interval = (value - half, value + half)
-    return _rate(
-        subject, quantity, len(values), value=value, interval=interval, promised=UNPROMISED
-    )
+    return Rate(
+        **asdict(subject), n_replications=len(values), quantity=quantity, estimate=value,
+        ci_lower=value - half, ci_upper=value + half, target_lower=UNPROMISED.lower,
+        target_upper=UNPROMISED.upper, passed=None,
+    )  # fmt: skip
 
 
 def uniformity(subject: Subject, pvalues: Array, *, n_tests: int) -> Rate:
@@ -168,24 +177,14 @@ def frame(rates: Sequence[Rate]) -> pd.DataFrame:
     return table.astype({"passed": object})
 
 
-def _rate(
-    subject: Subject,
-    quantity: str,
-    n: int,
-    *,
-    value: float,
-    interval: tuple[float, float],
-    promised: Range,
-) -> Rate:
-    return Rate(
-        **asdict(subject), n_replications=n, quantity=quantity, estimate=value,
-        ci_lower=interval[0], ci_upper=interval[1], target_lower=promised.lower,
-        target_upper=promised.upper, passed=verdict(value, interval, promised),
-    )  # fmt: skip
-
-
 def verdict(value: float, interval: tuple[float, float], promised: Range) -> bool | None:
-    """Kept, broken, or `None`: nothing promised, or open."""
+    """Kept, broken, or `None`: nothing promised, or open.
+
+    Args:
+        value: The rate.
+        interval: Where it surely is.
+        promised: What was promised of it.
+    """
     if math.isnan(promised.upper):
         return None
     if promised.lower <= value <= promised.upper:

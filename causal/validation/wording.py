@@ -17,11 +17,11 @@ validate` draws them, counts how often tests reject and intervals cover, and wri
 Every number can be had again from the seed.
 
 A rate has a promised range and a binomial interval (95 %, Clopper and Pearson). The promise is
-**kept** if the rate lies in its range, **broken** if the whole interval lies outside of it, and
-**open** if the rate lies outside but the interval does not: that many experiments cannot tell.
-Of dozens of rates at 5 % in 2,000 experiments a few lie outside of 4 to 6 % by chance, so the
-metrics of an open rate get further experiments, and all of them count together. In the tables a
-broken promise is **bold** and an open one in *italics*; rates are in per cent."""
+**kept** if the rate lies in its range, **broken** if even its 99.9 % interval lies outside of
+it, and **open** in between: that many experiments cannot tell. Of dozens of rates at 5 % in
+2,000 experiments a few lie outside of 4 to 6 % by chance, so the metrics of an open rate get
+further experiments, and all of them count together. In the tables a broken promise is **bold**
+and an open one in *italics*; rates are in per cent."""
 
 TEXTS: Mapping[str, str] = {
     estimators.STUDY: """\
