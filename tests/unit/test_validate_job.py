@@ -57,8 +57,9 @@ def test_a_broken_promise_is_an_exit_code(
         return Findings(rates=rates.frame([rate(count)]))
 
     monkeypatch.setattr(validate, "STUDIES", {"sample_ratio": study})
+    settings = Settings(env="local", warehouse=str(tmp_path / "warehouse"))
     config = ValidateConfig(output=tmp_path / "page.md", quick=True)
-    context = Context(settings=Settings(), progress=Progress(is_quiet=True))
+    context = Context(settings=settings, progress=Progress(is_quiet=True))
 
     assert validate.run(context, config) == code
     data = json.loads((tmp_path / "page.json").read_text(encoding="utf-8"))
