@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 StudyName = Literal["sample_ratio", "stopping_rules", "planned_power", "estimators"]
 
 _REPLICATIONS, _QUICK_REPLICATIONS = 2000, 200
-_EXTENSION = 4
 _IMAGES = "images"
 _PICTURES = {
     "estimators": ("validation_estimators", "validation_pvalues"),
@@ -43,7 +42,8 @@ class ValidateConfig(JobConfig):
         studies: The studies; all if left out.
         output: The page; figures go to `images` beside it.
         replications: Experiments per estimator and scenario.
-        quick: Few experiments, and no further ones where a promise is open.
+        extension: Further experiments of an estimator where a promise is open, in multiples.
+        quick: Few experiments, and no further ones.
         seed: Of everything.
         workers: Processes; one for each core if left out.
     """
@@ -61,6 +61,13 @@ class ValidateConfig(JobConfig):
         le=1_000_000,
         description=f"experiments per estimator and scenario (default: {_REPLICATIONS}, "
         f"with --quick {_QUICK_REPLICATIONS})",
+    )
+    extension: int = Field(
+        default=4,
+        ge=0,
+        le=100,
+        description="where a promise of an estimator is open, that many times more experiments "
+        "are added",
     )
     quick: bool = Field(
         default=False, description="few experiments: for a look at the page, not for its numbers"
@@ -81,7 +88,7 @@ class ValidateConfig(JobConfig):
         default = _QUICK_REPLICATIONS if self.quick else _REPLICATIONS
         return Size(
             replications=self.replications or default,
-            extension=0 if self.quick else _EXTENSION,
+            extension=0 if self.quick else self.extension,
             seed=self.seed,
         )
 
@@ -97,6 +104,8 @@ class ValidateConfig(JobConfig):
         parts += [f"--studies {' '.join(self.names)}"] if self.studies else []
         parts += ["--quick"] if self.quick else []
         parts += [] if self.replications is None else [f"--replications {self.replications}"]
+        is_told = not self.quick and "extension" in self.model_fields_set
+        parts += [f"--extension {self.extension}"] if is_told else []
         return " ".join([*parts, f"--seed {self.seed}"])
 
 

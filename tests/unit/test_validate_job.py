@@ -1,6 +1,7 @@
 """The job that runs the studies: its options, its processes, its files and its exit code."""
 
 import json
+import operator
 from pathlib import Path
 
 import pandas as pd
@@ -18,24 +19,19 @@ from jobs.runtime.settings import Settings
 from jobs.validate import ValidateConfig
 
 
-def square(number: int) -> int:
-    return number * number
-
-
-def fail(number: int) -> int:
-    raise ValueError(f"no {number}")
-
-
 def test_processes_answer_in_order_and_say_how_far_they_are() -> None:
     seen: list[tuple[int, int]] = []
     with Processes(2, on_done=lambda done, total: seen.append((done, total))) as workers:
-        assert list(workers(square, range(5))) == [0, 1, 4, 9, 16]
+        assert list(workers(operator.neg, range(5))) == [0, -1, -2, -3, -4]
     assert seen == [(at, 5) for at in range(1, 6)]
 
 
 def test_a_failure_of_a_piece_ends_the_processes() -> None:
-    with pytest.raises(ValueError, match="no 0"), Processes(1, on_done=print) as workers:
-        list(workers(fail, range(3)))
+    with (
+        pytest.raises(ValueError, match="invalid literal"),
+        Processes(1, on_done=lambda _done, _total: None) as workers,
+    ):
+        list(workers(int, ["1", "two", "3"]))
 
 
 def rate(count: int) -> rates.Rate:
@@ -70,11 +66,16 @@ def test_a_broken_promise_is_an_exit_code(
 
 def test_quick_is_small_and_the_command_makes_the_page_again() -> None:
     full, quick = ValidateConfig(), ValidateConfig(quick=True, studies=("estimators",))
+    plain = ValidateConfig(replications=1000, extension=0)
 
     assert full.size == Size(replications=2000, extension=4, seed=20261121)
     assert quick.size == Size(replications=200, extension=0, seed=20261121)
     assert full.names[-1] == "estimators"
     assert quick.names == ("estimators",)
+    assert plain.size == Size(replications=1000, extension=0, seed=20261121)
+    assert plain.command == (
+        "./spark-submit.sh validate --replications 1000 --extension 0 --seed 20261121"
+    )
     assert full.command == "./spark-submit.sh validate --seed 20261121"
     assert quick.command == (
         "./spark-submit.sh validate --studies estimators --quick --seed 20261121"
