@@ -63,8 +63,9 @@ test-statistical: $(STAMP) ## Coverage and size by simulation
 	$(PYTEST) tests/statistical
 test-e2e: $(STAMP) ## Through spark-submit.sh
 	$(PYTEST) tests/e2e
-validate: $(STAMP) ## Long studies: kill -9 in every job, many simulated trials
+validate: setup ## Long studies: kill -9 in every job, many simulated trials; docs/validation.md
 	$(PYTEST) -m validation --timeout 3600 tests
+	./spark-submit.sh validate
 coverage: $(STAMP) ## Branch coverage of everything but e2e
 	$(PYTEST) --cov --cov-report=term-missing tests --ignore tests/e2e
 

@@ -174,8 +174,9 @@ def power_reached(readout: Readout, *, power: float) -> Diagnostic:
 
     effect = readout.effects[0]
     alpha = 1.0 - effect.confidence_level
-    reference = stats.norm() if effect.df is None else stats.t(effect.df)
-    mde = float(reference.ppf(1 - alpha / 2) + reference.ppf(power)) * effect.std_error
+    shares = np.array([1 - alpha / 2, power])
+    steps = stats.norm.ppf(shares) if effect.df is None else stats.t.ppf(shares, effect.df)
+    mde = float(steps.sum()) * effect.std_error
     level = abs(float(readout.levels.value[CONTROL]))
     relative = f", {mde / level:.2%} of the control level" if level > 0 else ""
     return Diagnostic(
