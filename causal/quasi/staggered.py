@@ -25,6 +25,7 @@ from causal.core.readout import Readout, combined, covariance_table
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.quasi import goodman_bacon, staggered_checks, staggered_readout
+from causal.quasi.credibility.readout import Checks, Study, event_study_checks
 from causal.quasi.group_time import comparisons, effects
 from causal.quasi.group_time_averages import Average, Effects, average
 from causal.quasi.group_time_inference import Inference, infer, pre_trend
@@ -102,6 +103,7 @@ def _of_outcome(
     group_time = sections[-1]
     two_way = goodman_bacon.decompose(design.paths)
     _check_varies([overall, *sections], outcome)
+    checks = _event_study_checks(spec, sections, outcome=outcome)
     return Readout(
         effects=_effects(spec, design, [overall, *sections], outcome=outcome),
         diagnostics=(
@@ -111,6 +113,7 @@ def _of_outcome(
             ),
             *staggered_checks.design_diagnostics(design, options, n_impossible=n_impossible),
             staggered_checks.two_way(two_way),
+            *checks.diagnostics,
             *_inference_notes(spec, [overall, *sections]),
         ),
         params={
@@ -125,6 +128,7 @@ def _of_outcome(
             ),
             **{s.name: table(s.rows, s.found, metric=outcome) for s in sections},
             **_covariance(sections, outcome=outcome),
+            **checks.tables,
             "twfe_decomposition": goodman_bacon.table(two_way, metric=outcome),
             "cohort_means": staggered_readout.cohort_means(design, metric=outcome),
         },
@@ -225,3 +229,23 @@ def _covariance(sections: Sequence[Section], *, outcome: str) -> dict[str, pd.Da
     names = [shown.rows[k].term for k in at]
     known = shown.found.covariance[np.ix_(at, at)]
     return {"covariance": covariance_table(names, known, metric=outcome)}
+
+
+def _event_study_checks(
+    spec: StaggeredSpec, sections: Sequence[Section], *, outcome: str
+) -> Checks:
+    """Power of the pre-test and sensitivity of the event study to trends that part."""
+    shown = next((s for s in sections if s.name == "event_study"), None)
+    if shown is None:
+        return Checks()
+    options, found = spec.options, shown.found
+    at = [k for k, row in enumerate(shown.rows) if found.is_known[k] and not row.is_reference]
+    study = Study(
+        times=np.array([shown.rows[k].labels["event_time"] for k in at], dtype=np.float64),
+        estimates=found.values[at], covariance=found.covariance[np.ix_(at, at)],
+        anticipation=options.anticipation,
+        reference=-1 - options.anticipation if options.base_period == "universal" else None,
+    )  # fmt: skip
+    return event_study_checks(
+        study, options.sensitivity, metric=outcome, confidence_level=spec.confidence_level
+    )

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from causal.core.spec import COLUMN_PATTERN, Part, Spec
+from causal.quasi.credibility.sensitivity_options import Sensitivity
 from causal.quasi.treatment_timing import Timing
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
@@ -45,6 +46,8 @@ class StaggeredOptions(Part):
         covariates: Numeric columns, constant within a unit, given which trends are parallel.
             Adjusted by outcome regression: a linear model of the comparison units' changes, fitted
             for each effect (`est_method="reg"` of R's `did`).
+        sensitivity: How far trends may depart from parallel ones before the event study is in
+            doubt; needs `base_period: universal`.
     """
 
     unit: ColumnName
@@ -67,6 +70,7 @@ class StaggeredOptions(Part):
     bands: Literal["gaussian", "multiplier"] = "gaussian"
     n_draws: int = Field(default=20_000, ge=1_000, le=1_000_000)
     covariates: list[ColumnName] = Field(default_factory=list)
+    sensitivity: Sensitivity | None = None
 
     @property
     def outcomes(self) -> tuple[str, ...]:
@@ -96,6 +100,16 @@ class StaggeredOptions(Part):
         repeated = sorted({name for name in taken if taken.count(name) > 1})
         if repeated:
             raise ValueError(f"column used in two roles: {', '.join(repeated)}")
+        return self
+
+    @model_validator(mode="after")
+    def _sensitivity(self) -> "StaggeredOptions":
+        if self.sensitivity is None:
+            return self
+        if self.base_period != "universal" or "dynamic" not in self.aggregations:
+            raise ValueError(
+                "sensitivity needs base_period: universal and the aggregation dynamic"
+            )
         return self
 
     @model_validator(mode="after")
