@@ -26,6 +26,7 @@ from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.quasi import goodman_bacon, staggered_checks, staggered_readout
 from causal.quasi.credibility.readout import Checks, Study, event_study_checks
+from causal.quasi.credibility.stability_readout import stability_checks
 from causal.quasi.group_time import comparisons, effects
 from causal.quasi.group_time_averages import Average, Effects, average
 from causal.quasi.group_time_inference import Inference, infer, pre_trend
@@ -77,12 +78,14 @@ def figures(spec: StaggeredSpec, result: Result) -> Mapping[str, "Figure"]:
         spec: The analysis.
         result: What `estimate` returned.
     """
+    from causal.quasi.credibility.figures import credibility_figures
     from causal.quasi.staggered_figures import cohort_figure, event_study_figure
 
     found: dict[str, Figure] = {}
     for outcome in spec.options.outcomes:
         if "event_study" in result.tables:
             found[f"event_study_{outcome}"] = event_study_figure(spec, result, outcome=outcome)
+        found |= credibility_figures(result, outcome=outcome)
         found[f"group_time_{outcome}"] = cohort_figure(spec, result, outcome=outcome)
     return found
 
@@ -104,6 +107,10 @@ def _of_outcome(
     two_way = goodman_bacon.decompose(design.paths)
     _check_varies([overall, *sections], outcome)
     checks = _event_study_checks(spec, sections, outcome=outcome)
+    stable = stability_checks(
+        design, options, lambda found: _section(spec, design, "stability", rows=(), estimates=found)
+        .found, metric=outcome, alpha=1 - spec.confidence_level,
+    )  # fmt: skip
     return Readout(
         effects=_effects(spec, design, [overall, *sections], outcome=outcome),
         diagnostics=(
@@ -114,6 +121,7 @@ def _of_outcome(
             *staggered_checks.design_diagnostics(design, options, n_impossible=n_impossible),
             staggered_checks.two_way(two_way),
             *checks.diagnostics,
+            *stable.diagnostics,
             *_inference_notes(spec, [overall, *sections]),
         ),
         params={
@@ -129,6 +137,7 @@ def _of_outcome(
             **{s.name: table(s.rows, s.found, metric=outcome) for s in sections},
             **_covariance(sections, outcome=outcome),
             **checks.tables,
+            **stable.tables,
             "twfe_decomposition": goodman_bacon.table(two_way, metric=outcome),
             "cohort_means": staggered_readout.cohort_means(design, metric=outcome),
         },

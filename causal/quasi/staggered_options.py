@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from causal.core.spec import COLUMN_PATTERN, Part, Spec
 from causal.quasi.credibility.sensitivity_options import Sensitivity
+from causal.quasi.credibility.stability_options import Stability
 from causal.quasi.treatment_timing import Timing
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
@@ -48,6 +49,8 @@ class StaggeredOptions(Part):
             for each effect (`est_method="reg"` of R's `did`).
         sensitivity: How far trends may depart from parallel ones before the event study is in
             doubt; needs `base_period: universal`.
+        stability: Placebos, cohorts left out in turn and the other comparison group; takes no
+            covariates.
     """
 
     unit: ColumnName
@@ -71,6 +74,7 @@ class StaggeredOptions(Part):
     n_draws: int = Field(default=20_000, ge=1_000, le=1_000_000)
     covariates: list[ColumnName] = Field(default_factory=list)
     sensitivity: Sensitivity | None = None
+    stability: Stability | None = None
 
     @property
     def outcomes(self) -> tuple[str, ...]:
@@ -103,13 +107,13 @@ class StaggeredOptions(Part):
         return self
 
     @model_validator(mode="after")
-    def _sensitivity(self) -> "StaggeredOptions":
+    def _credibility(self) -> "StaggeredOptions":
+        if self.stability is not None and self.covariates:
+            raise ValueError("stability takes no covariates")
         if self.sensitivity is None:
             return self
         if self.base_period != "universal" or "dynamic" not in self.aggregations:
-            raise ValueError(
-                "sensitivity needs base_period: universal and the aggregation dynamic"
-            )
+            raise ValueError("sensitivity needs base_period: universal and the aggregation dynamic")
         return self
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from causal.quasi.credibility.event_path import EventPath
 
 _TINY = 1e-12
 """A coefficient that has just left does not enter again at once."""
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,12 +156,13 @@ def folded_quantile(mean: float, *, confidence_level: float) -> float:
     from scipy import optimize, special
 
     low = mean + float(special.ndtri(confidence_level))
-    high = mean + float(special.ndtri(0.5 + confidence_level / 2))
+    # At a mean of zero the upper bound is the quantile itself, up to rounding.
+    high = mean + float(special.ndtri(0.5 + confidence_level / 2)) + _ROUNDING
 
     def missing(x: float) -> float:
         return float(special.ndtr(x - mean) - special.ndtr(-x - mean)) - confidence_level
 
-    if missing(low) >= 0 or high == low:
+    if missing(low) >= 0:
         return low
     return float(optimize.brentq(missing, low, high, xtol=1e-13))
 
@@ -212,7 +214,7 @@ def _lasso_path(quadratic: Array, linear: Array) -> Iterator[Segment]:
         u, penalty = new, penalty - fall
 
 
-def _falls(  # noqa: PLR0913 - the state of the path
+def _falls(
     u: Array, direction: Array, gradient: Array, change: Array, signs: Array, penalty: float
 ) -> Array:
     """By how much the penalty falls until each coefficient leaves, enters above, enters below.

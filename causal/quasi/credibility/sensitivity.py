@@ -66,7 +66,7 @@ class Robustness:
     breakdown: float
 
 
-def sensitivity(  # noqa: PLR0913 - the parts of one analysis
+def sensitivity(
     path: EventPath,
     weights: Array,
     *,
