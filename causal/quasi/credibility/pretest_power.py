@@ -139,7 +139,7 @@ def detectable_slope(
     high = float(np.sqrt(np.diag(pre)).max())
     while missing(high) < 0:
         high *= 2.0
-    return float(optimize.brentq(missing, 0.0, high, xtol=1e-9 * high, rtol=1e-10))
+    return float(optimize.brentq(missing, 0.0, high, xtol=1e-8 * high, rtol=1e-8))
 
 
 def _passing(mean: Array, covariance: Array, test: Pretest, level: float) -> tuple[float, Array]:
@@ -176,7 +176,7 @@ def normal_in_box(mean: Array, covariance: Array, half: Array) -> tuple[float, A
     Genz (1992), "Numerical computation of multivariate normal probabilities": the box is walked
     through one coordinate after the other, each drawn from its truncated normal given the ones
     before, with points of a lattice in place of random numbers; the product of the shares is the
-    weight of a point. The error is below 1e-4 in the dimensions of an event study.
+    weight of a point. The error is some 1e-4 in the dimensions of an event study.
 
     Args:
         mean: Shape (k,).
