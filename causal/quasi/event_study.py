@@ -78,13 +78,13 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
 def _study(options: DidOptions, found: Regressions) -> Study:
     """The coefficients of single event times; bins stand for several and are left out."""
     main = found.main
-    windows = [regressor.window for regressor in main.fit.regressors]
-    at = [k for k, w in enumerate(windows) if w is not None and w.low == w.high]
-    times = [windows[k].low for k in at]
+    windows = [(k, r.window) for k, r in enumerate(main.fit.regressors) if r.window is not None]
+    at = [k for k, window in windows if window.low == window.high]
+    times = [window.low for _, window in windows if window.low == window.high]
     return Study(
         times=np.array(times, dtype=np.float64), estimates=main.fit.coefficients[at],
         covariance=main.covariance[np.ix_(at, at)], anticipation=options.anticipation,
-        reference=options.reference, n_binned=sum(w is not None for w in windows) - len(at),
+        reference=options.reference, n_binned=len(windows) - len(at),
     )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def test_smoothness_is_said_in_units_of_the_slope(panel: pd.DataFrame) -> None:
     assert "slope of the difference in trends" in said(result, "sensitivity").detail
 
 
-def test_an_effect_that_is_not_there(panel: pd.DataFrame) -> None:
+def test_an_effect_that_is_not_there() -> None:
     none = a_panel(effect=0.0)
     asked = {"type": "relative_magnitudes"}
     result = analysed("did", none, estimator="event_study", sensitivity=asked)
@@ -247,7 +247,9 @@ def test_a_placebo_in_time_is_the_analysis_of_earlier_starts(panel: pd.DataFrame
         sizes.append(expected.n_treated)
     assert row["estimate"] == pytest.approx(np.average(estimates, weights=sizes), rel=1e-10)
     assert row["is_placebo"]
-    assert said(result, "placebo_time").passed
+    check = said(result, "placebo_time")
+    assert check.pvalue == pytest.approx(row["pvalue"])
+    assert check.passed == (row["pvalue"] >= 0.05)
 
 
 def test_later_cohorts_as_placebos(panel: pd.DataFrame) -> None:
@@ -261,6 +263,22 @@ def test_later_cohorts_as_placebos(panel: pd.DataFrame) -> None:
     assert row["estimate"] == pytest.approx(expected.estimate, rel=1e-10)
     assert row["std_error"] == pytest.approx(expected.std_error, rel=1e-10)
     assert said(result, "placebo_cohorts").passed
+    worst = result.tables["stability"]["pvalue"].iloc[1:].min()
+    assert said(result, "placebo_cohorts").pvalue == pytest.approx(min(1.0, 2 * worst))
+
+
+@pytest.mark.validation
+def test_placebos_of_parallel_trends_fail_as_often_as_stated() -> None:
+    names = ("placebo_time", "control_group", "placebo_cohorts")
+    failed = []
+    for seed in range(600):
+        frame = a_panel(seed=1_000 + seed)
+        result = analysed("staggered", frame, aggregations=["simple"], stability={})
+        failed.append([said(result, name).passed is False for name in names])
+    rates = np.mean(failed, axis=0)
+    margin = 4 * np.sqrt(0.05 * 0.95 / 600)
+    assert rates[:2] == pytest.approx([0.05, 0.05], abs=margin)
+    assert rates[2] < 0.05 + margin  # Bonferroni
 
 
 def test_placebos_see_trends_that_part() -> None:

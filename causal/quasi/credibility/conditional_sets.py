@@ -103,10 +103,10 @@ def accepted(tests: Sequence[Test], thetas: Array) -> Array:
     """Which values at least one member does not reject, shape of `thetas`."""
     found = np.zeros(len(thetas), dtype=bool)
     for test in tests:
-        open_ = np.flatnonzero(~found)
+        open_ = np.flatnonzero(np.logical_not(found))
         if len(open_) == 0:
             break
-        found[open_] = ~_rejects(test, thetas[open_])
+        found[open_] = np.logical_not(_rejects(test, thetas[open_]))
     return found
 
 
@@ -153,7 +153,7 @@ def _rejects(test: Test, thetas: Array) -> Array:
     """Whether each value is rejected, shape of `thetas`."""
     statistics = test.values - thetas[:, None] * test.violations.shifts
     worst = statistics.argmax(axis=1)
-    largest = np.take_along_axis(statistics, worst[:, None], axis=1)[:, 0]
+    largest = statistics.max(axis=1)
     variances = np.diag(test.covariance)[worst]
     is_random = variances > _SAME * np.diag(test.covariance).max()
     # A violation without variance is certain: it speaks for itself.
@@ -175,7 +175,7 @@ def _truncation(
     test: Test, statistics: Array, worst: Array, variances: Array
 ) -> tuple[Array, Array]:
     """Between which values the largest violation stays the largest, the rest given."""
-    largest = np.take_along_axis(statistics, worst[:, None], axis=1)
+    largest = statistics.max(axis=1, keepdims=True)
     shares = test.covariance[worst] / variances[:, None]
     rest = statistics - shares * largest
     gap = 1.0 - shares

@@ -143,7 +143,7 @@ def _bar(axes: Axes, x: float, row: pd.Series, *, colour: str, label: str) -> No
 
 
 def _has(result: Result, name: str, outcome: str) -> bool:
-    return name in result.tables and (result.tables[name]["metric"] == outcome).any()
+    return name in result.tables and outcome in set(result.tables[name]["metric"])
 
 
 def _of(result: Result, name: str, outcome: str) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Options of the placebos and of what is left out in turn in a staggered design."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -24,10 +24,8 @@ class Stability(Part):
     """
 
     checks: Annotated[list[Check], Field(min_length=1)] = Field(
-        default_factory=lambda: [
-            "leave_one_cohort_out", "control_group", "placebo_time", "placebo_cohorts"
-        ]
-    )  # fmt: skip
+        default_factory=lambda: list(get_args(Check))
+    )
     placebo_periods: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")

@@ -88,34 +88,33 @@ def _pvalue(found: Inference) -> float:
 def _said(table: pd.DataFrame, check: Check, *, alpha: float) -> Diagnostic:
     rows = table[table["check"] == check]
     if rows.empty:
-        return _diagnostic(check, None, None, None, f"not possible: {_WHY[check]}")
-    whole = float(table["estimate"].iloc[0])
+        return _noted(check, f"not possible: {_WHY[check]}")
     if check in _PLACEBOS:
         return _placebo(check, rows, alpha=alpha)
+    whole = float(table["estimate"].iloc[0])
     far = rows.loc[rows["difference"].abs().idxmax()]
+    moved, pvalue = float(far["difference"]), float(far["difference_pvalue"])
     words = f"{far['variant']}: {far['estimate']:.4g} instead of {whole:.4g}"
-    if check == "control_group":
-        pvalue = float(far["difference_pvalue"])
-        known = None if np.isnan(pvalue) else pvalue
-        passed = None if known is None else known >= alpha
-        return _diagnostic(check, float(far["difference"]), known, passed, words)
+    if check == "control_group" and not np.isnan(pvalue):
+        return Diagnostic(
+            name=check, statistic=moved, pvalue=pvalue, passed=pvalue >= alpha, detail=words
+        )
     signs = int((np.sign(rows["estimate"]) != np.sign(whole)).sum())
     turned = f"; the sign turns in {signs} of {len(rows)}" if signs else ""
-    detail = f"the average effect moves most {words}{turned}"
-    return _diagnostic(check, float(far["difference"]), None, None, detail)
+    return _noted(check, f"the average effect moves most {words}{turned}", moved)
 
 
 def _placebo(check: Check, rows: pd.DataFrame, *, alpha: float) -> Diagnostic:
     """The placebo whose p-value, times their number (Bonferroni), is the smallest."""
     known = rows[rows["pvalue"].notna()]
     if known.empty:
-        return _diagnostic(check, None, None, None, "not known: no placebo has a variance")
+        return _noted(check, "not known: no placebo has a variance")
     worst = known.loc[known["pvalue"].idxmin()]
     pvalue = min(1.0, float(worst["pvalue"]) * len(known))
     of = f", the smallest p-value of {len(known)} times {len(known)}" if len(known) > 1 else ""
-    return _diagnostic(
-        check, float(worst["estimate"]), pvalue, pvalue >= alpha,
-        f"placebo effect of {worst['variant']}: {worst['estimate']:.4g} "
+    return Diagnostic(
+        name=check, statistic=float(worst["estimate"]), pvalue=pvalue, passed=pvalue >= alpha,
+        detail=f"placebo effect, {worst['variant']}: {worst['estimate']:.4g} "
         f"[{worst['ci_lower']:.4g}, {worst['ci_upper']:.4g}], p = {pvalue:.3g}{of}",
     )  # fmt: skip
 
@@ -128,10 +127,5 @@ _WHY = {
 }
 
 
-def _diagnostic(
-    check: Check, statistic: float | None, pvalue: float | None, passed: bool | None, detail: str
-) -> Diagnostic:
-    return Diagnostic(
-        name=check, statistic=statistic, pvalue=pvalue,
-        passed=None if passed is None else bool(passed), detail=detail,
-    )  # fmt: skip
+def _noted(check: Check, detail: str, statistic: float | None = None) -> Diagnostic:
+    return Diagnostic(name=check, statistic=statistic, pvalue=None, passed=None, detail=detail)
