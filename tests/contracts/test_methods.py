@@ -352,6 +352,9 @@ EXAMPLES: Mapping[str, Example] = {
     "staggered universal": staggered_example(
         base_period="universal", control_group="not_yet_treated", small_sample="clusters"
     ),
+    "staggered credibility": staggered_example(
+        base_period="universal", sensitivity={"type": "smoothness"}, stability={}
+    ),
     "staggered given a covariate": covariate_example(),
     "synthetic_control": region_example("synthetic_control"),
     "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),
