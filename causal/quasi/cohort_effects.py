@@ -22,6 +22,7 @@ from causal.core.gram import Array
 from causal.core.inference import critical_value
 from causal.core.readout import Readout, covariance_table
 from causal.core.result import Diagnostic
+from causal.quasi.credibility.readout import Checks, Study, event_study_checks
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions, regress
 from causal.quasi.event_study import AVERAGE
@@ -62,10 +63,12 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         regression_effect(spec, found, metric=outcome, term=f"event_time={time}", weights=weights)
         for time, weights in shares.items()
     ]
+    checks = _checks(spec, found, times, outcome=outcome)
     return Readout(
         effects=(average, *each),
         diagnostics=(
             _pre_trend(options, found, alpha=1 - spec.confidence_level),
+            *checks.diagnostics,
             *panel_diagnostics(options, panel, found),
         ),
         params={
@@ -81,7 +84,25 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
             ),
             "event_study": _event_table(spec, found, times, outcome=outcome),
             "covariance": covariance_table(found.main.names, found.main.covariance, metric=outcome),
+            **checks.tables,
         },
+    )
+
+
+def _checks(
+    spec: DidSpec, found: Regressions, times: Mapping[int, Mapping[str, int]], *, outcome: str
+) -> Checks:
+    """Power of the pre-test and sensitivity; lags alone have nothing before the treatment."""
+    options = spec.options
+    if options.estimator != "sun_abraham":
+        return Checks()
+    estimates, covariance = _averages(found.main, [_shares(counts) for counts in times.values()])
+    study = Study(
+        times=np.array(list(times), dtype=np.float64), estimates=estimates, covariance=covariance,
+        anticipation=options.anticipation, reference=options.reference,
+    )  # fmt: skip
+    return event_study_checks(
+        study, options.sensitivity, metric=outcome, confidence_level=spec.confidence_level
     )
 
 

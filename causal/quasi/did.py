@@ -53,18 +53,20 @@ def estimate(spec: DidSpec) -> Plan:
 
 
 def figures(spec: DidSpec, result: Result) -> Mapping[str, "Figure"]:
-    """Figures of a result by file name: cohort paths, and the estimator's own picture.
+    """Figures of a result by file name: cohort paths, the estimator's own, and its credibility.
 
     Args:
         spec: The analysis.
         result: What `estimate` returned.
     """
+    from causal.quasi.credibility.figures import credibility_figures
     from causal.quasi.did_figures import cohort_path_figure, event_study_figure, two_by_two_figure
 
     found: dict[str, Figure] = {}
     for outcome in spec.options.outcomes:
         if "event_study" in result.tables:
             found[f"event_study_{outcome}"] = event_study_figure(spec, result, outcome=outcome)
+        found |= credibility_figures(result, outcome=outcome)
         if "cells" in result.tables:
             found[f"two_by_two_{outcome}"] = two_by_two_figure(spec, result, outcome=outcome)
         found[f"cohort_paths_{outcome}"] = cohort_path_figure(spec, result, outcome=outcome)

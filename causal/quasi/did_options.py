@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from causal.core.spec import COLUMN_PATTERN, Part, Spec
+from causal.quasi.credibility.sensitivity_options import Sensitivity
 from causal.quasi.treatment_timing import Timing
 from causal.regression.error_options import at_most_two
 
@@ -28,6 +29,7 @@ _ONLY_FOR = {
     "max_event_time": ("event_study",),
     "balanced": ("two_by_two",),
     "wild_bootstrap": ("twfe", "event_study"),
+    "sensitivity": ("event_study", "sun_abraham"),
 }
 
 
@@ -88,6 +90,8 @@ class DidOptions(Part):
             anticipation if left out.
         min_event_time: Earlier event times are binned with this one.
         max_event_time: Later event times are binned with this one.
+        sensitivity: How far trends may depart from parallel ones before the effects of an event
+            study are in doubt.
     """
 
     unit: ColumnName
@@ -113,6 +117,7 @@ class DidOptions(Part):
     reference_period: int | None = None
     min_event_time: int | None = None
     max_event_time: int | None = Field(default=None, ge=0)
+    sensitivity: Sensitivity | None = None
 
     @property
     def outcomes(self) -> tuple[str, ...]:
@@ -261,6 +266,10 @@ class DidOptions(Part):
             raise ValueError(f"reference_period must lie before {-self.anticipation}")
         if self.min_event_time is not None and self.min_event_time >= self.reference:
             raise ValueError(f"min_event_time must lie before the reference {self.reference}")
+        if self.sensitivity is not None and self.reference != -1 - self.anticipation:
+            raise ValueError(
+                f"sensitivity needs the reference_period {-1 - self.anticipation}: leave it out"
+            )
         return self
 
 

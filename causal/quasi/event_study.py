@@ -16,6 +16,7 @@ from causal.core.errors import DataError
 from causal.core.frames import FrameRequest
 from causal.core.readout import Readout, covariance_table
 from causal.core.result import Effect
+from causal.quasi.credibility.readout import Study, event_study_checks
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions, regress
 from causal.quasi.panel import Cell, Panel, cohort_means, observe
@@ -48,11 +49,16 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     average = regression_effect(spec, found, metric=outcome, term=AVERAGE, weights=shares)
     each = [regression_effect(spec, found, metric=outcome, term=window.name) for window in windows]
     sides = yield from ask_treated_clusters(options, panel, where=where)
+    checks = event_study_checks(
+        _study(options, found), options.sensitivity,
+        metric=outcome, confidence_level=spec.confidence_level,
+    )  # fmt: skip
     return Readout(
         effects=(average, *each),
         diagnostics=(
             pre_trend(options, found.main, alpha=1 - spec.confidence_level),
             *panel_diagnostics(options, panel, found),
+            *checks.diagnostics,
             *sides,
         ),
         params={
@@ -64,8 +70,22 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
             "cohort_means": cohort_means(found.cells, metric=outcome),
             "event_study": _event_table(spec, found, each, windows=windows),
             "covariance": covariance_table(found.main.names, found.main.covariance, metric=outcome),
+            **checks.tables,
         },
     )
+
+
+def _study(options: DidOptions, found: Regressions) -> Study:
+    """The coefficients of single event times; bins stand for several and are left out."""
+    main = found.main
+    windows = [(k, r.window) for k, r in enumerate(main.fit.regressors) if r.window is not None]
+    at = [k for k, window in windows if window.low == window.high]
+    times = [window.low for _, window in windows if window.low == window.high]
+    return Study(
+        times=np.array(times, dtype=np.float64), estimates=main.fit.coefficients[at],
+        covariance=main.covariance[np.ix_(at, at)], anticipation=options.anticipation,
+        reference=options.reference, n_binned=len(windows) - len(at),
+    )  # fmt: skip
 
 
 def _regressors(options: DidOptions, panel: Panel) -> tuple[Regressor, ...]:

@@ -25,6 +25,8 @@ from causal.core.readout import Readout, combined, covariance_table
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
 from causal.quasi import goodman_bacon, staggered_checks, staggered_readout
+from causal.quasi.credibility.readout import Checks, Study, event_study_checks
+from causal.quasi.credibility.stability_readout import stability_checks
 from causal.quasi.effects_by_unit import Found, effects_by_unit
 from causal.quasi.group_time import GroupTime, comparisons, effects
 from causal.quasi.group_time_averages import Average, Effects, Shares, average
@@ -77,12 +79,14 @@ def figures(spec: StaggeredSpec, result: Result) -> Mapping[str, "Figure"]:
         spec: The analysis.
         result: What `estimate` returned.
     """
+    from causal.quasi.credibility.figures import credibility_figures
     from causal.quasi.staggered_figures import cohort_figure, event_study_figure
 
     found: dict[str, Figure] = {}
     for outcome in spec.options.outcomes:
         if "event_study" in result.tables:
             found[f"event_study_{outcome}"] = event_study_figure(spec, result, outcome=outcome)
+        found |= credibility_figures(result, outcome=outcome)
         found[f"group_time_{outcome}"] = cohort_figure(spec, result, outcome=outcome)
     return found
 
@@ -104,6 +108,11 @@ def _of_outcome(
     group_time = sections[-1]
     two_way = goodman_bacon.decompose(found.paths, sizes=found.shares.sizes.tolist())
     _check_varies([overall, *sections], outcome)
+    checks = _event_study_checks(spec, sections, outcome=outcome)
+    stable = stability_checks(
+        design, options, lambda found: _section(spec, design, "stability", rows=(), estimates=found)
+        .found, metric=outcome, alpha=1 - spec.confidence_level,
+    )  # fmt: skip
     return Readout(
         effects=_effects(spec, design, [overall, *sections], outcome=outcome),
         diagnostics=(
@@ -114,6 +123,8 @@ def _of_outcome(
             *staggered_checks.design_diagnostics(design, options, n_impossible=n_impossible),
             *staggered_checks.overlap(found.overlaps, options),
             staggered_checks.two_way(two_way),
+            *checks.diagnostics,
+            *stable.diagnostics,
             *_inference_notes(spec, [overall, *sections]),
         ),
         params={
@@ -128,6 +139,8 @@ def _of_outcome(
             ),
             **{s.name: table(s.rows, s.found, metric=outcome) for s in sections},
             **_covariance(sections, outcome=outcome),
+            **checks.tables,
+            **stable.tables,
             "twfe_decomposition": goodman_bacon.table(two_way, metric=outcome),
             "cohort_means": staggered_readout.cohort_means(found.paths, metric=outcome),
         },
@@ -242,3 +255,23 @@ def _covariance(sections: Sequence[Section], *, outcome: str) -> dict[str, pd.Da
     names = [shown.rows[k].term for k in at]
     known = shown.found.covariance[np.ix_(at, at)]
     return {"covariance": covariance_table(names, known, metric=outcome)}
+
+
+def _event_study_checks(
+    spec: StaggeredSpec, sections: Sequence[Section], *, outcome: str
+) -> Checks:
+    """Power of the pre-test and sensitivity of the event study to trends that part."""
+    shown = next((s for s in sections if s.name == "event_study"), None)
+    if shown is None:
+        return Checks()
+    options, found = spec.options, shown.found
+    at = [k for k, row in enumerate(shown.rows) if found.is_known[k] and not row.is_reference]
+    study = Study(
+        times=np.array([shown.rows[k].labels["event_time"] for k in at], dtype=np.float64),
+        estimates=found.values[at], covariance=found.covariance[np.ix_(at, at)],
+        anticipation=options.anticipation,
+        reference=-1 - options.anticipation if options.base_period == "universal" else None,
+    )  # fmt: skip
+    return event_study_checks(
+        study, options.sensitivity, metric=outcome, confidence_level=spec.confidence_level
+    )

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from causal.core.spec import COLUMN_PATTERN, Part, Spec
+from causal.quasi.credibility.sensitivity_options import Sensitivity
+from causal.quasi.credibility.stability_options import Stability
 from causal.quasi.treatment_timing import Timing
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
@@ -51,6 +53,10 @@ class StaggeredOptions(Part):
         max_propensity: Comparison units whose propensity reaches this get no weight.
         weights: Column of sampling weights, constant within a unit, none negative: how many
             units each one stands for, up to a factor.
+        sensitivity: How far trends may depart from parallel ones before the event study is in
+            doubt; needs `base_period: universal`.
+        stability: Placebos, cohorts left out in turn and the other comparison group; takes
+            neither covariates nor weights.
     """
 
     unit: ColumnName
@@ -76,6 +82,8 @@ class StaggeredOptions(Part):
     adjustment: Adjustment = "regression"
     max_propensity: float = Field(default=0.995, gt=0, lt=1)
     weights: ColumnName | None = None
+    sensitivity: Sensitivity | None = None
+    stability: Stability | None = None
 
     @property
     def outcomes(self) -> tuple[str, ...]:
@@ -123,6 +131,16 @@ class StaggeredOptions(Part):
             raise ValueError(f"adjustment: {self.adjustment} needs covariates")
         if "max_propensity" in self.model_fields_set and not self.has_propensity:
             raise ValueError("max_propensity goes with adjustment: weighting or doubly_robust")
+        return self
+
+    @model_validator(mode="after")
+    def _credibility(self) -> "StaggeredOptions":
+        if self.stability is not None and (self.covariates or self.weights is not None):
+            raise ValueError("stability takes neither covariates nor weights")
+        if self.sensitivity is None:
+            return self
+        if self.base_period != "universal" or "dynamic" not in self.aggregations:
+            raise ValueError("sensitivity needs base_period: universal and the aggregation dynamic")
         return self
 
     @model_validator(mode="after")

@@ -441,6 +441,9 @@ EXAMPLES: Mapping[str, Example] = {
     "staggered universal": staggered_example(
         base_period="universal", control_group="not_yet_treated", small_sample="clusters"
     ),
+    "staggered credibility": staggered_example(
+        base_period="universal", sensitivity={"type": "smoothness"}, stability={}
+    ),
     "staggered given a covariate": covariate_example(),
     "staggered doubly robust": covariate_example(adjustment="doubly_robust", weights="share"),
     "synthetic_control": region_example("synthetic_control"),

@@ -1,0 +1,1 @@
+"""How far panel estimates can be believed: trends that break, tests that miss them, placebos."""
