@@ -6,6 +6,7 @@ exact sees few rows.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,9 +57,7 @@ def answer(df: DataFrame, request: SampleRequest, *, max_bytes: int) -> pd.DataF
     frame = collect_bounded(drawn, max_rows=request.max_rows, what="a sample of rows")
     frame = frame.sort_values(_ORDER, kind="stable").drop(columns=_ORDER)
     for name in request.labels:
-        frame[name] = (
-            frame[name].astype(object).map(lambda value: None if pd.isna(value) else value)
-        )
+        frame[name] = frame[name].astype(object).map(_known)
     return frame.astype(dict.fromkeys(request.numbers, np.float64)).reset_index(drop=True)
 
 
@@ -74,3 +73,7 @@ def label(df: DataFrame, name: str) -> Column:
         return column.cast("string")
     is_whole = column == F.floor(column)
     return F.when(is_whole, column.cast("bigint").cast("string")).otherwise(column.cast("string"))
+
+
+def _known(value: Any) -> Any:
+    return None if pd.isna(value) else value

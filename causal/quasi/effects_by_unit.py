@@ -237,7 +237,7 @@ def _shares(options: StaggeredOptions, sums: Sums, moments: Moments) -> Shares:
         return Shares.of_units(moments.counts)
     sizes = sums.squares[:, 0, 0]
     at = len(moments.cohorts[0].mean) - 1
-    return Shares(sizes=sizes, means=sizes / moments.counts, at=at)
+    return Shares(sizes=sizes, means=sizes / moments.counts, at=(at,))
 
 
 def _weighted_paths(design: Design, sums: Sums) -> tuple[PanelGram, ...]:

@@ -10,7 +10,7 @@ the stated one; effects may differ by cohort and time. Callaway and Sant'Anna (2
 "Difference-in-differences with multiple time periods", Journal of Econometrics 225.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +62,21 @@ class GroupTime:
         return self.at == self.base
 
 
-def comparisons(design: Design, options: StaggeredOptions) -> tuple[tuple[GroupTime, ...], int]:
+def comparisons(
+    design: Design,
+    options: StaggeredOptions,
+    *,
+    is_seen: Callable[[GroupTime], bool] = lambda _: True,
+) -> tuple[tuple[GroupTime, ...], int]:
     """All comparisons that the design allows, by cohort and period, and how many it does not.
 
     A comparison is not possible where its comparison group has fewer than `min_cohort_size`
     clusters or units.
+
+    Args:
+        design: The cohorts.
+        options: The analysis.
+        is_seen: Whether both sides of a comparison are seen in both periods.
 
     Raises:
         DataError: None is possible, or they are too many.
@@ -75,7 +85,7 @@ def comparisons(design: Design, options: StaggeredOptions) -> tuple[tuple[GroupT
     possible = [
         item
         for item in found
-        if design.n_independent(item.controls) >= max(options.min_cohort_size, 1)
+        if design.n_independent(item.controls) >= max(options.min_cohort_size, 1) and is_seen(item)
     ]
     if not any(item.period >= item.start for item in possible):
         raise DataError("no effect after the start of a treatment has a comparison group")

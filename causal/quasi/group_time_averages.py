@@ -58,12 +58,12 @@ class Shares:
     Attributes:
         sizes: Units, or their weights summed, by cohort, shape (C,).
         means: Mean weight of a unit, shape (C,); 1 without weights.
-        at: Which of a unit's values is its weight; `None` without weights.
+        at: Which of a unit's values sum to its weight; `None` without weights.
     """
 
     sizes: Array
     means: Array
-    at: int | None = None
+    at: tuple[int, ...] | None = None
 
     @classmethod
     def of_units(cls, counts: Array) -> "Shares":
@@ -212,7 +212,7 @@ def _by_share(
     if shares.at is None:
         return estimates.combined(weights, offsets)
     slopes = np.zeros((1, *estimates.slopes.shape[1:]))
-    slopes[0, :, shares.at] = offsets[0]
+    slopes[0][:, list(shares.at)] = offsets[0][:, None]
     return estimates.combined(weights, offsets * shares.means, slopes)
 
 

@@ -13,7 +13,7 @@ covariates, parallel trends need to hold only among units with the same values o
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,10 +24,11 @@ from causal.core.gram import Array
 from causal.core.readout import Readout, combined, covariance_table
 from causal.core.registry import Plan
 from causal.core.result import Diagnostic, Effect, Result
-from causal.quasi import goodman_bacon, staggered_checks, staggered_readout
+from causal.quasi import cross_sections, goodman_bacon, staggered_checks, staggered_readout
 from causal.quasi.credibility.readout import Checks, Study, event_study_checks
 from causal.quasi.credibility.stability_readout import stability_checks
 from causal.quasi.effects_by_unit import Found, effects_by_unit
+from causal.quasi.goodman_bacon import TwoByTwo
 from causal.quasi.group_time import GroupTime, comparisons, effects
 from causal.quasi.group_time_averages import Average, Effects, Shares, average
 from causal.quasi.group_time_inference import Inference, infer, pre_trend
@@ -55,6 +56,22 @@ class Section:
     name: str
     rows: tuple[Row, ...]
     found: Inference
+
+
+class Observed(NamedTuple):
+    """What is known of one outcome.
+
+    Attributes:
+        design: The cohorts.
+        cells: The comparisons.
+        n_impossible: Comparisons that cannot be made.
+        found: Their effects.
+    """
+
+    design: Design
+    cells: tuple[GroupTime, ...]
+    n_impossible: int
+    found: Found
 
 
 def estimate(spec: StaggeredSpec) -> Plan:
@@ -95,9 +112,7 @@ def _of_outcome(
     spec: StaggeredSpec, *, outcome: str
 ) -> Generator[FrameRequest, pd.DataFrame, Readout]:
     options = spec.options
-    design = yield from observe(options, outcome=outcome, where=spec.source.conditions)
-    cells, n_impossible = comparisons(design, options)
-    found = yield from _effects_of(design, cells, options)
+    design, cells, n_impossible, found = yield from _observed(spec, outcome=outcome)
     base = Effects(
         cells=cells, estimates=found.estimates, shares=found.shares, periods=design.periods
     )  # fmt: skip
@@ -106,7 +121,7 @@ def _of_outcome(
     overall = _overall(spec, design, base, averages)
     sections = _sections(spec, design, base, averages)
     group_time = sections[-1]
-    two_way = goodman_bacon.decompose(found.paths, sizes=found.shares.sizes.tolist())
+    two_way = _two_way(options, found)
     _check_varies([overall, *sections], outcome)
     checks = _event_study_checks(spec, sections, outcome=outcome)
     stable = stability_checks(
@@ -122,7 +137,7 @@ def _of_outcome(
             ),
             *staggered_checks.design_diagnostics(design, options, n_impossible=n_impossible),
             *staggered_checks.overlap(found.overlaps, options),
-            staggered_checks.two_way(two_way),
+            *([staggered_checks.two_way(two_way)] if options.panel else []),
             *checks.diagnostics,
             *stable.diagnostics,
             *_inference_notes(spec, [overall, *sections]),
@@ -141,10 +156,45 @@ def _of_outcome(
             **_covariance(sections, outcome=outcome),
             **checks.tables,
             **stable.tables,
-            "twfe_decomposition": goodman_bacon.table(two_way, metric=outcome),
+            **(
+                {"twfe_decomposition": goodman_bacon.table(two_way, metric=outcome)}
+                if options.panel
+                else {}
+            ),
             "cohort_means": staggered_readout.cohort_means(found.paths, metric=outcome),
         },
     )  # fmt: skip
+
+
+def _observed(
+    spec: StaggeredSpec, *, outcome: str
+) -> Generator[FrameRequest, pd.DataFrame, Observed]:
+    """The design and its group-time effects."""
+    options, where = spec.options, spec.source.conditions
+    if options.panel:
+        design = yield from observe(options, outcome=outcome, where=where)
+        cells, n_impossible = comparisons(design, options)
+        found = yield from _effects_of(design, cells, options)
+        return Observed(design, cells, n_impossible, found)
+    design, level = yield from cross_sections.observe_rows(options, outcome=outcome, where=where)
+    cells, n_impossible = comparisons(
+        design, options,
+        is_seen=lambda cell: cross_sections.is_seen(design, cell, least=options.min_cohort_size),
+    )  # fmt: skip
+    found = Found(
+        estimates=cross_sections.row_effects(design, cells),
+        moments=design.moments,
+        shares=cross_sections.shares_of_rows(design, options),
+        paths=cross_sections.mean_paths(design, level),
+    )
+    return Observed(design, cells, n_impossible, found)
+
+
+def _two_way(options: StaggeredOptions, found: Found) -> tuple[TwoByTwo, ...]:
+    """Two-way fixed effects need whole paths."""
+    if not options.panel:
+        return ()
+    return goodman_bacon.decompose(found.paths, sizes=found.shares.sizes.tolist())
 
 
 def _effects_of(

@@ -34,7 +34,9 @@ def design_diagnostics(
         panel_health.missing_rows(left_out.n_missing),
         panel_health.incomplete_units(
             left_out.n_incomplete, n_units=left_out.n_units, is_dropped=True
-        ),
+        )
+        if options.panel
+        else _rows(design),
         *_cohort_notes(left_out, options),
         *_thin_cohorts(design),
     ]
@@ -50,6 +52,14 @@ def design_diagnostics(
         )
         found.append(note("no_comparison", n_impossible, detail))
     return tuple(found)
+
+
+def _rows(design: Design) -> Diagnostic:
+    """How many rows count, where each counts in its own period."""
+    size = len(design.periods)
+    n_rows = sum(round(c.n * float(c.mean[-size:].sum())) for c in design.moments.cohorts)
+    detail = f"{n_rows:,} rows in {size} periods, each of which counts in its own period"
+    return note("n_rows", n_rows, detail)
 
 
 def _treated_clusters(design: Design) -> list[Diagnostic]:

@@ -21,6 +21,9 @@ class StaggeredOptions(Part):
 
     Attributes:
         unit: Column of the unit; the table has one row per unit and period.
+        panel: Whether effects are changes of complete units. `false`: each row counts in its own
+            period, as in repeated cross-sections; with a unit (an unbalanced panel) the rows of
+            one unit are not independent.
         period: Numeric column of the period.
         outcome: The outcome column, or a list of them: one set of effects for each.
         first_treated_period: Column of the first treated period, constant within a unit; null
@@ -59,7 +62,8 @@ class StaggeredOptions(Part):
             neither covariates nor weights.
     """
 
-    unit: ColumnName
+    unit: ColumnName | None = None
+    panel: bool = True
     period: ColumnName
     outcome: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
     first_treated_period: ColumnName
@@ -102,14 +106,15 @@ class StaggeredOptions(Part):
     @property
     def cluster_column(self) -> str | None:
         """Column of the clusters; `None` where every unit is its own."""
-        return None if self.cluster == self.unit else self.cluster
+        return None if self.cluster in {None, self.unit} else self.cluster
 
     @model_validator(mode="after")
     def _columns_differ(self) -> "StaggeredOptions":
         roles = [
-            *self.outcomes, self.unit, self.period, self.first_treated_period, *self.covariates
+            *self.outcomes, self.period, self.first_treated_period, *self.covariates
         ]  # fmt: skip
-        taken = [*roles, *(name for name in (self.cluster_column, self.weights) if name)]
+        more = (self.unit, self.cluster_column, self.weights)
+        taken = [*roles, *(name for name in more if name is not None)]
         repeated = sorted({name for name in taken if taken.count(name) > 1})
         if repeated:
             raise ValueError(f"column used in two roles: {', '.join(repeated)}")
@@ -126,6 +131,16 @@ class StaggeredOptions(Part):
         return self.has_propensity or self.weights is not None
 
     @model_validator(mode="after")
+    def _rows(self) -> "StaggeredOptions":
+        if self.panel and self.unit is None:
+            raise ValueError("unit is missing (only with panel: false there need be none)")
+        if not self.panel and self.covariates:
+            raise ValueError("panel: false takes no covariates")
+        if not self.panel and self.unit is not None and self.weights is not None:
+            raise ValueError("panel: false takes weights of rows, without a unit")
+        return self
+
+    @model_validator(mode="after")
     def _adjustment(self) -> "StaggeredOptions":
         if self.has_propensity and not self.covariates:
             raise ValueError(f"adjustment: {self.adjustment} needs covariates")
@@ -135,8 +150,9 @@ class StaggeredOptions(Part):
 
     @model_validator(mode="after")
     def _credibility(self) -> "StaggeredOptions":
-        if self.stability is not None and (self.covariates or self.weights is not None):
-            raise ValueError("stability takes neither covariates nor weights")
+        is_plain = self.panel and not self.covariates and self.weights is None
+        if self.stability is not None and not is_plain:
+            raise ValueError("stability takes neither covariates nor weights, and panel: true")
         if self.sensitivity is None:
             return self
         if self.base_period != "universal" or "dynamic" not in self.aggregations:

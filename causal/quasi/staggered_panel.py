@@ -124,7 +124,7 @@ def observe(
         level, covariates = yield from _standardised(options, outcome=outcome, where=where)
         y = linear([(y, 1.0), (Constant(), -level)])
     request = PanelGramRequest(
-        unit=options.unit,
+        unit=str(options.unit),
         period=options.period,
         outcome=y,
         first_treated_period=options.first_treated_period,
@@ -138,8 +138,8 @@ def observe(
     found = panel_grams((yield request), request)
     if not found:
         raise DataError("the source has no rows after the filters")
-    _check_known(found, column)
-    _check_periods(found[0].periods, options)
+    check_known(found, column)
+    check_periods(found[0].periods, options)
     answer = design(found, options)
     p = len(options.covariates)
     return replace(answer, n_covariates=p, level=level, request=request)
@@ -312,7 +312,12 @@ def _clusters(
     return tuple(frozenset(found[_start(cohort)]) for cohort in cohorts)
 
 
-def _check_known(found: Sequence[PanelGram], column: str | None) -> None:
+def check_known(found: Sequence[PanelGram], column: str | None) -> None:
+    """No used row lacks its cluster.
+
+    Raises:
+        DataError: Some do.
+    """
     if column is None:
         return
     n_units = sum(part.n for part in found if part.key == (None,))
@@ -320,7 +325,12 @@ def _check_known(found: Sequence[PanelGram], column: str | None) -> None:
         raise DataError(f"{column} is null in some rows", given=f"{n_units} units")
 
 
-def _check_periods(periods: Array, options: StaggeredOptions) -> None:
+def check_periods(periods: Array, options: StaggeredOptions) -> None:
+    """There are two periods or more, all of them numbers.
+
+    Raises:
+        DataError: There are not.
+    """
     if not np.isfinite(periods).all():
         raise DataError(f"{options.period} is null or not finite in some rows")
     if len(periods) < _MIN_PERIODS:

@@ -176,7 +176,7 @@ def covariate_example(**options: Any) -> Example:
     u = base.frame["u"]
     frame = base.frame.assign(size=size[u], place=u % 17, share=1.0 + (5 * u) % 7)
     return dataclasses.replace(
-        base, frame=frame, options={**base.options, "covariates": ["size"]}, swapped={}
+        base, frame=frame, options={"covariates": ["size"], **base.options}, swapped={}
     )
 
 
@@ -445,6 +445,7 @@ EXAMPLES: Mapping[str, Example] = {
         base_period="universal", sensitivity={"type": "smoothness"}, stability={}
     ),
     "staggered given a covariate": covariate_example(),
+    "staggered of rows": staggered_example(panel=False),
     "staggered doubly robust": covariate_example(adjustment="doubly_robust", weights="share"),
     "synthetic_control": region_example("synthetic_control"),
     "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),

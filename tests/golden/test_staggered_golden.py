@@ -284,6 +284,82 @@ WEIGHTED = [
 ]
 """Of csdid 0.4.3, each county weighted by the root of its population, rounded to six places."""
 
+ROWS = [
+    (
+        {},
+        {
+            "att(2004,2005)": (-0.070423158103, 0.482269906979),
+            "att(2006,2004)": (0.006520112424, 0.30410516345),
+            "att(2006,2006)": (-0.004594606953, 0.311269143692),
+            "simple": (-0.039951275155, 0.162099949578),
+            "dynamic": (-0.077239821457, 0.252113689698),
+            "group": (-0.031018282229, 0.16788440745),
+            "calendar": (-0.041700432131, 0.247653400428),
+        },
+    ),
+    (
+        {"control_group": "not_yet_treated"},
+        {
+            "att(2004,2005)": (-0.078319099062, 0.477065171273),
+            "att(2006,2004)": (-0.002562550943, 0.297258140225),
+            "att(2006,2006)": (0.00466087632, 0.304315523665),
+            "simple": (-0.039763625623, 0.165771888352),
+            "dynamic": (-0.077399313971, 0.252214819618),
+            "group": (-0.030462228113, 0.171616490686),
+            "calendar": (-0.044267083476, 0.247353451365),
+        },
+    ),
+    (
+        {"weights": "root"},
+        {
+            "att(2004,2005)": (-0.048084508314, 0.709678576946),
+            "att(2006,2004)": (-9.1309564e-05, 0.502655017329),
+            "att(2006,2006)": (0.022082388205, 0.512852655871),
+            "simple": (-0.031611096582, 0.252429431443),
+            "dynamic": (-0.056014051246, 0.377080526326),
+            "group": (-0.030933907561, 0.263149225151),
+            "calendar": (-0.027143191574, 0.367754855951),
+        },
+    ),
+    (
+        {"weights": "root", "control_group": "not_yet_treated"},
+        {
+            "att(2004,2005)": (-0.053192739704, 0.695926945293),
+            "att(2006,2004)": (-0.006976054652, 0.486356519157),
+            "att(2006,2006)": (0.028988094949, 0.496632732529),
+            "simple": (-0.031161736256, 0.258676949053),
+            "dynamic": (-0.055500394962, 0.376247990047),
+            "group": (-0.030361201911, 0.269954410602),
+            "calendar": (-0.028566526119, 0.366060029127),
+        },
+    ),
+    (
+        {"unit": "countyreal"},
+        {
+            "att(2004,2005)": (0.148937765405, 0.278724327646),
+            "att(2006,2004)": (-0.144856463943, 0.097510923632),
+            "att(2006,2006)": (0.156473086217, 0.128071306897),
+            "simple": (-0.056591872734, 0.0762351557),
+            "dynamic": (-0.055550434208, 0.130262186706),
+            "group": (-0.111476619, 0.072910749014),
+            "calendar": (0.07716991072, 0.123893347061),
+        },
+    ),
+    (
+        {"unit": "countyreal", "control_group": "not_yet_treated"},
+        {
+            "att(2004,2005)": (0.184315891711, 0.276810785853),
+            "att(2006,2004)": (-0.173765567896, 0.090755490523),
+            "att(2006,2006)": (0.129150916478, 0.126242612645),
+            "simple": (-0.05961781524, 0.078013345242),
+            "dynamic": (-0.05496193603, 0.130367607609),
+            "group": (-0.11405965049, 0.074817553326),
+            "calendar": (0.075479677434, 0.123624688227),
+        },
+    ),
+]
+"""Of csdid 0.4.3: `panel=False`; with the unit, `allow_unbalanced_panel=True` on thinned rows."""
+
 PUBLISHED = {
     "att(2004,2004)": (-0.0145, 0.0231), "att(2004,2005)": (-0.0764, 0.0295),
     "att(2004,2006)": (-0.1404, 0.0382), "att(2004,2007)": (-0.1069, 0.0338),
@@ -397,6 +473,20 @@ def test_weighted_counties(
 ) -> None:
     frame = counties.assign(root=np.round(np.exp(0.5 * counties["lpop"]), 6))
     effects = {effect.term: effect for effect in analyse(frame, weights="root", **options).effects}
+    for term, figures in published.items():
+        found = effects[term]
+        assert (found.estimate, found.std_error) == pytest.approx(figures, abs=1e-10), term
+
+
+@pytest.mark.parametrize(("options", "published"), ROWS)
+def test_counties_as_rows(
+    counties: pd.DataFrame, options: dict[str, object], published: dict[str, tuple[float, float]]
+) -> None:
+    frame = counties.assign(root=np.round(np.exp(0.5 * counties["lpop"]), 6))
+    if "unit" in options:
+        frame = frame[(frame["countyreal"] + 3 * frame["year"]) % 7 != 0]
+    asked = {"unit": None, "panel": False, **options}
+    effects = {effect.term: effect for effect in analyse(frame, **asked).effects}
     for term, figures in published.items():
         found = effects[term]
         assert (found.estimate, found.std_error) == pytest.approx(figures, abs=1e-10), term

@@ -1,5 +1,6 @@
 """Every method gives on Spark what it gives on pandas, on the examples of its contract."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -45,6 +46,13 @@ MORE: Mapping[str, Example] = {
     "iv two-way": iv_example(cluster=["place", "kind"], covariates=["before"]),
     "iv limited information, weighted": iv_example(estimator="liml", weight="before"),
     "staggered not yet treated": staggered_example(control_group="not_yet_treated"),
+    "staggered unbalanced": dataclasses.replace(
+        staggered_example(panel=False),
+        frame=staggered_example().frame.sample(frac=0.7, random_state=1),
+    ),
+    "staggered of weighted rows": covariate_example(
+        panel=False, unit=None, covariates=[], cluster="place", weights="share"
+    ),
     "staggered weighted by odds, clusters, weights": covariate_example(
         adjustment="weighting", max_propensity=0.6, cluster="place", weights="share"
     ),

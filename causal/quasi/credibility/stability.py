@@ -19,7 +19,7 @@ from causal.core.errors import DataError
 from causal.core.gram import Array
 from causal.quasi.credibility.stability_options import Check
 from causal.quasi.group_time import GroupTime, comparisons, effects
-from causal.quasi.group_time_averages import Effects, average
+from causal.quasi.group_time_averages import Effects, Shares, average
 from causal.quasi.influence import Estimates, stacked
 from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.staggered_panel import Design
@@ -78,8 +78,8 @@ def averages(design: Design, options: StaggeredOptions, items: Sequence[Variant]
 
 def _average(design: Design, options: StaggeredOptions, cells: tuple[GroupTime, ...]) -> Estimates:
     base = Effects(
-        cells=cells, estimates=effects(design, cells), counts=design.moments.counts,
-        periods=design.periods,
+        cells=cells, estimates=effects(design, cells),
+        shares=Shares.of_units(design.moments.counts), periods=design.periods,
     )  # fmt: skip
     return average(base, "simple", options).overall
 
