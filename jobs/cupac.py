@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import cast
 
 from pydantic import Field
+from pyspark.sql import functions as F
 
 from causal.core import plan
 from causal.core.errors import CausalError, SpecError
@@ -88,6 +89,14 @@ def _written(context: Context, item: Analysis, bound: Bound) -> tuple[str, int |
     options = spec.options
     df, _ = context.lakehouse.read_source(spec.source, beside=item.file.path.parent)
     kept = df.columns if options.keep is None else list(spec.kept)
+    unknown = [name for name in kept if name not in df.columns]
+    if unknown:
+        raise SpecError(
+            "the source has no such column",
+            given=unknown[0],
+            allowed=df.columns,
+            key="options.keep",
+        )
     table = declared(
         df.select(*map(quoted, kept)).schema,
         table=spec.name,
@@ -112,7 +121,12 @@ def _written(context: Context, item: Analysis, bound: Bound) -> tuple[str, int |
             fold=spec.fold,
             where=spec.source.conditions,
         )
-    ).select(*map(quoted, (*kept, options.prediction)))
+    ).select(
+        *[
+            F.col(quoted(field.name)).cast(field.data_type).alias(field.name)
+            for field in table.fields
+        ]
+    )
     with context.progress.step(f"score {forecasts.n_rows:,} rows"):
         return place, lakehouse.write(scored, spec.name, run_key=bound.run_key)
 

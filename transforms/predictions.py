@@ -23,7 +23,10 @@ Predict = Callable[[NDArray[np.int64], Sequence["pd.Series[Any]"]], NDArray[np.f
 _DDL = {
     "bigint": "BIGINT",
     "int": "INT",
+    "smallint": "INT",
+    "tinyint": "INT",
     "double": "DOUBLE",
+    "float": "DOUBLE",
     "string": "STRING",
     "boolean": "BOOLEAN",
     "date": "DATE",

@@ -71,8 +71,8 @@ def label(df: DataFrame, name: str) -> Column:
     column = quoted(name)
     if df.schema[name].dataType.simpleString() not in {"double", "float"}:
         return column.cast("string")
-    is_whole = column == F.floor(column)
-    return F.when(is_whole, column.cast("bigint").cast("string")).otherwise(column.cast("string"))
+    text = F.when(column == F.floor(column), column.cast("bigint").cast("string"))
+    return F.when(~F.isnan(column), text.otherwise(column.cast("string")))
 
 
 def _known(value: Any) -> Any:
