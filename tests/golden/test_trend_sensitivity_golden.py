@@ -177,10 +177,12 @@ def test_relative_magnitudes_within_a_step_of_the_grid_of_r(medicaid: EventPath)
         medicaid, FIRST, restriction="relative_magnitudes", values=list(R_RELATIVE_MAGNITUDES)
     )
     for interval in found.intervals:
-        for ends in (R_RELATIVE_MAGNITUDES[interval.value], R_README.get(interval.value)):
-            if ends is not None:
-                assert interval.ci_lower == pytest.approx(ends[0], abs=step + 1e-4)
-                assert interval.ci_upper == pytest.approx(ends[1], abs=step + 1e-4)
+        # The noise of a thousand draws moves R's ends by a step more from version to version.
+        known = [(R_RELATIVE_MAGNITUDES[interval.value], step + 1e-4)]
+        known += [(R_README[interval.value], 2 * step)] if interval.value in R_README else []
+        for ends, margin in known:
+            assert interval.ci_lower == pytest.approx(ends[0], abs=margin)
+            assert interval.ci_upper == pytest.approx(ends[1], abs=margin)
     # README: "the breakdown value for a significant effect is 2", on steps of 0.5.
     assert 1.5 < found.breakdown < 2.0
 

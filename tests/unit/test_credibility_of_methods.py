@@ -142,6 +142,7 @@ def test_the_power_where_neighbouring_periods_are_compared(panel: pd.DataFrame) 
     assert line == pytest.approx(np.where(time < 0, 1.0, time + 1.0))
 
 
+@pytest.mark.validation
 def test_a_trend_of_the_size_found_is_found_that_often() -> None:
     """The slope for 80 % power, put into the data, makes a lead significant in 80 % of panels."""
     first = analysed("staggered", a_panel(effect=0.0), base_period="universal")

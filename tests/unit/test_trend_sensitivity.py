@@ -97,7 +97,7 @@ def test_the_bias_of_a_fixed_length_interval_is_the_worst_of_its_set(
 
 
 @pytest.mark.parametrize("bend", [0.0, 0.02, 0.2, 3.0])
-@pytest.mark.parametrize("shape", [(2, 1), (3, 2), (6, 3), (9, 2)])
+@pytest.mark.parametrize("shape", [(2, 1), (3, 2), (6, 3)])
 def test_no_interval_of_fixed_length_is_shorter(shape: tuple[int, int], bend: float) -> None:
     path, weights = a_path(7, *shape), some_weights(8, shape[1])
     choices = frontier(path, weights)
@@ -111,7 +111,7 @@ def test_no_interval_of_fixed_length_is_shorter(shape: tuple[int, int], bend: fl
 
     rng = np.random.default_rng(9)
     ends = [piece.end for piece in choices.segments]
-    starts = [*ends, *(ends[-1] * rng.normal(1.0, 0.3, len(ends[-1])) for _ in range(5))]
+    starts = [*ends, *(ends[-1] * rng.normal(1.0, 0.3, len(ends[-1])) for _ in range(2))]
     searched = min(
         optimize.minimize(half, start, method="Powell", options={"xtol": 1e-10}).fun
         for start in starts

@@ -10,6 +10,7 @@ the default of R's `HonestDiD` for relative magnitudes.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -85,8 +86,6 @@ def least_favourable(covariance: Array, *, alpha: float) -> float:
         covariance: Shape (V, V); may be singular.
         alpha: Probability above it.
     """
-    from scipy import special
-
     # The members of a union mirror each other: the order of the violations must not matter.
     size = np.diag(covariance).max()
     order = np.lexsort(np.round([covariance.sum(axis=1) / size, np.diag(covariance) / size], 9))
@@ -94,9 +93,16 @@ def least_favourable(covariance: Array, *, alpha: float) -> float:
     vectors = vectors * np.where(vectors.sum(axis=0) < 0, -1.0, 1.0)
     root = vectors * np.sqrt(np.clip(values, 0.0, None))
     kept = values > _SAME * values[-1]
-    points = special.ndtri(even_points(_N_POINTS, int(kept.sum())))
-    largest = (points @ root[:, kept].T).max(axis=1)
+    largest = (_normal_points(int(kept.sum())) @ root[:, kept].T).max(axis=1)
     return float(np.quantile(largest, 1 - alpha))
+
+
+@cache
+def _normal_points(dimension: int) -> Array:
+    """Standard normal points, shape (_N_POINTS, dimension); the search for a bound asks often."""
+    from scipy import special
+
+    return np.asarray(special.ndtri(even_points(_N_POINTS, dimension)), dtype=np.float64)
 
 
 def accepted(tests: Sequence[Test], thetas: Array) -> Array:
