@@ -65,13 +65,13 @@ def band(n: int, share: float, *, certainty: float = 0.999) -> tuple[float, floa
     return low / n, high / n
 
 
-@pytest.mark.parametrize("covariance", ["block", "region_day", "newey_west", "driscoll_kraay"])
+@pytest.mark.parametrize("covariance", ["neighbours", "region_day", "newey_west", "driscoll_kraay"])
 def test_the_washed_out_effect_is_covered_and_the_naive_one_is_not(covariance: str) -> None:
     check_coverage(covariance, n_worlds=150, seed=5)
 
 
 @pytest.mark.validation
-@pytest.mark.parametrize("covariance", ["block", "region_day", "newey_west", "driscoll_kraay"])
+@pytest.mark.parametrize("covariance", ["neighbours", "region_day", "newey_west", "driscoll_kraay"])
 def test_coverage_in_many_worlds(covariance: str) -> None:
     check_coverage(covariance, n_worlds=3_000, seed=6)
 
@@ -96,9 +96,9 @@ def check_coverage(covariance: str, *, n_worlds: int, seed: int) -> None:
     # second 0.3, so 0.18 is missing.
     assert bias[1] == pytest.approx(-1.1 / LENGTH, abs=4 * error[1])
     low, high = band(n_worlds, 0.95)
-    # Serial errors with Bartlett weights are a little too small in finite samples.
-    slack = 0.02 if covariance in {"newey_west", "driscoll_kraay"} else 0.005
-    assert low - slack <= coverage[0] <= high + 0.005
+    # Serial errors with Bartlett weights are too small in 240 hours.
+    slack = {"newey_west": 0.03, "driscoll_kraay": 0.05}.get(covariance, 0.01)
+    assert low - slack <= coverage[0] <= high + 0.01
     assert coverage[1] < coverage[0]
 
 

@@ -186,7 +186,7 @@ def test_a_wash_out_leaves_what_is_left_by_hand(wash_out: int) -> None:
     n_before = frame.groupby(["city", "hour"]).ngroups
     n_after = left.groupby(["city", "hour"]).ngroups
 
-    result = analyse(frame, **RAW, wash_out=wash_out)
+    result = analyse(frame, **RAW, wash_out=wash_out, covariance="block")
 
     assert_same(effect(result), by_cluster(left, block_of(left)))
     counts = [check(result, name).statistic for name in ("wash_out", "unknown_past")]
@@ -197,6 +197,32 @@ def test_a_wash_out_leaves_what_is_left_by_hand(wash_out: int) -> None:
     by_length = result.tables["by_wash_out"]
     chosen = by_length[by_length["is_chosen"]].iloc[0]
     assert chosen["estimate"] == effect(result).estimate
+
+
+def test_neighbours_add_what_blocks_share_with_those_before() -> None:
+    frame = raw_rows()
+    left = washed(frame, 2)
+    reference = by_cluster(left, block_of(left))
+    plain = fitted(left)
+    x = plain.model.exog
+    keys = [left["city"].to_numpy(), (left["hour"] // 4).to_numpy()]
+    scores = pd.DataFrame(x * plain.resid.to_numpy()[:, None]).groupby(keys).sum()
+    sums = {(key[0], key[1]): row.to_numpy() for key, row in scores.iterrows()}
+    across = sum(
+        np.outer(sums[city, block - 1], row)
+        for (city, block), row in sums.items()
+        if (city, block - 1) in sums
+    )
+    bread = np.linalg.inv(x.T @ x)
+    at = list(plain.params.index).index("surge")
+    (n, k), g = x.shape, len(sums)
+    shared = (bread @ (across + across.T) @ bread)[at, at] * g / (g - 1) * (n - 1) / (n - k)
+
+    found = effect(analyse(frame, **RAW, wash_out=2))
+
+    assert found.estimate == pytest.approx(reference.params["surge"], rel=1e-9)
+    expected = reference.bse["surge"] ** 2 + max(shared, 0.0)
+    assert found.std_error**2 == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_column_of_blocks_is_as_good_as_their_length() -> None:

@@ -3,7 +3,8 @@
 Effects of regions and of seasons (or periods) are taken out of outcome and regressors exactly: the
 larger set of dummies is eliminated, the normal equations of the smaller one are solved (Frisch,
 Waugh and Lovell). What a cell adds to the coefficients is summed by cluster (Liang and Zeger 1986;
-Abadie, Athey, Imbens and Wooldridge 2023: cluster by what was randomised), or weighted by distance
+Abadie, Athey, Imbens and Wooldridge 2023: cluster by what was randomised), with what neighbours
+share where a wash-out ties them (Conley 1999, distance in time), or weighted by distance
 in time with Bartlett's weights within regions (Newey and West 1987) or over all regions of a period
 (Driscoll and Kraay 1998). Periods without a cell count as time that passes.
 """
@@ -127,6 +128,27 @@ def clustered(fit: Fit, codes: Indices, *, n: int, k: int) -> tuple[Array, int]:
     sums = _sums(fit.scores, np.unique(codes, return_inverse=True)[1])
     factor = cr1_factor(n=n, k=k, n_clusters=len(sums))
     return factor * fit.bread @ (sums.T @ sums) @ fit.bread, len(sums)
+
+
+def shared_by_pairs(fit: Fit, codes: Indices, pairs: NDArray[np.intp], *, n: int, k: int) -> Array:
+    """What pairs of clusters share, to be added to the clustered covariance.
+
+    Only variances, and only where they grow: a covariance from few pairs may be negative by chance,
+    and what is added is to leave a covariance.
+
+    Args:
+        fit: The fit.
+        codes: Clusters, shape (n,).
+        pairs: Pairs of clusters, shape (p, 2).
+        n: Observations that the factor of CR1 counts.
+        k: Coefficients.
+    """
+    size = int(max(codes.max(), pairs.max(initial=0))) + 1
+    sums = np.column_stack([np.bincount(codes, column, size) for column in fit.scores.T])
+    across = sums[pairs[:, 0]].T @ sums[pairs[:, 1]]
+    factor = cr1_factor(n=n, k=k, n_clusters=len(np.unique(codes)))
+    shared = factor * fit.bread @ (across + across.T) @ fit.bread
+    return np.diag(np.maximum(np.diag(shared), 0.0))
 
 
 def newey_west(

@@ -92,6 +92,21 @@ class Layout:
         """The block before that of each cell, shape (n,); -1: not known."""
         return self._at(self.span_low[self.span] - 1)
 
+    def neighbours(self, wash_out: int) -> NDArray[np.intp]:
+        """Pairs of randomised units of which one lies within so many periods before the other.
+
+        Shape (pairs, 2); each pair once.
+        """
+        first, pairs = int(self.span_low.min()), []
+        for lag in range(1, max(wash_out, 1) + 1):
+            column = self.span_low - lag - first
+            before = np.where(
+                column >= 0, self._spans_by_place[self.span_region, np.maximum(column, 0)], -1
+            )
+            known = before >= 0
+            pairs.append(np.column_stack([self.span_unit[before[known]], self.span_unit[known]]))
+        return np.unique(np.concatenate(pairs), axis=0)
+
     def _at(self, period: NDArray[np.int64]) -> Indices:
         column = period - int(self.span_low.min())
         found = self._spans_by_place[self.region, np.maximum(column, 0)]

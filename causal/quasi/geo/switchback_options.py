@@ -8,7 +8,7 @@ from causal.core.spec import Spec
 from causal.quasi.synthetic.region_options import ColumnName, PanelOptions
 
 Effects = Literal["region", "season", "period"]
-Covariance = Literal["block", "region_day", "region", "newey_west", "driscoll_kraay"]
+Covariance = Literal["block", "neighbours", "region_day", "region", "newey_west", "driscoll_kraay"]
 
 
 class SwitchbackOptions(PanelOptions):
@@ -28,10 +28,13 @@ class SwitchbackOptions(PanelOptions):
         wash_out: Periods after a switch that are left out: a period is used if the treatment was
             the same in so many periods before it.
         weighting: Whether each region and period counts the same (`cells`) or by its rows.
-        covariance: Errors clustered by `block` (what is randomised), `region_day` or `region`, or
-            serially correlated: `newey_west` within regions, `driscoll_kraay` across them too.
+        covariance: Errors clustered by `block` (what is randomised), by `neighbours` (the same,
+            with what blocks share with those before), `region_day` or `region`, or serially
+            correlated: `newey_west` within regions, `driscoll_kraay` across them too. If left out
+            `block`, or `neighbours` with a wash-out.
         day_length: Periods of a day, for `region_day`; days begin at `block_origin`.
-        lags: Of the last two; if left out the larger of a block and `4 (T / 100)^(2/9)`.
+        lags: Of the last two; if left out the larger of two blocks and
+            `4 (T / 100)^(2/9)`.
         randomisation_draws: Assignments drawn for the randomisation test; 0: none.
         randomisation: How: each block by itself (`bernoulli`), or the blocks of a region permuted
             (`permute`).
@@ -49,7 +52,7 @@ class SwitchbackOptions(PanelOptions):
     season: int | None = Field(default=None, ge=2)
     wash_out: int = Field(default=0, ge=0, le=1_000)
     weighting: Literal["cells", "rows"] = "cells"
-    covariance: Covariance = "block"
+    covariance: Covariance | None = None
     day_length: int = Field(default=24, ge=1)
     lags: int | None = Field(default=None, ge=0)
     randomisation_draws: int = Field(default=999, ge=0, le=100_000)
@@ -61,6 +64,17 @@ class SwitchbackOptions(PanelOptions):
         """Columns of which each has a role of its own."""
         block = () if self.block is None else (self.block,)
         return (*super().roles, self.treatment, *block)
+
+    @property
+    def errors(self) -> Covariance:
+        """The covariance that is used.
+
+        A wash-out keeps the first periods of a block only if the block before had the same
+        treatment, so what two such blocks add to the estimate moves together.
+        """
+        if self.covariance is not None:
+            return self.covariance
+        return "block" if self.wash_out == 0 else "neighbours"
 
     @property
     def is_serial(self) -> bool:

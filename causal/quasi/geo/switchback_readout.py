@@ -106,7 +106,7 @@ def _clusters(options: SwitchbackOptions, found: Estimate) -> list[Diagnostic]:
     if found.n_clusters is None:
         return []
     checks = [few_clusters.total(found.n_clusters)]
-    if options.covariance == "block":
+    if options.errors in {"block", "neighbours"}:
         treated, control = found.n_units
         checks += few_clusters.sides({"treated": treated, "control": control}, name="few_blocks")
     return checks

@@ -14,6 +14,7 @@ from causal.quasi.geo.switchback_fit import (
     driscoll_kraay,
     least_squares,
     newey_west,
+    shared_by_pairs,
 )
 from causal.quasi.geo.switchback_options import SwitchbackOptions
 from causal.quasi.row_scores import lag_count
@@ -220,7 +221,7 @@ def _covariance(
     region, period = laid.region[kept], laid.period[kept]
     n = round(float(cells.rows[kept].sum()))
     k = len(fit.coefficients) + fit.rank
-    if options.covariance == "region" and "region" in options.fixed_effects:
+    if options.errors == "region" and "region" in options.fixed_effects:
         # Effects of regions lie within the clusters: not counted, as in the suite's other panels.
         k -= len(np.unique(region)) - 1
     if n <= k:
@@ -229,12 +230,18 @@ def _covariance(
         n_periods = len(np.unique(period))
         lags = options.lags
         if lags is None:
-            lags = max(lag_count(n_periods, asked=None), laid.longest)
-        if options.covariance == "newey_west":
+            # Bartlett's weights fall from the first lag on: over one block's length they would lose
+            # half of what its periods share.
+            lags = max(lag_count(n_periods, asked=None), 2 * laid.longest)
+        if options.errors == "newey_west":
             return newey_west(fit, region, period, lags=lags, n=n, k=k), n_periods - 1, None
         return driscoll_kraay(fit, period, lags=lags, n=n, k=k), n_periods - 1, None
-    codes = {"block": laid.unit, "region": laid.region, "region_day": _days(options, cells)}
-    covariance, n_clusters = clustered(fit, codes[options.covariance][kept], n=n, k=k)
+    by = {"region": laid.region, "region_day": _days(options, cells)}
+    codes = by.get(options.errors, laid.unit)[kept]
+    covariance, n_clusters = clustered(fit, codes, n=n, k=k)
+    if options.errors == "neighbours":
+        pairs = laid.neighbours(options.wash_out)
+        covariance = covariance + shared_by_pairs(fit, codes, pairs, n=n, k=k)
     return covariance, n_clusters - 1, n_clusters
 
 
