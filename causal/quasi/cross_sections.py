@@ -201,7 +201,7 @@ def _check_units(parts: Sequence[PanelGram], n_units: int, options: StaggeredOpt
     size = len(parts[0].periods)
     squares = sum(np.diag(part.cross)[size:] + part.n * part.mean[size:] ** 2 for part in parts)
     rows = sum(part.n * part.mean[size:] for part in parts)
-    if (squares - rows > _TWICE * rows).any():
+    if np.any(squares - rows > _TWICE * rows):
         raise DataError(f"more than one row for the same {options.unit} and {options.period}")
 
 
