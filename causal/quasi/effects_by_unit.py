@@ -31,7 +31,7 @@ from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.staggered_panel import Design, moments_of, sums_of
 from causal.quasi.unit_influence import Comparison, ScoreSums, Sums, UnitTerms
 
-MAX_CROSSED = 200
+MAX_CROSSED = 120
 """More effects than these have too many products for one pass; by cluster there is no limit."""
 
 Pool = tuple[int, tuple[int, ...]]

@@ -12,6 +12,7 @@ import pytest
 
 from causal.core.errors import CausalError, DataError, InferenceError, SpecError
 from causal.core.result import Result
+from causal.quasi import effects_by_unit
 from tests.unit.test_staggered_covariates import CONTROLS, make_panel
 from tests.unit.test_staggered_parity import analyse
 
@@ -327,3 +328,12 @@ def test_what_cannot_be_is_refused() -> None:
     few = frame[frame["first"].notna() | frame["id"].isin(never)]
     with pytest.raises(DataError, match=r"too few comparison units .* of att\(3,2\)"):
         analyse(few, covariates=["x", "z"], adjustment="doubly_robust")
+
+
+def test_more_effects_than_can_be_crossed_need_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effects_by_unit, "MAX_CROSSED", 5)
+    frame = make_panel(4)
+    asked = {"covariates": ["x"], "adjustment": "doubly_robust"}
+    with pytest.raises(DataError, match=r"name a cluster; given: 10 effects; allowed: at most 5"):
+        analyse(frame, **asked)
+    assert len(analyse(frame, cluster="region", **asked).tables["group_time"]) == 10
