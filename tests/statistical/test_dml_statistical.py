@@ -66,7 +66,7 @@ def check(table: pd.DataFrame, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["aipw", "plr"])
 def test_intervals_cover_the_truth(name: str) -> None:
-    check(simulated(n_draws=60, n=500, estimator=name, folds=2), name)
+    check(simulated(n_draws=50, n=400, estimator=name, folds=2), name)
 
 
 @pytest.mark.validation
@@ -108,7 +108,7 @@ def check_slopes(table: pd.DataFrame) -> None:
 
 
 def test_slopes_of_the_effect_are_covered() -> None:
-    check_slopes(learned(n_draws=80, n=600, propensity="logistic"))
+    check_slopes(learned(n_draws=50, n=500, propensity="logistic"))
 
 
 @pytest.mark.validation
