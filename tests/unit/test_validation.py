@@ -237,7 +237,11 @@ def test_planned_power_in_few_experiments() -> None:
 
 
 RUN = report.Run(
-    command="./spark-submit.sh validate", seed=1, replications=2000, versions={"numpy": "2"}
+    command="./spark-submit.sh validate",
+    seed=1,
+    replications=2000,
+    is_extended=True,
+    versions={"numpy": "2"},
 )
 
 
