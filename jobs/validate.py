@@ -156,6 +156,7 @@ def _write(config: ValidateConfig, table: pd.DataFrame, pvalues: pd.DataFrame) -
     """Pictures first: the page that shows them comes last."""
     about = report.Run(
         command=config.command, seed=config.seed, replications=config.size.replications,
+        is_extended=config.size.extension > 0,
         versions=_versions(),
     )  # fmt: skip
     pictures = _figures(table, pvalues)

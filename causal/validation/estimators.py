@@ -237,7 +237,9 @@ def _judged(found: Mapping[_Where, pd.DataFrame], size: Size) -> list[tuple[_Whe
         for where, table in found.items()
         for key, rows in table.groupby(_KEYS, sort=False)
     ]
-    n_tests = sum(not where[1] and key[2] == "absolute" for where, key, _ in groups)
+    n_tests = sum(
+        not where[1] and key[0] != SRM and key[2] == "absolute" for where, key, _ in groups
+    )
     return [
         (where, rate)
         for where, key, rows in groups
@@ -257,7 +259,8 @@ def _rates_of(
     rejected = pvalues < ALPHA
     if not has_effect:
         yield rates.share(subject, rates.REJECTION, rejected, promised=SIZE)
-        if scale == "absolute":
+        # Counts of units are whole numbers, so their p-values cannot be uniform.
+        if scale == "absolute" and metric != SRM:
             yield rates.uniformity(subject, pvalues, n_tests=n_tests)
     elif metric != SRM:
         covered = rows["is_covered"].to_numpy(dtype=bool)
