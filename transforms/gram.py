@@ -89,6 +89,7 @@ class SparkEngine:
         self._limits = limits or Limits()
         self._columns = kinds(df)
         self._shifts: dict[tuple[tuple[Term, ...], tuple[Condition, ...]], np.ndarray] = {}
+        self._periods: dict[PanelGramRequest, panel_gram.Periods] = {}
 
     @property
     def columns(self) -> Mapping[str, str]:
@@ -120,7 +121,9 @@ class SparkEngine:
             case MeatRequest():
                 return self._meat_within(df, request)
             case PanelGramRequest():
-                return panel_gram.answer(df, request, self._columns, self._collect)
+                return panel_gram.answer(
+                    df, request, self._columns, self._collect, known=self._periods
+                )
             case KeyRequest():
                 return self._key(df, request)
             case HistogramRequest():

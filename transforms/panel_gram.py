@@ -5,7 +5,8 @@ Each period is shifted by its own mean, which the pass that finds the periods gi
 cross-products keep their digits without Spark's slower centred merge.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import replace
 from functools import reduce
 from operator import add, and_
 
@@ -30,10 +31,17 @@ from transforms.terms import any_changing, atoms, compiled, keys_of, or_zero, qu
 _MAX_PERIODS = 400
 
 Collect = Callable[[DataFrame, Sequence[str]], pd.DataFrame]
+Periods = tuple[np.ndarray, np.ndarray]
+"""The periods in order and the outcome's mean in each."""
 
 
 def answer(
-    df: DataFrame, request: PanelGramRequest, columns: Mapping[str, str], collect: Collect
+    df: DataFrame,
+    request: PanelGramRequest,
+    columns: Mapping[str, str],
+    collect: Collect,
+    *,
+    known: MutableMapping[PanelGramRequest, Periods],
 ) -> pd.DataFrame:
     """The frame that a panel request describes.
 
@@ -42,6 +50,7 @@ def answer(
         request: The request.
         columns: Kinds of the source's columns.
         collect: Brings an aggregate (and its key names) to the driver.
+        known: The periods of rows that were asked for before, which the answer adds to.
 
     Raises:
         DataError: No usable rows, repeated (unit, period) rows, or keys that change within a unit.
@@ -50,7 +59,10 @@ def answer(
         dict.fromkeys(name for name in (request.first_treated_period, *request.by) if name)
     )
     rows = _rows(df, request, columns, keys)
-    periods, means = _periods(rows, request.period)
+    same_rows = replace(request, by=(), values=(), crossed="all")
+    if same_rows not in known:
+        known[same_rows] = _periods(rows, request.period)
+    periods, means = known[same_rows]
     n_held = len(request.covariates)
     paths = _paths(rows, keys, periods, means, n_held=n_held)
     units = _units(paths, keys, request, means)
@@ -73,7 +85,7 @@ def _rows(
     )  # fmt: skip
 
 
-def _periods(rows: DataFrame, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _periods(rows: DataFrame, name: str) -> Periods:
     """The periods in order and the outcome's mean in each."""
     means = rows.where("is_used").groupBy("period").agg(F.avg("y").alias("mean"))
     frame = collect_bounded(means, max_rows=_MAX_PERIODS, what=f"the list of periods in {name}")
