@@ -27,7 +27,7 @@ every_table_job = pytest.mark.parametrize("name", TABLE_JOBS)
 
 REQUIRED: Mapping[str, Mapping[str, Any]] = {
     "notebook": {"file": str(ROOT / "notebooks" / "01_quickstart.py")},
-    "cupac": {"spec": "forecast.yaml"},
+    "cupac": {"spec": str(ROOT / "conf" / "forecasts" / "revenue_forecast.yaml")},
 }
 """Options without a default."""
 

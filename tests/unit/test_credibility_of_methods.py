@@ -298,5 +298,5 @@ def test_checks_that_a_design_does_not_allow(panel: pd.DataFrame) -> None:
     ):
         assert said(result, name).passed is None
         assert why in said(result, name).detail
-    with pytest.raises(SpecError, match="stability takes no covariates"):
+    with pytest.raises(SpecError, match="stability takes neither covariates"):
         analysed("staggered", panel, covariates=["city"], stability={})
