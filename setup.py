@@ -71,6 +71,8 @@ setup(
         "jobs.conf.analyses.checkout",
         "jobs.conf.plans",
         "jobs.conf.experiments",
+        "jobs.conf.experiments.checkout",
+        "jobs.conf.forecasts",
     ],
     # The configuration stays at the top of the checkout and travels inside the wheel.
     package_dir={"jobs.conf": "conf"},
@@ -82,6 +84,8 @@ setup(
         "jobs.conf.analyses.checkout": ["*.yaml"],
         "jobs.conf.plans": ["*.yaml"],
         "jobs.conf.experiments": ["*.yaml"],
+        "jobs.conf.experiments.checkout": ["*.yaml"],
+        "jobs.conf.forecasts": ["*.yaml"],
     },
     install_requires=CORE,
     extras_require=EXTRAS,

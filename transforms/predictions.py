@@ -63,8 +63,6 @@ def with_prediction(
     def score(*columns: pd.Series) -> pd.Series:
         return pd.Series(predict(columns[0].to_numpy(dtype=np.int64), columns[1:]))
 
-    scored: Any = score  # the stubs know functions of up to ten columns
-
     def transform(df: DataFrame) -> DataFrame:
         if name in df.columns:
             raise SpecError(
@@ -74,7 +72,8 @@ def with_prediction(
         inputs += [label(df, column) for column in labels]
         rows = bucketed(filtered(df, where, kinds(df)), fold)
         number = F.coalesce(quoted(BUCKET), F.lit(-1)).cast("bigint")
-        predicted = pandas_udf(scored, "double")(number, *inputs)
+        # The stubs know functions of a few named columns.
+        predicted = pandas_udf(score, "double")(number, *inputs)  # type: ignore[call-overload]
         return rows.select(*map(quoted, df.columns), predicted.alias(name))
 
     return transform

@@ -294,6 +294,8 @@ def test_figures_show_every_outcome(panel: pd.DataFrame, estimator: str) -> None
     result = analyse(frame, **options)
     found = did.figures(spec_of(**options), result)
     own = set() if estimator == "twfe" else {f"{estimator}_y", f"{estimator}_z"}
+    if estimator == "event_study":
+        own |= {"pre_trend_power_y", "pre_trend_power_z"}
     assert set(found) == own | {"cohort_paths_y", "cohort_paths_z"}
     for figure in found.values():
         axes = figure.axes[0]
