@@ -27,21 +27,18 @@ from causal.checks.certificate import (
     found_rate,
     promised_rate,
 )
-from causal.core.frames import FrameRequest, HashBucket, Level
-from causal.core.gram import Array, Key
+from causal.core.frames import FrameRequest, Level
+from causal.core.gram import Array
 from causal.core.inference import critical_value
 from causal.core.result import Diagnostic
 from causal.experiments.ab_options import AbOptions, AbSpec
 from causal.experiments.ab_replicates import Case, Outcomes, bucket_shift, case_of, replicated
 from causal.experiments.arms import Arms, Design
-from causal.experiments.bucket_moments import CellsByArm, Positions, ask_cells, ask_cluster_sums
-from causal.experiments.cluster_replicates import why_not
+from causal.experiments.assigned_parts import Parts, ask_parts, seed_of, treated_parts
+from causal.experiments.cluster_replicates import clustered
 from causal.experiments.comparison import Inference, Readout
 from causal.experiments.levels import TREATMENT
 
-MAX_CELLS = 400_000
-"""Arms x strata x buckets that may be asked for."""
-MIN_BUCKETS = 2000
 MIN_USABLE = 0.9
 """Share of the replicates in which the estimator must have a result."""
 _MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -70,21 +67,6 @@ class Subjects:
     readouts: tuple[Readout, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Buckets:
-    """The units by bucket.
-
-    Attributes:
-        bucket: How they were parted.
-        cells: Moments by metric, arm and stratum.
-        sums: Moments over clusters by metric and arm; empty for independent units.
-    """
-
-    bucket: HashBucket
-    cells: Mapping[str, CellsByArm]
-    sums: Mapping[str, CellsByArm]
-
-
 def ask_certificate(
     spec: AbSpec, design: Design, subjects: Subjects, how: Inference
 ) -> Generator[FrameRequest, pd.DataFrame, Certified]:
@@ -104,90 +86,31 @@ def ask_certificate(
         return Certified(diagnostics=(), tables={})
     if not subjects.readouts:
         return _without("quantiles and retention cannot be had from sums over buckets")
-    bucket = _bucket(spec, options, subjects.arms)
-    reason = _impossible(spec.options, bucket)
-    if reason is not None:
-        return _without(reason)
-    metrics = spec.options.moment_metrics
-    cells = yield from ask_cells(design, metrics, subjects.arms, bucket=bucket)
-    n_lost = max(_n_lost(by_arm) for by_arm in cells.values())
-    if n_lost:
-        return _without(f"{n_lost:,.0f} rows have no {bucket.column}, by which they were assigned")
-    sums: dict[str, CellsByArm] = {}
-    for metric in metrics if spec.options.clusters else ():
-        by_arm = yield from ask_cluster_sums(
-            design, metric, subjects.arms, bucket=bucket, cluster=spec.options.clusters[0]
-        )
-        if any(
-            _n_clusters(by_arm, item) != item.comparison.n_clusters
-            for item in subjects.readouts
-            if item.comparison.metric is metric
-        ):
-            return _without("some clusters lie in several arms or buckets, not in one as wholes")
-        sums[metric.name] = by_arm
-    return _certified(spec, options, subjects, how, _Buckets(bucket=bucket, cells=cells, sums=sums))
-
-
-def _n_clusters(by_arm: CellsByArm, readout: Readout) -> int:
-    """Clusters of two arms, counted in every arm and bucket in which they have rows."""
-    pair = [by_arm[level] for level in readout.comparison.variants]
-    return round(sum(float(cell.n.sum()) for arm in pair for cell in arm.values()))
-
-
-def _bucket(spec: AbSpec, options: CertificateOptions, arms: Arms) -> HashBucket:
-    column = options.assigned_by or (spec.options.clusters or (spec.options.unit,))[0]
-    n_strata = max(len(cells) for by_arm in arms.cells.values() for cells in by_arm.values())
-    n_buckets = min(options.buckets, MAX_CELLS // (len(arms.levels) * n_strata))
-    return HashBucket(column, n_buckets, salt=_seed(spec, options))
-
-
-def _seed(spec: AbSpec, options: CertificateOptions) -> int:
-    return spec.seed if options.seed is None else options.seed
-
-
-def _impossible(options: AbOptions, bucket: HashBucket) -> str | None:
-    """Why no certificate can be made, as far as is known before any pass."""
-    if options.population_sizes is not None:
-        return "assigning the units anew does not show how they were sampled from a population"
-    if options.time_since_exposure is not None:
-        return "units with a row in each of several periods are not assigned anew"
-    if options.clusters and (reason := why_not(options)) is not None:
-        return reason
-    if bucket.n_buckets < MIN_BUCKETS:
-        return f"with so many arms and strata only {bucket.n_buckets:,} buckets fit"
-    return None
-
-
-def _n_lost(by_arm: CellsByArm) -> float:
-    """Rows without a bucket: they have the last position."""
-    cells = [cell for by_stratum in by_arm.values() for cell in by_stratum.values()]
-    return sum(float(cell.n[-1] + cell.n_missing[-1]) for cell in cells)
+    parts = yield from ask_parts(spec, design, subjects.arms, subjects.readouts)
+    if isinstance(parts, str):
+        return _without(parts)
+    return _certified(spec, subjects, how, parts)
 
 
 def _without(reason: str) -> Certified:
     return Certified(diagnostics=(certificate.not_certified("all metrics", reason),), tables={})
 
 
-def _certified(
-    spec: AbSpec,
-    options: CertificateOptions,
-    subjects: Subjects,
-    how: Inference,
-    buckets: _Buckets,
-) -> Certified:
+def _certified(spec: AbSpec, subjects: Subjects, how: Inference, parts: Parts) -> Certified:
+    options = spec.options.certificate or CertificateOptions()
     checks: list[Diagnostic] = []
     rates: list[Rate] = []
     pvalues: list[pd.DataFrame] = []
     cases: list[Case] = []
     for arm, treatment in enumerate(subjects.arms.levels[1:], start=1):
-        group = _cases(spec.options, subjects, buckets, treatment)
+        group = _cases(spec.options, subjects, parts, treatment)
         effects = [_effects(case, options, power=spec.options.power) for case in group]
         found = replicated(
             group,
             how,
-            rng=np.random.default_rng([_seed(spec, options), arm]),
-            treated=_treated(
-                group, subjects, buckets, is_blocked=spec.options.stratification == "blocked"
+            rng=np.random.default_rng([seed_of(spec), arm]),
+            treated=treated_parts(
+                parts, subjects.arms, group[0].readout.comparison.variants, options=spec.options
             ),
             effects=effects,
         )
@@ -198,7 +121,7 @@ def _certified(
                 rates += judged.rates
                 pvalues += judged.pvalues
         cases += group
-    checks.append(_parting(cases, subjects, buckets.bucket, how, options))
+    checks.append(_parting(cases, subjects, parts, how, options))
     checks += _left_out(spec.options)
     tables = {NAME: certificate.rates_frame(rates)}
     if pvalues:
@@ -206,54 +129,35 @@ def _certified(
     return Certified(diagnostics=tuple(checks), tables=tables)
 
 
-def _cases(
-    options: AbOptions, subjects: Subjects, buckets: _Buckets, treatment: Level
-) -> list[Case]:
+def _cases(options: AbOptions, subjects: Subjects, parts: Parts, treatment: Level) -> list[Case]:
     readouts = [
         item for item in subjects.readouts if item.comparison.variants[TREATMENT] == treatment
     ]
-    occupied = _occupied(buckets.cells, readouts[0].comparison.variants)
-    return [
-        case_of(
-            readout,
-            buckets.cells[readout.comparison.metric.name],
-            buckets.sums.get(readout.comparison.metric.name),
-            arms=subjects.arms,
-            options=options,
-            occupied=occupied,
+    occupied = parts.occupied(readouts[0].comparison.variants)
+    cases = []
+    for readout in readouts:
+        name = readout.comparison.metric.name
+        clusters = None
+        if name in parts.sums:
+            clusters = clustered(
+                readout,
+                parts.cells[name],
+                parts.sums[name],
+                arms=subjects.arms,
+                occupied=occupied,
+                is_single=parts.is_single,
+            )
+        cases.append(
+            case_of(
+                readout,
+                parts.cells[name],
+                clusters,
+                arms=subjects.arms,
+                options=options,
+                occupied=occupied,
+            )
         )
-        for readout in readouts
-    ]
-
-
-def _occupied(cells: Mapping[str, CellsByArm], variants: Sequence[Level]) -> Positions:
-    """Buckets that hold units of these arms, whether or not a metric is missing."""
-    first = next(iter(cells.values()))
-    counts = [cell.n + cell.n_missing for level in variants for cell in first[level].values()]
-    return np.flatnonzero(np.sum(counts, axis=0))
-
-
-def _treated(
-    cases: Sequence[Case], subjects: Subjects, buckets: _Buckets, *, is_blocked: bool
-) -> dict[Key, int]:
-    """How many buckets to treat: the realised share of what was assigned, in each block its own."""
-    control, treatment = cases[0].readout.comparison.variants
-    counts = {level: float(count) for level, count in subjects.arms.counts.items()}
-    sums = buckets.sums.get(cases[0].metric.name)
-    if sums is not None:
-        counts = {level: float(sums[level][()].n.sum()) for level in sums}
-    n_buckets = len(cases[0].pools[0].n)
-    shares: dict[Key, float] = {}
-    for case in cases:
-        cells = subjects.arms.cells[case.metric.name]
-        for key in case.keys:
-            pair = [counts[control], counts[treatment]]
-            if is_blocked and len(case.keys) > 1:
-                pair = [cells[level][key].n for level in (control, treatment)]
-            shares.setdefault(key, pair[1] / sum(pair))
-    return {
-        key: min(max(round(share * n_buckets), 1), n_buckets - 1) for key, share in shares.items()
-    }
+    return cases
 
 
 def _effects(case: Case, options: CertificateOptions, *, power: float) -> list[float]:
@@ -384,18 +288,21 @@ def _foretold(one: Outcomes, effect: float, how: Inference) -> float:
 def _parting(
     cases: Sequence[Case],
     subjects: Subjects,
-    bucket: HashBucket,
+    parts: Parts,
     how: Inference,
     options: CertificateOptions,
 ) -> Diagnostic:
     """How the units were parted, and by how much that moves the rates."""
     n_units = sum(subjects.arms.counts.values())
+    what = "clusters" if parts.is_single else "buckets"
     made = (
-        f"{n_units:,} units in {bucket.n_buckets:,} buckets by {bucket.column}, assigned anew "
+        f"{n_units:,} units in {parts.n_parts:,} {what} by {parts.column}, assigned anew "
         f"{options.replications:,} times"
     )
     unit, clusters = cases[0].options.unit, cases[0].options.clusters
-    if bucket.column != (clusters or (unit,))[0]:
+    if parts.is_single:
+        return certificate.information(what, None, f"{made}, as many to each arm as in the data")
+    if parts.column != (clusters or (unit,))[0]:
         return certificate.information("buckets", None, made)
     shifts = [bucket_shift(case, alpha=1.0 - how.confidence_level) for case in cases]
     largest = max(shifts, key=abs)

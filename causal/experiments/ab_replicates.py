@@ -16,8 +16,9 @@ from causal.core.gram import Array, Gram, Key
 from causal.experiments import strata
 from causal.experiments.ab_options import AbOptions
 from causal.experiments.arms import Arms
-from causal.experiments.bucket_moments import CellsByArm, Pool, Positions, center_of, pooled
-from causal.experiments.cluster_replicates import assigned_clusters, cluster_pool, clustering_of
+from causal.experiments.bucket_moments import CellsByArm, Pool, Positions, pooled
+from causal.experiments.cluster_moments import stacked_clusters
+from causal.experiments.cluster_replicates import Clustered, assigned_clusters, clustering_of
 from causal.experiments.comparison import (
     Comparison,
     Inference,
@@ -26,15 +27,13 @@ from causal.experiments.comparison import (
     comparisons,
     raw_readout,
 )
-from causal.experiments.levels import CONTROL, TREATMENT, Quotient
+from causal.experiments.levels import TREATMENT, Quotient
 from causal.experiments.metrics import Metric
 from causal.experiments.rerandomisation import (
-    ClusterSums,
     Estimates,
     Replicates,
     Sample,
     assignments,
-    cluster_meats,
     estimates,
     samples,
 )
@@ -54,7 +53,7 @@ class Case:
         arms: Moments of all arms.
         keys: The strata.
         pools: Control and treatment together by bucket, one per stratum.
-        clusters: The same over clusters, where errors are clustered.
+        clusters: Their clusters, where errors are clustered.
     """
 
     readout: Readout
@@ -62,7 +61,7 @@ class Case:
     arms: Arms
     keys: tuple[Key, ...]
     pools: tuple[Pool, ...]
-    clusters: Pool | None
+    clusters: Clustered | None
 
     @property
     def metric(self) -> Metric:
@@ -127,7 +126,7 @@ class Outcomes:
 def case_of(
     readout: Readout,
     cells: CellsByArm,
-    sums: CellsByArm | None,
+    clusters: Clustered | None,
     *,
     arms: Arms,
     options: AbOptions,
@@ -138,7 +137,7 @@ def case_of(
     Args:
         readout: The best readout of the comparison.
         cells: Moments by arm, stratum and bucket.
-        sums: Moments over clusters, where errors are clustered.
+        clusters: The clusters, where errors are clustered.
         arms: Moments of all arms.
         options: Options of the method.
         occupied: Positions of the buckets that hold units.
@@ -153,9 +152,6 @@ def case_of(
         parts += [treatment[key].without(effect, outcome)] if key in treatment else []
         pools.append(pooled([part.within(occupied) for part in parts]))
     is_held = [pool.n.sum() > 0 for pool in pools]
-    clusters = None
-    if sums is not None:
-        clusters = cluster_pool(readout, sums, arms, occupied)
     return Case(
         readout=readout,
         options=options,
@@ -268,14 +264,8 @@ def replicates_of(
     ]
     clusters = None
     if case.clusters is not None:
-        clusters = assigned_clusters(
-            case.readout.comparison,
-            case.arms,
-            case.clusters,
-            pairs[0],
-            assigned[treated[case.keys[0]]],
-            correction=case.options.cluster_correction or "cr1",
-        )
+        first = assigned[treated[case.keys[0]]]
+        clusters = assigned_clusters(case.clusters, pairs[0], first)
     return Replicates(
         control=tuple(control for control, _ in pairs),
         treatment=tuple(treatment for _, treatment in pairs),
@@ -443,10 +433,8 @@ def _comparison(case: Case, replicates: Replicates, one: Estimator, *, at: int) 
             strata=case.options.strata or (),
         )[0]
     clustering = None
-    if replicates.clusters is not None:
-        clustering = clustering_of(
-            case.readout.comparison, arms, replicates.clusters, case.options, at=at
-        )
+    if case.clusters is not None and replicates.clusters is not None:
+        clustering = clustering_of(case.clusters, arms, replicates.clusters, at=at)
     position = case.arms.levels.index(variants[TREATMENT])
     joint = None if clustering is None else [clustering] * (len(arms.levels) - 1)
     return comparisons(case.metric, arms, joint)[position - 1]
@@ -465,7 +453,7 @@ def stacked(parts: Sequence[Replicates]) -> Replicates:
     return Replicates(
         control=_stacked_samples([part.control for part in parts]),
         treatment=_stacked_samples([part.treatment for part in parts]),
-        clusters=_stacked_clusters([part.clusters for part in parts if part.clusters is not None]),
+        clusters=stacked_clusters([part.clusters for part in parts if part.clusters is not None]),
         is_sampled=first.is_sampled,
     )
 
@@ -478,15 +466,6 @@ def _stacked_samples(parts: Sequence[tuple[Sample, ...]]) -> tuple[Sample, ...]:
 
 
 _FIELDS = ("n", "mean", "cross")
-
-
-def _stacked_clusters(parts: Sequence[ClusterSums]) -> ClusterSums | None:
-    if not parts:
-        return None
-    control, treatment = (
-        np.concatenate([part.meats[arm] for part in parts]) for arm in (CONTROL, TREATMENT)
-    )
-    return ClusterSums(meats=(control, treatment), factor=parts[0].factor, df=parts[0].df)
 
 
 def bucket_shift(case: Case, *, alpha: float) -> float:
@@ -511,8 +490,7 @@ def bucket_shift(case: Case, *, alpha: float) -> float:
     )
     if case.clusters is not None:
         whole = samples(case.pools[0], ones)
-        center = center_of(case.metric, case.arms)
-        middle = cluster_meats(case.clusters, ones, whole, center=center)[TREATMENT][0]
+        middle = assigned_clusters(case.clusters, whole, ones).between[TREATMENT][0]
     else:
         middle = np.sum(
             [

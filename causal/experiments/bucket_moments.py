@@ -140,12 +140,41 @@ def ask_cells(
             terms=terms, by=(design.variant, *design.strata), where=where, bucket=bucket
         )
         cells = cells_of((yield request), request, levels=arms.levels)
-        for metric in batch:
-            at = [terms.index(term) for term in metric.terms]
-            out[metric.name] = {
-                level: {key: cell.subset(at) for key, cell in by_stratum.items()}
-                for level, by_stratum in cells.items()
-            }
+        out |= _by_metric(batch, terms, cells)
+    return out
+
+
+def ask_clusters(
+    design: Design, metrics: Sequence[Metric], arms: Arms, *, cluster: str
+) -> Generator[FrameRequest, pd.DataFrame, dict[str, CellsByArm]]:
+    """Moments of every metric by arm and cluster, by metric name.
+
+    Clusters have the same positions for all metrics; rows without one have the last.
+
+    Args:
+        design: Who was randomised to what.
+        metrics: The metrics.
+        arms: Moments of all units.
+        cluster: Column of the clusters.
+    """
+    where = _compared(design, arms)
+    answers: list[tuple[list[Metric], GramRequest, pd.DataFrame]] = []
+    for batch in _batches(metrics, is_complete=arms.is_complete):
+        terms = tuple(dict.fromkeys(term for metric in batch for term in metric.terms))
+        request = GramRequest(terms=terms, by=(design.variant, cluster), where=where)
+        answers.append((batch, request, (yield request)))
+    every = pd.concat([frame[cluster] for _, _, frame in answers], ignore_index=True)
+    codes, names = pd.factorize(every, sort=True)
+    numbers = np.asarray(np.where(codes < 0, len(names), codes), dtype=np.int64)
+    out: dict[str, CellsByArm] = {}
+    start = 0
+    for batch, request, frame in answers:
+        own = numbers[start : start + len(frame)]
+        start += len(frame)
+        cells = _cells(
+            frame, request, own, by=(design.variant,), size=len(names) + 1, levels=arms.levels
+        )
+        out |= _by_metric(batch, request.terms, cells)
     return out
 
 
@@ -201,8 +230,23 @@ def cells_of(
     """
     if request.bucket is None:
         raise ValueError("the request has no bucket")
-    size, n_terms = request.bucket.n_buckets + 1, len(request.terms)
-    numbers = frame[BUCKET].astype("Float64").fillna(size - 1).to_numpy(dtype=np.int64)
+    size = request.bucket.n_buckets + 1
+    found = frame[BUCKET].astype("Float64").fillna(size - 1)
+    numbers = np.asarray(found.to_numpy(), dtype=np.int64)
+    return _cells(frame, request, numbers, by=request.by, size=size, levels=levels)
+
+
+def _cells(
+    frame: pd.DataFrame,
+    request: GramRequest,
+    numbers: NDArray[np.int64],
+    *,
+    by: Sequence[str],
+    size: int,
+    levels: Sequence[Level],
+) -> dict[Level, dict[Key, Cell]]:
+    """Arrays of `size` positions by the keys but the position; `numbers` are those of the rows."""
+    n_terms = len(request.terms)
     counts = frame["n"].to_numpy(dtype=np.float64)
     missing = frame["n_missing"].to_numpy(dtype=np.float64)
     means = np.array(frame["mean"].tolist(), dtype=np.float64).reshape(len(frame), n_terms)
@@ -211,7 +255,7 @@ def cells_of(
     _check_finite(frame, request, means, packed)
     rows, columns = np.triu_indices(n_terms)
     out: dict[Level, dict[Key, Cell]] = {level: {} for level in levels}
-    for key, at in _positions(frame, request.by):
+    for key, at in _positions(frame, by):
         where = numbers[at]
         n, n_missing = np.zeros(size), np.zeros(size)
         mean, cross = np.zeros((size, n_terms)), np.zeros((size, n_terms, n_terms))
@@ -219,6 +263,20 @@ def cells_of(
         cross[where[:, None], rows, columns] = packed[at]
         cross[where[:, None], columns, rows] = packed[at]
         out[_level(key[0], levels)][key[1:]] = Cell(n, mean, cross, n_missing)
+    return out
+
+
+def _by_metric(
+    metrics: Sequence[Metric], terms: Sequence[Term], cells: CellsByArm
+) -> dict[str, CellsByArm]:
+    """The cells of each metric's own terms, by its name."""
+    out: dict[str, CellsByArm] = {}
+    for metric in metrics:
+        at = [terms.index(term) for term in metric.terms]
+        out[metric.name] = {
+            level: {key: cell.subset(at) for key, cell in by_stratum.items()}
+            for level, by_stratum in cells.items()
+        }
     return out
 
 

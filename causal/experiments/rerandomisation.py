@@ -18,6 +18,12 @@ from numpy.typing import NDArray
 from causal.core.cross_products import COLLINEAR
 from causal.core.gram import Array
 from causal.experiments.bucket_moments import Pool, shift_matrix
+from causal.experiments.cluster_moments import (
+    ClusterSums,
+    Pieces,
+    clustered_pieces,
+    quadratic_forms,
+)
 from causal.experiments.comparison import Inference
 from causal.experiments.levels import CONTROL, TREATMENT, Quotient
 
@@ -63,21 +69,6 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterSums:
-    """What clustered errors need of each arm in every replicate.
-
-    Attributes:
-        meats: Outer products of clusters' sums of deviations from the arm's mean, two of (r, p, p).
-        factor: Small-sample factor.
-        df: Degrees of freedom.
-    """
-
-    meats: tuple[Array, Array]
-    factor: float
-    df: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Replicates:
     """Re-randomised experiments.
 
@@ -111,8 +102,7 @@ class Replicates:
         clusters = self.clusters
         if clusters is not None:
             shift = shift_matrix(effect, quotient, size=self.control[0].mean.shape[1])
-            meats = (clusters.meats[CONTROL], shift @ clusters.meats[TREATMENT] @ shift.T)
-            clusters = ClusterSums(meats=meats, factor=clusters.factor, df=clusters.df)
+            clusters = clusters.moved(shift)
         return Replicates(
             control=self.control,
             treatment=tuple(sample.moved(effect, quotient) for sample in self.treatment),
@@ -222,41 +212,6 @@ def samples(pool: Pool, assigned: Array) -> tuple[Sample, Sample]:
     return _sample(left, pool.center), _sample(treated, pool.center)
 
 
-def cluster_meats(
-    pool: Pool, assigned: Array, arms: tuple[Sample, Sample], *, center: Array
-) -> tuple[Array, Array]:
-    """Meats of both arms, each (r, p, p), when whole clusters are re-assigned.
-
-    Args:
-        pool: Over clusters, terms `(rows, sums of deviations from center)`.
-        assigned: Shape (r, B).
-        arms: Control and treatment.
-        center: Shape (p,).
-    """
-    size = len(pool.center)
-    rows, columns = np.triu_indices(size)
-    # Products around zero, not around the clusters' mean, for they are sums of scores.
-    middle = np.einsum("bi,j->bij", pool.first, pool.center)
-    raw = pool.second + middle + middle.transpose(0, 2, 1)
-    raw += np.einsum("b,i,j->bij", pool.n, pool.center, pool.center)
-    moments = raw[:, rows, columns]
-    treated = assigned @ moments
-    meats = []
-    for part, arm in zip((moments.sum(axis=0) - treated, treated), arms, strict=True):
-        matrix = np.zeros((len(part), size, size))
-        matrix[:, rows, columns] = part
-        matrix[:, columns, rows] = part
-        left = np.concatenate(
-            [
-                -(arm.mean - center)[:, :, None],
-                np.broadcast_to(np.eye(size - 1), (len(part), size - 1, size - 1)),
-            ],
-            axis=2,
-        )
-        meats.append(left @ matrix @ left.transpose(0, 2, 1))
-    return meats[CONTROL], meats[TREATMENT]
-
-
 def estimates(
     replicates: Replicates, quotients: Sequence[Quotient], how: Inference, *, is_adjusted: bool
 ) -> Estimates:
@@ -339,55 +294,45 @@ def _linearised(sample: Sample, quotients: Sequence[Quotient]) -> Array:
 def _estimates(replicates: Replicates, levels: _Levels, how: Inference) -> Estimates:
     control, treatment = levels.value
     one = np.ones_like(control)
-    parts, dfs = _pieces(replicates, levels, np.array([-one, one]), how)
+    found = _pieces(replicates, levels, np.array([-one, one]), how)
+    df = _satterthwaite(found.variances, found.dfs)
     return Estimates(
         difference=treatment - control,
-        variance=np.sum(parts, axis=0),
-        df=_satterthwaite(parts, dfs),
+        variance=np.sum(found.variances, axis=0),
+        df=df if found.ceiling is None else np.minimum(df, found.ceiling),
         control=control,
         treatment=treatment,
-        _variance_of=lambda contrast: np.sum(_pieces(replicates, levels, contrast, how)[0], axis=0),
+        _variance_of=lambda contrast: np.sum(
+            _pieces(replicates, levels, contrast, how).variances, axis=0
+        ),
     )
 
 
-def _pieces(
-    replicates: Replicates, levels: _Levels, contrast: Array, how: Inference
-) -> tuple[list[Array], list[Array]]:
-    """Independent parts of the variance of `contrast' levels` and their degrees of freedom."""
+def _pieces(replicates: Replicates, levels: _Levels, contrast: Array, how: Inference) -> Pieces:
+    """Independent parts of the variance of `contrast' levels`."""
     slopes = [levels.slope(arm, contrast) for arm in (CONTROL, TREATMENT)]
     if replicates.clusters is not None:
-        return _clustered_pieces(replicates, replicates.clusters, slopes)
+        whole = [arm[0] for arm in replicates.arms]
+        return clustered_pieces(
+            replicates.clusters, slopes, [arm.n for arm in whole], [arm.cross for arm in whole]
+        )
     if len(replicates.control) > 1 or replicates.is_sampled:
         return _stratified_pieces(replicates, slopes)
     if how.variance == "pooled":
         return _pooled_pieces(replicates, levels, contrast)
     parts = [
-        _form(slope, arm[0].covariance) / arm[0].n
+        quadratic_forms(slope, arm[0].covariance) / arm[0].n
         for slope, arm in zip(slopes, replicates.arms, strict=True)
     ]
-    return parts, [arm[0].n - 1.0 for arm in replicates.arms]
+    return Pieces(parts, [arm[0].n - 1.0 for arm in replicates.arms])
 
 
-def _clustered_pieces(
-    replicates: Replicates, clusters: ClusterSums, slopes: Sequence[Array]
-) -> tuple[list[Array], list[Array]]:
-    """Clusters lie in one arm each, so the arms' score sums are uncorrelated."""
-    meats = [
-        _form(slope, meat) / arm[0].n ** 2
-        for slope, meat, arm in zip(slopes, clusters.meats, replicates.arms, strict=True)
-    ]
-    found = clusters.factor * np.sum(meats, axis=0)
-    return [found], [np.full(len(found), clusters.df)]
-
-
-def _stratified_pieces(
-    replicates: Replicates, slopes: Sequence[Array]
-) -> tuple[list[Array], list[Array]]:
+def _stratified_pieces(replicates: Replicates, slopes: Sequence[Array]) -> Pieces:
     shares = _shares(replicates)
     parts, dfs = [], []
     for slope, arm in zip(slopes, replicates.arms, strict=True):
         for share, sample in zip(shares, arm, strict=True):
-            parts.append(share**2 * _form(slope, sample.covariance) / sample.n)
+            parts.append(share**2 * quadratic_forms(slope, sample.covariance) / sample.n)
             dfs.append(sample.n - 1.0)
     if replicates.is_sampled and len(shares) > 1:
         control, treatment = (np.array([sample.mean for sample in arm]) for arm in replicates.arms)
@@ -396,12 +341,10 @@ def _stratified_pieces(
         off = effects - (shares * effects).sum(axis=0)
         parts.append((shares * off**2).sum(axis=0) / total)
         dfs.append(total - 1.0)
-    return parts, dfs
+    return Pieces(parts, dfs)
 
 
-def _pooled_pieces(
-    replicates: Replicates, levels: _Levels, contrast: Array
-) -> tuple[list[Array], list[Array]]:
+def _pooled_pieces(replicates: Replicates, levels: _Levels, contrast: Array) -> Pieces:
     samples_ = [arm[0] for arm in replicates.arms]
     df = np.sum([sample.n for sample in samples_], axis=0) - 2.0
     influence = np.zeros((len(df), 2, 2))
@@ -413,8 +356,8 @@ def _pooled_pieces(
     part = np.zeros(len(df))
     for arm, sample in enumerate(samples_):
         mixed = np.stack([contrast[arm], levels.shares[arm] * both], axis=1)
-        part = part + _form(mixed, influence) / sample.n
-    return [part], [df]
+        part = part + quadratic_forms(mixed, influence) / sample.n
+    return Pieces([part], [df])
 
 
 def _satterthwaite(parts: Sequence[Array], dfs: Sequence[Array]) -> Array:
@@ -483,11 +426,6 @@ def _gradient(quotient: Quotient, mean: Array) -> Array:
     out[:, quotient.numerator] = 1.0 / below
     out[:, quotient.denominator] = -_value(quotient, mean) / below
     return out
-
-
-def _form(vectors: Array, matrices: Array) -> Array:
-    """`v' M v` in every replicate, shape (r,)."""
-    return np.asarray(np.einsum("ri,rij,rj->r", vectors, matrices, vectors), dtype=np.float64)
 
 
 def _column(values: Array, like: Array) -> Array:

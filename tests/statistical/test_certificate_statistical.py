@@ -203,6 +203,59 @@ def test_power_is_that_of_the_textbook() -> None:
     np.testing.assert_allclose(raw["rate"], expected, atol=ERRORS * 0.5 / np.sqrt(4000) + 0.01)
 
 
+def villages(seed: int, *, n_clusters: int = 20, spread: float = 0.9) -> pd.DataFrame:
+    """Half of the clusters in each arm; their sizes are log-normal, users of a cluster alike."""
+    rng = np.random.default_rng([9, seed])
+    sizes = np.ceil(30 * np.exp(spread * rng.normal(size=n_clusters))).astype(int)
+    village = np.repeat(np.arange(n_clusters), sizes)
+    arm = (rng.permutation(n_clusters) % 2)[village]
+    shared = rng.normal(size=n_clusters)[village]
+    return pd.DataFrame(
+        {
+            "user": np.arange(len(village)),
+            "village": village,
+            "variant": np.array(["a", "b"])[arm],
+            "y": 10 + shared + rng.normal(size=len(village)),
+        }
+    )
+
+
+FEW: Mapping[str, Any] = {
+    "cluster": "village",
+    "metrics": [{"name": "y", "type": "mean", "column": "y", "role": "primary"}],
+}
+OLD: Mapping[str, Any] = {
+    "cluster_correction": "cr1",
+    "degrees_of_freedom": "clusters_minus_one",
+}
+
+
+def false_alarms(frame: pd.DataFrame, **options: Any) -> float:
+    found = rates(certified(frame, **FEW, **options), "type_one_error")
+    return float(found["rate"].iloc[0])
+
+
+@pytest.mark.parametrize(
+    "n_worlds",
+    [
+        pytest.param(8, id="quick"),
+        pytest.param(200, id="long", marks=pytest.mark.validation),
+    ],
+)
+def test_ten_and_ten_unequal_clusters_need_their_own_errors(n_worlds: int) -> None:
+    """One factor and G - 1 degrees of freedom reject too often; the defaults do not."""
+    worlds = [villages(seed) for seed in range(n_worlds)]
+    short = {"replications": 2000}
+    old = np.array([false_alarms(frame, certificate=short, **OLD) for frame in worlds])
+    default = np.array([false_alarms(frame, certificate=short) for frame in worlds])
+    noise = ERRORS * np.sqrt(ALPHA * (1 - ALPHA) / 2000)
+    # Both see the same assignments, so they can be compared in each world.
+    assert (old > default).all()
+    assert np.mean(old - default) > 0.02
+    assert old.mean() > 0.07
+    assert default.mean() < ALPHA + noise / np.sqrt(n_worlds)
+
+
 @pytest.mark.validation
 def test_right_estimators_rarely_fail() -> None:
     """Of 200 experiments on heavy-tailed users with the right errors none has a failed rate."""

@@ -18,7 +18,13 @@ from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Diagnostic, Result
 from causal.core.spec import validate
-from causal.experiments import ab, ab_certificate, ab_replicates
+from causal.experiments import (
+    ab,
+    ab_certificate,
+    ab_replicates,
+    cluster_moments,
+    cluster_sums,
+)
 from causal.experiments.ab_options import AbSpec
 from causal.experiments.ab_replicates import Case, estimators_of, replicates_of
 from causal.experiments.rerandomisation import Estimates, assignments, estimates
@@ -47,13 +53,15 @@ def users(*, n: int = 700, arms: tuple[str, ...] = ("old", "new")) -> pd.DataFra
     sessions = rng.poisson(4, n) + 1
     shared = rng.normal(size=n // 3)[home]
     revenue = 1000 + before + 3 * (tier == "gold") + shared + rng.lognormal(0, 1.2, n) + 0.4 * arm
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             "user": [f"user-{i}" for i in range(n)],
             "home": home,
             "variant": np.array(arms)[arm],
             "tier": tier,
             "shop": rng.integers(0, 30, n),
+            "village": village(arm),
+            "place": home // 2,
             "revenue": np.minimum(revenue, 1040.0) - 990,
             "paid": (rng.random(n) < 0.3 + 0.05 * arm).astype(int),
             "sessions": sessions,
@@ -63,6 +71,19 @@ def users(*, n: int = 700, arms: tuple[str, ...] = ("old", "new")) -> pd.DataFra
             "age": rng.normal(40, 10, n) + shared,
         }
     )  # fmt: skip
+    return frame.assign(patchy=patchy)
+
+
+def village(arm: np.ndarray) -> np.ndarray:
+    """Villages of one arm each, fifteen to an arm, the last ones ten times the first."""
+    shares = np.linspace(1.0, 10.0, 15)
+    return arm * 15 + np.random.default_rng(8).choice(15, len(arm), p=shares / shares.sum())
+
+
+def patchy(frame: pd.DataFrame) -> pd.Series:
+    """Revenue that nobody of two villages has, and few of the others lack."""
+    is_missing = frame["village"].isin([3, 20]) | (np.arange(len(frame)) % 11 == 0)
+    return frame["revenue"].mask(is_missing)
 
 
 def spec_of(*metrics: Mapping[str, Any], **options: Any) -> AbSpec:
@@ -123,6 +144,8 @@ def reassigned(
 
 SUMMED = {"cluster_correction": "cr1", "degrees_of_freedom": "clusters_minus_one"}
 """Clustered errors that sums over buckets hold."""
+FEW = {"cluster": "village"}
+"""Thirty clusters, the largest with a seventh of the users."""
 DESIGNS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
     "welch": (REVENUE, {}),
     "cuped": (CUPED, {}),
@@ -140,24 +163,53 @@ DESIGNS: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {
         REVENUE,
         {"cluster": "home", **SUMMED, "cluster_correction": "cr0"},
     ),
+    "villages": (CUPED, FEW),
+    "villages, ratio": (RATE, FEW),
+    "villages, ratio within": (RATE, {**FEW, "theta": "within"}),
+    "villages, fieller": (REVENUE, {**FEW, "relative_interval": "fieller"}),
+    "villages, jackknife": (CUPED, {**FEW, "cluster_correction": "cr3"}),
+    "villages, ratio, jackknife": (RATE, {**FEW, "cluster_correction": "cr3"}),
+    "villages, bell": (CUPED, {**FEW, "degrees_of_freedom": "bell_mccaffrey"}),
+    "villages, ratio, cr3, bell": (
+        RATE,
+        {**FEW, "cluster_correction": "cr3", "degrees_of_freedom": "bell_mccaffrey"},
+    ),
+    "villages, cr1": (RATE, {**FEW, "cluster_correction": "cr1"}),
+    "villages, cr0, bell": (
+        REVENUE,
+        {**FEW, "cluster_correction": "cr0", "degrees_of_freedom": "bell_mccaffrey"},
+    ),
+    "villages, cr2, all": (CUPED, {**FEW, "degrees_of_freedom": "clusters_minus_one"}),
+    "villages, some without a value": (CUPED | {"column": "patchy"}, FEW),
+    "homes": (CUPED, {"cluster": "home"}),
+    "too many homes, all": (RATE, {"cluster": "home", **SUMMED}),
+    "too many homes": (CUPED, {"cluster": "home", "cluster_correction": "cr1"}),
+    "homes assigned by place": (
+        CUPED,
+        {"cluster": "home", **SUMMED, "certificate": {"assigned_by": "place", "buckets": 2000}},
+    ),
     "households assigned": (CUPED, {"certificate": {"assigned_by": "home", "buckets": 2000}}),
 }
 
 
 TWO, THREE = ("old", "new"), ("old", "mid", "new")
 CASES = [(name, TWO) for name in DESIGNS] + [
-    (name, THREE) for name in ("cuped", "blocked", "clusters", "clustered ratio")
+    (name, THREE)
+    for name in ("cuped", "blocked", "clusters", "clustered ratio", "villages", "villages, ratio")
 ]
 
 
 @pytest.mark.parametrize(("name", "arms"), CASES, ids=[f"{name}, {len(a)}" for name, a in CASES])
 def test_a_replicate_is_the_readout_of_the_reassigned_rows(
     captured: list[tuple[list[Case], dict[Any, int]]],
+    monkeypatch: pytest.MonkeyPatch,
     name: str,
     arms: tuple[str, ...],
 ) -> None:
     metric, options = DESIGNS[name]
     frame = users(arms=arms)
+    if name.startswith("too many"):
+        monkeypatch.setattr(cluster_sums, "MAX_CLUSTERS", 50)
     if metric is PAID:
         metric = PAID | {"type": "mean"}  # less an effect it is no longer zero or one
     spec = spec_of(metric, **options)
@@ -165,8 +217,11 @@ def test_a_replicate_is_the_readout_of_the_reassigned_rows(
     plain = spec_of(metric, **{**options, "certificate": None})
     assert len(captured) == len(arms) - 1
     for (case,), treated in captured:
-        column = "home" if "cluster" in options or "certificate" in options else "user"
-        numbers = bucket_numbers(frame[column], HashBucket(column, N_BUCKETS, SEED))
+        if case.clusters is not None and case.clusters.sizes is not None:
+            numbers = frame[options["cluster"]].to_numpy()
+        else:
+            column = assigned_column(options)
+            numbers = bucket_numbers(frame[column], HashBucket(column, N_BUCKETS, SEED))
         inside = frame["variant"].isin(case.readout.comparison.variants).to_numpy()
         occupied = np.unique(numbers[inside])
         n_buckets = len(occupied)
@@ -202,6 +257,11 @@ def test_a_replicate_is_the_readout_of_the_reassigned_rows(
                 term = case.readout.comparison.term
                 effects = [item for item in expected.effects if item.term == term]
                 assert_same(found, effects, at=at)
+
+
+def assigned_column(options: Mapping[str, Any]) -> str:
+    named = (options.get("certificate") or {}).get("assigned_by")
+    return str(named or options.get("cluster", "user"))
 
 
 def case_how(spec: AbSpec) -> Any:
@@ -267,9 +327,48 @@ def test_a_changed_formula_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         readout(users(), spec_of(CUPED))
 
 
+@pytest.mark.parametrize("n_arms", [1, 2], ids=["of each arm", "of both together"])
+def test_changed_degrees_of_freedom_are_noticed(
+    monkeypatch: pytest.MonkeyPatch, n_arms: int
+) -> None:
+    """Half as many, so that the smaller of the two bounds is the changed one."""
+    original = cluster_moments.satterthwaite_dfs
+
+    def wrong(arms: Any, icc: Any) -> Any:
+        return original(arms, icc) * (0.5 if len(arms) == n_arms else 1.0)
+
+    monkeypatch.setattr(cluster_moments, "satterthwaite_dfs", wrong)
+    with pytest.raises(InferenceError, match="does not reproduce the degrees of freedom"):
+        readout(users(), spec_of(REVENUE, **FEW))
+
+
+@pytest.mark.parametrize("correction", ["cr0", "cr1", "cr2", "cr3"])
+def test_an_arm_of_one_cluster_has_no_result(
+    captured: list[tuple[list[Case], dict[Any, int]]], correction: str
+) -> None:
+    """As in the readout; only one of the treated villages has users with the metric."""
+    frame = users()
+    spec = spec_of(
+        CUPED | {"column": "patchy"},
+        **{**FEW, **SUMMED, "cluster_correction": correction},
+    )
+    readout(frame, spec)
+    (((case,), _),) = captured
+    assert case.clusters is not None
+    held = np.flatnonzero(case.clusters.units > 0)
+    assigned = np.tile((case.clusters.units == 0).astype(float), (2, 1))
+    assert assigned[0].sum() == 2
+    assigned[0, held[0]] = 1.0
+    assigned[1, held[:2]] = 1.0
+    replicates = replicates_of(case, {1: assigned}, {(): 1})
+    found = estimates(replicates, case.metric.quotients, case_how(spec), is_adjusted=False)
+    assert found.is_usable.tolist() == [False, True]
+    assert np.isnan(found.variance[0])
+
+
 def test_the_readout_itself_stays_as_it_is() -> None:
     frame = users()
-    for options in ({}, {"cluster": "home", **SUMMED}, {"strata": ["tier"]}):
+    for options in ({}, FEW, {"cluster": "home", **SUMMED}, {"strata": ["tier"]}):
         with_, without = (
             spec_of(CUPED, RATE, **options),
             spec_of(CUPED, RATE, certificate=None, **options),
@@ -329,8 +428,20 @@ def test_the_seed_decides() -> None:
     [
         ({"population_sizes": {"old": 9000, "new": 9000}}, "sampled from a population"),
         ({"cluster": ["home", "shop"]}, "two kinds of clusters"),
-        ({"cluster": "home"}, "cr2, the default, and cr3"),
-        ({"cluster": "home", "cluster_correction": "cr1"}, "satterthwaite look at single"),
+        (
+            {"cluster": "home", "certificate": {"assigned_by": "place", "buckets": 2000}},
+            "cr2, the default, and cr3) cannot be had where groups of them are assigned by place",
+        ),
+        (
+            {
+                "cluster": "home",
+                "cluster_correction": "cr1",
+                "certificate": {"assigned_by": "place", "buckets": 2000},
+            },
+            "satterthwaite look at single clusters, but groups",
+        ),
+        ({"cluster": "hamlet"}, "7 and 7 clusters can be assigned in 3,432 ways only"),
+        ({"cluster": "shop"}, "several arms"),
         ({"cluster": "shop", **SUMMED}, "several arms or buckets"),
         (
             {"cluster": "home", **SUMMED, "certificate": {"assigned_by": "user", "buckets": 2000}},
@@ -344,6 +455,7 @@ def test_what_cannot_be_certified_is_said(options: Mapping[str, Any], why: str) 
     frame = users(n=4000) if "strata" in options else users()
     frame["place"] = np.where(np.arange(len(frame)) < 7, None, "x" + frame["home"].astype(str))
     frame["thin"] = np.arange(len(frame)) % 190
+    frame["hamlet"] = frame["village"] % 7 + 7 * (frame["variant"] == "new")
     result = readout(frame, spec_of(REVENUE, **options))
     found = check(result, "certificate")
     assert found.name == "certificate.none.all metrics"
