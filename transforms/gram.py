@@ -162,9 +162,11 @@ class SparkEngine:
             F.count(F.lit(1)).alias("n_rows"),
             F.sum("n_used").alias("n_used_rows"),
             F.min("w").alias("w_min"),
+            F.max("w").alias("w_max"),
             *[F.expr(f"sum(w * t{i}) AS t{i}") for i in range(size)],
         )
-        has_rows = F.col("n_used_rows") > 0
+        # A cluster whose rows all weigh nothing was left out: it is not one that errors count.
+        has_rows = (F.col("n_used_rows") > 0) & (F.coalesce(F.col("w_max"), F.lit(0.0)) > 0)
         flagged = clusters.withColumn("w", has_rows.cast("double"))
         sums = flagged.groupBy(*_grouping(request.keys)).agg(
             (F.sum(F.col("n_rows") - F.col("n_used_rows")) + F.count_if(has_rows)).alias("n_all"),

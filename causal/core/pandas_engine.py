@@ -211,7 +211,9 @@ def _grouped_gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
     x, w, codes = x[used], w[used], codes[used]
     if request.summed_by:
         clusters = _codes(frame[used].assign(group_=codes), ("group_", *request.summed_by))
-        x, codes = _group_sums(x * w[:, None], clusters), _firsts(codes, clusters)
+        # A cluster whose rows all weigh nothing was left out: it is not one that errors count.
+        held = np.bincount(clusters, w > 0) > 0
+        x, codes = _group_sums(x * w[:, None], clusters)[held], _firsts(codes, clusters)[held]
         w = np.ones(len(codes))
     n, total = np.bincount(codes, minlength=size), np.bincount(codes, w, size)
     safe = np.where(total > 0, total, 1.0)[:, None]

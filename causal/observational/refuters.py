@@ -59,7 +59,9 @@ class Refutation:
             text = f"moves it by {abs(statistic):.3f} standard errors; {CHANGE:g} are allowed"
         else:
             statistic = gap / self._error()
-            pvalue = two_sided_pvalue(statistic)
+            n_clusters = self.found.n_clusters
+            df = None if n_clusters is None else n_clusters - 1
+            pvalue = two_sided_pvalue(statistic, df=df)
             passed = pvalue >= ALPHA
             text = f"should be near {self.expected:.4g}: p = {pvalue:.3g}, alpha {ALPHA:g}"
         return Diagnostic(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from causal.uplift.uplift_options import UpliftSpec
 
 INTERCEPT = "intercept"
+MAX_COLUMNS_PER_UNIT = 0.05
+"""Coefficients per unit of the smaller arm beyond which errors are too small to be trusted."""
 RANDOMISED_ALPHA = 0.001
 """A randomised treatment fails its check once in a thousand analyses."""
 
@@ -162,11 +164,31 @@ def read(
     diagnostics = left_out(study)
     if spec.options.propensity != "logistic":
         diagnostics.append(randomised_note(study))
+    diagnostics.append(columns_note(study))
     return Readout(
         effects=tuple(_effects(spec, study, fitted, segments)),
         diagnostics=tuple(diagnostics + _heterogeneity(study, fitted)),
         params=_params(study, fitted),
         tables={name: table.assign(metric=metric) for name, table in tables.items()},
+    )
+
+
+def columns_note(study: Study) -> Diagnostic:
+    """Whether there are units enough for the columns: the errors are those of many per column.
+
+    With 20 columns and 75 units in each arm nominal 95 % intervals hold the effect in 88 to 90 %,
+    and the R-learner, whose outcome model takes up part of the effect, shrinks it by (k + 1) / n.
+    """
+    smallest, k = min(arm.n for arm in study.arms), len(study.columns)
+    share = (k + 1) / smallest
+    passed = share <= MAX_COLUMNS_PER_UNIT
+    few = "" if passed else ": intervals are too short, and the R-learner's effects too small"
+    return Diagnostic(
+        name="columns_against_units",
+        statistic=share,
+        pvalue=None,
+        passed=passed,
+        detail=f"{k} columns, {smallest} units in the smaller arm{few}",
     )
 
 

@@ -235,7 +235,11 @@ def _covariance(
             lags = max(lag_count(n_periods, asked=None), 2 * laid.longest)
         if options.errors == "newey_west":
             return newey_west(fit, region, period, lags=lags, n=n, k=k), n_periods - 1, None
-        return driscoll_kraay(fit, period, lags=lags, n=n, k=k), n_periods - 1, None
+        # Over all regions there is one series: its long-run variance rests on some T / lags pieces,
+        # not on T periods. About the critical value of Kiefer and Vogelsang (2005) for Bartlett's
+        # weights, 1.96 + 2.97 b + 0.42 b^2 - 0.53 b^3 with b = (lags + 1) / T, as a t quantile.
+        df = max(1, min(n_periods - 1, round(0.85 * n_periods / (lags + 1))))
+        return driscoll_kraay(fit, period, lags=lags, n=n, k=k), df, None
     by = {"region": laid.region, "region_day": _days(options, cells)}
     codes = by.get(options.errors, laid.unit)[kept]
     covariance, n_clusters = clustered(fit, codes, n=n, k=k)
