@@ -21,7 +21,7 @@ export CAUSALAKE_PYTHON := $(abspath $(PY))
 demo: setup ## Generate a million subscribers, run every analysis, print effects beside truth
 	./spark-submit.sh --driver-memory 6g pipeline --env local --size $(SIZE) --warehouse $(WAREHOUSE)
 
-test: setup check-format lint types arch ## Everything that must pass (about 25 minutes on 2 cores)
+test: setup check-format lint types arch ## Everything that must pass (about half an hour on 2 cores)
 	$(PYTEST) --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
 ##@ Set-up
