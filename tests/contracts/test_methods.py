@@ -336,11 +336,11 @@ def uplift_example(**options: Any) -> Example:
 
 
 EXAMPLES: Mapping[str, Example] = {
-    "dml": study_example("dml", folds=3, estimator=["aipw", "plr"], categorical={"kind": None}),
+    "dml": study_example("dml", folds=2, estimator=["aipw", "plr"], categorical={"kind": None}),
     "dml clustered": study_example(
         "dml",
-        folds=3,
-        repetitions=3,
+        folds=2,
+        repetitions=2,
         cluster="place",
         segments=["kind"],
         trim={"rule": "fixed", "low": 0.05, "high": 0.95},
