@@ -49,6 +49,7 @@ class Analysis:
     def _key_of(self, error: CausalError) -> str | None:
         """The key whose value was given, or that names the column a message begins with."""
         given = error.given if isinstance(error.given, list | tuple) else [error.given]
+        given = [value for value in given if value is not None]
         for value in (*given, error.message.split(" ")[0]):
             name = str(value).split(" (")[0]
             keys = [key for key, held in _leaves("", self.file.data) if str(held) == name]
@@ -142,7 +143,7 @@ def _model(data: Mapping[str, object], model: Models | None) -> type[Spec]:
 
 def _method_name(data: Mapping[str, object]) -> str:
     if "method" not in data:
-        for key in difflib.get_close_matches("method", data, n=1):
+        for key in difflib.get_close_matches("method", list(map(str, data)), n=1):
             raise SpecError("unknown key, did you mean 'method'?", key=key)
         raise SpecError("this key is required", allowed=registry.names(), key="method")
     name = data["method"]
