@@ -16,44 +16,11 @@
 
 # COMMAND ----------
 
-import os
+from jobs.notebook_runner.start import prepared
 
-on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
-dbutils.widgets.dropdown("env", "databricks" if on_databricks else "local", ["local", "cluster", "databricks"], "Settings of conf")
-dbutils.widgets.text("warehouse", "", "Folder of the tables (not on Databricks)")
-dbutils.widgets.text("schema", "causalake", "Schema of the tables")
-dbutils.widgets.text("size", "10000", "Number of units, if they must be generated")
-dbutils.widgets.text("seed", "20261121", "Seed of the world")
 dbutils.widgets.text("mde", "0.01", "Smallest lift that matters, as a share of the control level")
-
-# COMMAND ----------
-
-from jobs.runtime.context import Context
-from jobs.runtime.progress import Progress
-from jobs.runtime.settings import load_settings
-
-schema = dbutils.widgets.get("schema")
-settings = load_settings(
-    env=dbutils.widgets.get("env"),
-    warehouse=dbutils.widgets.get("warehouse") or None,
-    overrides=[f"database={schema}"],
-)
-context = Context(settings=settings, progress=Progress())
+context = prepared(dbutils, world="subscribers", jobs=("generate", "exposure", "cohorts", "covariates"))
 lakehouse = context.lakehouse
-
-# COMMAND ----------
-
-# DBTITLE 1,Make what is not there
-from jobs.runtime.catalogue import find_job
-from jobs.runtime.cli import configured
-from jobs.runtime.runner import run_job
-
-OPTIONS = {"generate": {name: int(dbutils.widgets.get(name)) for name in ("size", "seed")}}
-for name in ("generate", "exposure", "cohorts", "covariates"):
-    job = find_job(name)
-    config = configured(job, {"world": "subscribers", **OPTIONS.get(name, {})})
-    if not all(lakehouse.exists(table) for table in job.writes(config)):
-        run_job(context, job, config)
 
 # COMMAND ----------
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from causal.checks.certificate import COVERAGE, NAME, POWER, TYPE_ONE
+from causal.core.canvas import open_axes
 
 _INK, _GOOD, _BAD, _RAW, _BAND = "#1f3b5c", "#2a7f9e", "#b3362c", "#9aa3ad", "#e4edf1"
 _ROW_HEIGHT = 0.36
@@ -69,7 +70,7 @@ def _rate_rows(axes: Axes, rows: pd.DataFrame) -> None:
         colour = _BAD if row["passed"] is False else _GOOD if row["is_headline"] else _RAW
         axes.plot([row["ci_lower"], row["ci_upper"]], [at, at], color=colour, linewidth=2.2)
         axes.plot([row["rate"]], [at], "o", color=colour, markersize=5)
-    _tidy(axes)
+    open_axes(axes, label_size=8)
 
 
 def power_curves(power: pd.DataFrame) -> Figure:
@@ -94,7 +95,7 @@ def power_curves(power: pd.DataFrame) -> Figure:
             axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
         axes.set_title(title, loc="left", fontsize=9)
         axes.legend(frameon=False, fontsize=7, loc="lower right")
-        _tidy(axes)
+        open_axes(axes, label_size=8)
     figure.supylabel("found", fontsize=9)
     figure.supxlabel(
         "effect put in, share of the control level where there is one; "
@@ -121,7 +122,7 @@ def uniformity(pvalues: pd.DataFrame) -> Figure:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
         axes.set_title(title, loc="left", fontsize=9)
         axes.legend(frameon=False, fontsize=7, loc="upper right")
-        _tidy(axes)
+        open_axes(axes, label_size=8)
     figure.supylabel("share of p-values below p, less p", fontsize=9)
     figure.supxlabel("p, with no effect; shaded: 95% band of uniform p-values", fontsize=9)
     return figure
@@ -149,8 +150,3 @@ def _grid(n_panels: int) -> tuple[Figure, Sequence[Axes]]:
     for axes in grid[n_panels:]:
         axes.set_visible(False)
     return figure, list(grid)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)

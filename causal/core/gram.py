@@ -30,10 +30,7 @@ from causal.core.frames import (
 Array = NDArray[np.float64]
 Key = tuple[Level | None, ...]
 
-GRAM_COLUMNS = ("n", "n_missing", "n_units", "sum_weights", "mean", "cross")
-MEAT_COLUMNS = ("n", "n_missing", "n_clusters", "cross")
 HISTOGRAM_COLUMNS = ("n", "n_missing", "bins", "counts", "lowest", "highest")
-PANEL_GRAM_COLUMNS = ("periods", "n", "n_incomplete", "n_missing", "mean", "cross")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from causal.core.canvas import open_axes
 from causal.core.inference import critical_value
 from causal.core.multiplicity import Correction
 from causal.core.result import Effect, Result, Scale
@@ -109,7 +110,7 @@ def arm_levels(result: Result, *, metrics: Sequence[str]) -> Figure:
         axes.set_xticks(at, rows["variant"].tolist())
         axes.set_xlim(-0.6, len(rows) - 0.4)
         axes.set_title(name, fontsize=10)
-        _tidy(axes)
+        open_axes(axes, label_size=9)
     for axes in grid[len(metrics) :]:
         axes.set_visible(False)
     return figure
@@ -229,12 +230,7 @@ def _forest(axes: Axes, effects: Sequence[Effect], labels: Sequence[str]) -> Non
     axes.axvline(0.0, color="#555555", linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(effects)), list(labels))
     axes.set_ylim(len(effects) - 0.4, -0.6)
-    _tidy(axes)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=9)
+    open_axes(axes, label_size=9)
 
 
 def _first_per_comparison(effects: Sequence[Effect]) -> list[Effect]:

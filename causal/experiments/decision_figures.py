@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from causal.core.canvas import open_axes
 from causal.core.result import Effect
 from causal.experiments.bayes import PosteriorSummary
 from causal.experiments.decision import WORDS, Decision, Decisions, Verdict
@@ -82,7 +83,7 @@ def _panel(
     axes.set_yticks(range(len(lines)), [f"{line.effect.metric}\n({line.role})" for line in lines])
     axes.set_xlim(-reach, reach)
     axes.set_ylim(len(lines) - 0.4, -0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_axes(axes)
     axes.tick_params(labelsize=9)
     star = ", recommended" if is_recommended else ""
     axes.set_title(

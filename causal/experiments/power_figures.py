@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 
+from causal.core.canvas import open_axes
 from causal.core.result import Result
 
 _INK, _GOOD, _RAW = "#1f3b5c", "#2a7f9e", "#b0b7bf"
@@ -45,7 +46,7 @@ def power_by_size(table: pd.DataFrame, *, plan: pd.DataFrame) -> Figure:
         axes.set_title(name, loc="left", fontsize=10)
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=8, loc="lower right")
-        _tidy(axes)
+        open_axes(axes, label_size=8)
     figure.supxlabel("units in all arms", fontsize=9)
     figure.supylabel("power", fontsize=9)
     return figure
@@ -77,7 +78,7 @@ def mde_by_weeks(table: pd.DataFrame, *, plan: pd.DataFrame) -> Figure:
             what = f"relative {what}"
         axes.set_title(f"{name}: {what}", loc="left", fontsize=10)
         axes.legend(frameon=False, fontsize=8)
-        _tidy(axes)
+        open_axes(axes, label_size=8)
     figure.supxlabel("weeks of enrolment", fontsize=9)
     figure.supylabel("smallest that can be shown", fontsize=9)
     return figure
@@ -140,8 +141,3 @@ def _wanted(row: "pd.Series[Any]") -> float | None:
         if pd.notna(row[name]):
             return float(row[name])
     return None
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)

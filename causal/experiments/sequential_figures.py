@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from causal.core.canvas import open_axes
 from causal.core.gram import Array
 from causal.experiments.group_sequential import boundaries, planned_error
 from causal.experiments.sequential_options import ALWAYS_VALID, SequentialOptions
@@ -56,7 +57,7 @@ def figure(result: "SequentialResult") -> Figure:
     _boundaries(left, result)
     _intervals(right, result)
     for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes)
         axes.tick_params(labelsize=9)
     return out
 

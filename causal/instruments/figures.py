@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from causal.core.canvas import open_axes
 from causal.core.result import Result
 from causal.instruments.options import IvSpec, variable_name
 
@@ -37,7 +38,7 @@ def estimate_figure(spec: IvSpec, result: Result, *, outcome: str) -> Figure:
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_yticks([-place for place in range(len(labels))], labels)
     axes.set_ylim(-len(labels) + 0.4, 0.6)
-    _clean(axes, "x")
+    open_axes(axes, grid="x")
     axes.set_xlabel(
         f"effect on {outcome}, {spec.confidence_level:.0%} intervals (arrows: without end)"
         if has_set
@@ -74,7 +75,7 @@ def anderson_rubin_figure(spec: IvSpec, result: Result, *, outcome: str) -> Figu
     axes.set_xlabel(f"effect of {main['term']} on {outcome}")
     axes.set_ylabel("p-value of the Anderson-Rubin test")
     axes.set_title(f"Effects that are not rejected at {alpha:.0%}", loc="left")
-    _clean(axes, "y")
+    open_axes(axes, grid="y")
     return figure
 
 
@@ -96,12 +97,6 @@ def _draw_set(
     if len(ends) == 0:
         axes.text((low + high) / 2, place, "empty", color=ORANGE, ha="center", va="center")
     axes.set_xlim(low, high)
-
-
-def _clean(axes: Axes, grid: str) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x" if grid == "x" else "y", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
 
 
 def _of(table: pd.DataFrame, outcome: str) -> pd.DataFrame:

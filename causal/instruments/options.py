@@ -71,11 +71,6 @@ class IvOptions(RegressionOptions):
         """The excluded instruments."""
         return _listed(self.instruments)
 
-    @property
-    def is_just_identified(self) -> bool:
-        """Whether there are as many instruments as treatments."""
-        return len(self.treatments) == len(self.excluded)
-
     @model_validator(mode="after")
     def _columns_go_together(self) -> "IvOptions":
         check_design(self.covariates, self.categorical, self.interactions)

@@ -1,18 +1,55 @@
 """Love plots, propensity distributions and intervals of several effects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from causal.core.canvas import canvas
-from causal.core.result import Effect
+from causal.core.result import Effect, Result
 
 BLUE, ORANGE, GREY = "#1f5a93", "#c8622d", "#7a7a7a"
 _MAX_SHOWN = 40
 _COLOURS = (BLUE, "#3f8f5b", "#8c5aa8")
 _ESTIMATOR_COLOURS = (BLUE, ORANGE, "#3f8f5b", "#8c5aa8", GREY)
+
+
+def balance_figures(
+    result: Result, outcomes: Sequence[str], *, threshold: float
+) -> Mapping[str, Figure]:
+    """A love plot of each outcome and, where there is a propensity, its distribution by arm.
+
+    Args:
+        result: With the table `balance`.
+        outcomes: Their names.
+        threshold: Largest standardised difference that passes.
+    """
+    balance = result.tables["balance"]
+    found: dict[str, Figure] = {}
+    for outcome in outcomes:
+        own = balance[balance["metric"] == outcome]
+        found[f"balance_{outcome}"] = love_plot(own, threshold=threshold)
+        found |= overlap_figures(result, outcome=outcome)
+    return found
+
+
+def overlap_figures(result: Result, *, outcome: str) -> Mapping[str, Figure]:
+    """The distribution of the propensity by arm, if the result has one.
+
+    Args:
+        result: What the method returned.
+        outcome: Of which outcome.
+    """
+    if "overlap" not in result.tables:
+        return {}
+    overlap = result.tables["overlap"]
+    ends = {
+        name.removesuffix(f":{outcome}").removeprefix("propensity_"): value
+        for name, value in result.params.items()
+        if name.removesuffix(f":{outcome}") in {"propensity_low", "propensity_high"}
+    }
+    return {f"overlap_{outcome}": overlap_figure(overlap[overlap["metric"] == outcome], **ends)}
 
 
 def love_plot(balance: pd.DataFrame, *, threshold: float) -> Figure:
@@ -26,11 +63,7 @@ def love_plot(balance: pd.DataFrame, *, threshold: float) -> Figure:
     before = table[table["stage"] == "before"].sort_values("size")
     shown = before.iloc[-_MAX_SHOWN:]
     at = {name: float(position) for position, name in enumerate(shown["covariate"])}
-    figure = Figure(figsize=(7.0, 1.6 + 0.24 * len(at)), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#d9dde2", linewidth=0.6)
-    axes.set_axisbelow(True)
+    figure, axes = canvas(height=1.6 + 0.24 * len(at))
     axes.plot(
         shown["size"], list(at.values()), "o", markerfacecolor="white", markeredgecolor=ORANGE,
         markersize=6, label="before",
@@ -97,11 +130,7 @@ def interval_figure(effects: Sequence[Effect], *, title: str) -> Figure:
     estimators = list(dict.fromkeys(item.estimator for item in effects))
     terms = list(dict.fromkeys(item.term for item in effects))
     shown = terms[:_MAX_SHOWN]
-    figure = Figure(figsize=(7.0, 1.7 + 0.34 * len(shown)), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", color="#d9dde2", linewidth=0.6)
-    axes.set_axisbelow(True)
+    figure, axes = canvas(height=1.7 + 0.34 * len(shown), grid="x")
     step = 0.6 / len(estimators)
     for position, (name, colour) in enumerate(zip(estimators, _ESTIMATOR_COLOURS, strict=False)):
         own = [item for item in effects if item.estimator == name and item.term in shown]

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from causal.core.canvas import canvas
 from causal.core.result import Result
 from causal.quasi.did_options import DidSpec
 from causal.quasi.treatment_timing import level
@@ -21,7 +22,7 @@ def event_study_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure
     """Coefficients by event time with intervals; the reference period is a hollow point at zero."""
     table = _of(result.tables["event_study"], outcome)
     reference = table["event_time"] == spec.options.reference
-    figure, axes = _canvas()
+    figure, axes = canvas()
     shown = table[~reference]
     before = (shown["event_time"] < -spec.options.anticipation).to_numpy()
     for rows, colour, label in (
@@ -54,7 +55,7 @@ def event_study_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure
 def cohort_path_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure:
     """Mean outcome of each cohort by period, with a tick where each cohort starts."""
     table = _of(result.tables["cohort_means"], outcome)
-    figure, axes = _canvas()
+    figure, axes = canvas()
     starts = list(table["first_treated_period"].unique())
     treated = sorted(start for start in starts if not np.isnan(start))
     kept = treated[:_MAX_COHORTS]
@@ -82,7 +83,7 @@ def two_by_two_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure:
     """The four means, and the treated group's path had it changed like the comparison group."""
     table = _of(result.tables["cells"], outcome).set_index(["group", "phase"])
     estimate = next(e for e in result.effects if e.metric == outcome)
-    figure, axes = _canvas()
+    figure, axes = canvas()
     for group, colour in (("control", GREY), ("treated", BLUE)):
         rows = table.loc[group].loc[["before", "after"]]
         axes.errorbar(
@@ -109,15 +110,6 @@ def two_by_two_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure:
     )
     _legend(axes)
     return figure
-
-
-def _canvas() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    return figure, axes
 
 
 def _legend(axes: Axes) -> None:

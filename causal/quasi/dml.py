@@ -82,20 +82,13 @@ def figures(spec: DmlSpec, result: Result) -> Mapping[str, "Figure"]:
         spec: The analysis.
         result: What `estimate` returned.
     """
-    from causal.observational.figures import interval_figure, overlap_figure
+    from causal.observational.figures import interval_figure, overlap_figures
 
     found: dict[str, Figure] = {}
     for outcome in spec.options.outcomes:
         effects = [effect for effect in result.effects if effect.metric == outcome]
         found[f"effects_{outcome}"] = interval_figure(effects, title="Mean effects")
-        if "overlap" in result.tables:
-            overlap = result.tables["overlap"]
-            suffix = f":{outcome}" if len(spec.options.outcomes) > 1 else ""
-            found[f"overlap_{outcome}"] = overlap_figure(
-                overlap[overlap["metric"] == outcome],
-                low=result.params[f"propensity_low{suffix}"],
-                high=result.params[f"propensity_high{suffix}"],
-            )
+        found |= overlap_figures(result, outcome=outcome)
     return found
 
 

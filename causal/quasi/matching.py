@@ -57,18 +57,10 @@ def figures(spec: MatchingSpec, result: Result) -> Mapping[str, "Figure"]:
         spec: The analysis.
         result: What `estimate` returned.
     """
-    from causal.observational.figures import love_plot, overlap_figure
+    from causal.observational.figures import balance_figures
 
-    found: dict[str, Figure] = {}
-    for outcome in spec.options.outcomes:
-        balance = result.tables["balance"]
-        found[f"balance_{outcome}"] = love_plot(
-            balance[balance["metric"] == outcome], threshold=spec.options.balance_threshold
-        )
-        if "overlap" in result.tables:
-            overlap = result.tables["overlap"]
-            found[f"overlap_{outcome}"] = overlap_figure(overlap[overlap["metric"] == outcome])
-    return found
+    threshold = spec.options.balance_threshold
+    return balance_figures(result, spec.options.outcomes, threshold=threshold)
 
 
 def _nearest(

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from causal.core.canvas import open_axes
 from causal.core.result import Result
 from causal.quasi.did_figures import BLUE, GREY
 from causal.quasi.staggered_options import StaggeredSpec
@@ -61,9 +62,7 @@ def cohort_figure(spec: StaggeredSpec, result: Result, *, outcome: str) -> Figur
 
 
 def _prepare(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
+    open_axes(axes, grid="y")
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.margins(x=0.08)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
@@ -106,7 +105,7 @@ def _legend(figure: Figure, spec: StaggeredSpec, table: pd.DataFrame) -> None:
     figure.legend(
         handles=handles,
         loc="outside lower center",
-        ncols=len(handles),
+        ncols=_N_COLUMNS,
         frameon=False,
         fontsize=8,
         columnspacing=1.4,

@@ -67,23 +67,10 @@ def figures(spec: WeightingSpec, result: Result) -> Mapping[str, "Figure"]:
         spec: The analysis.
         result: What `estimate` returned.
     """
-    from causal.observational.figures import love_plot, overlap_figure
+    from causal.observational.figures import balance_figures
 
-    found: dict[str, Figure] = {}
-    for outcome in spec.options.outcomes:
-        balance = result.tables["balance"]
-        found[f"balance_{outcome}"] = love_plot(
-            balance[balance["metric"] == outcome], threshold=spec.options.balance_threshold
-        )
-        if "overlap" in result.tables:
-            overlap = result.tables["overlap"]
-            suffix = f":{outcome}" if len(spec.options.outcomes) > 1 else ""
-            found[f"overlap_{outcome}"] = overlap_figure(
-                overlap[overlap["metric"] == outcome],
-                low=result.params[f"propensity_low{suffix}"],
-                high=result.params[f"propensity_high{suffix}"],
-            )
-    return found
+    threshold = spec.options.balance_threshold
+    return balance_figures(result, spec.options.outcomes, threshold=threshold)
 
 
 def _outcome(

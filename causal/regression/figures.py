@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from causal.core.canvas import open_axes
 from causal.core.result import Effect
 
 BLUE, ORANGE, GREY = "#1f5a93", "#c8622d", "#7a7a7a"
@@ -32,9 +33,7 @@ def coefficient_figure(effects: Sequence[Effect], *, title: str, confidence_leve
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_yticks(at, [item.term for item in shown])
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.grid(axis="x", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_axes(axes, grid="x")
     axes.set_xlabel(f"coefficient, {confidence_level:.0%} interval (grey: holds zero)")
     more = f" (first {MAX_SHOWN} of {len(slopes)})" if len(slopes) > MAX_SHOWN else ""
     axes.set_title(f"{title}{more}", loc="left")

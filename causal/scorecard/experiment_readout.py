@@ -16,7 +16,7 @@ from causal.core.errors import CausalError, DataError
 from causal.core.inference import effect as effect_of
 from causal.core.result import Diagnostic, Effect, Result
 from causal.experiments import sequential, sequential_srm
-from causal.experiments.decision import Decision, Decisions, Reason, decide
+from causal.experiments.decision import Decisions, Reason, decide
 from causal.experiments.metrics import Direction
 from causal.experiments.roi import Roi, roi
 from causal.experiments.sequential import SequentialResult
@@ -412,8 +412,3 @@ def return_row(term: str, found: Roi) -> dict[str, object]:
         "return_on_cost_lower": found.return_on_cost_lower,
         "return_on_cost_upper": found.return_on_cost_upper,
     }
-
-
-def decision_of(readout: ExperimentReadout, term: str) -> Decision:
-    """The decision on one treatment."""
-    return next(item for item in readout.decisions.decisions if item.term == term)

@@ -238,14 +238,6 @@ def rate(n: Array, total: Array, *, weighting: Weighting) -> Array:
     return np.asarray(((rest * n + (mean - ate[..., None]) * ranks).sum(axis=-1)) / whole**2)
 
 
-def toc_curve(n: Array, total: Array) -> Curve:
-    """Mean effect score of the top n less that of all, at the ends of bins and 0 at the start."""
-    ranked = _cumulated(n)
-    mean = _ratio(_cumulated(total), ranked)
-    value = np.where(ranked > 0, mean - mean[..., -1:], 0.0)
-    return Curve(n=ranked, value=value)
-
-
 def _totals(bins: Bins) -> tuple[Array, Array, Array, Array]:
     return (
         bins.n_treated.sum(axis=-1), bins.n_control.sum(axis=-1),

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from causal.core.canvas import open_axes
+
 COLOURS = ("#1f5a93", "#c8622d", "#3f8f5b", "#8c5aa8", "#7a7a7a")
 
 
@@ -20,7 +22,7 @@ def score_figure(bins: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     for axes, learner, colour in zip(panels, learners, COLOURS, strict=False):
         own = bins[bins["learner"] == learner]
         row = scores[scores["learner"] == learner].iloc[0]
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes)
         if row["sd"] > 0:
             axes.bar(
                 own["low"], own["n"] / own["n"].sum(), width=own["high"] - own["low"],

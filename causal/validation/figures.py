@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from causal.core.canvas import open_axes
 from causal.validation import estimators, rates, stopping_rules
 
 _INK, _GOOD, _BAD, _OPEN, _BAND = "#1f3b5c", "#2a7f9e", "#b3362c", "#c98a2b", "#e4edf1"
@@ -56,7 +57,7 @@ def in_their_ranges(rows: pd.DataFrame) -> Figure:
         axes.set_title(title, loc="left", fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1))
-        _tidy(axes)
+        open_axes(axes, label_size=7)
     both[0].set_yticks(range(len(labels)), [text.replace("_", " ") for text in labels], fontsize=7)
     both[0].set_ylim(len(labels) - 0.3, -0.7)
     figure.supxlabel(
@@ -97,7 +98,7 @@ def histograms(pvalues: pd.DataFrame) -> Figure:
         )  # fmt: skip
         axes.set_title(f"{metric}\n{estimator}".replace("_", " "), loc="left", fontsize=7)
         axes.set_xticks([0, 0.5, 1])
-        _tidy(axes)
+        open_axes(axes, label_size=7)
     grid[0].set_ylim(0, 1.6)
     figure.supylabel("density", fontsize=8, x=0.01)
     figure.supxlabel(
@@ -125,10 +126,5 @@ def stops(rows: pd.DataFrame) -> Figure:
         "share of experiments without an effect that stop for one; dashed: 5.5%", fontsize=8
     )
     axes.legend(frameon=False, fontsize=8)
-    _tidy(axes)
+    open_axes(axes, label_size=7)
     return figure
-
-
-def _tidy(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=7)

@@ -35,11 +35,6 @@ class Outcome:
     written: Mapping[str, int]
     current: Mapping[str, int]
 
-    @property
-    def is_skipped(self) -> bool:
-        """Whether nothing had to be written."""
-        return not self.written
-
 
 def run_job(context: Context, job: TableJob[Any] | CommandJob[Any], config: BaseModel) -> int:
     """Run a job; its exit code."""

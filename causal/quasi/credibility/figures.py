@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from causal.core.canvas import canvas
 from causal.core.result import Result
 
 _BLUE, _ORANGE, _GREY = "#1f5a93", "#c8622d", "#7a7a7a"
@@ -44,7 +45,8 @@ def sensitivity_figure(result: Result, *, outcome: str) -> Figure:
     robust, parallel = table[is_robust], table[~is_robust].iloc[0]
     values = robust["value"].to_numpy()
     step = float(np.diff(values).min()) if len(values) > 1 else max(float(values[0]), 1.0)
-    figure, axes = _canvas()
+    figure, axes = canvas()
+    axes.axhline(0.0, color="black", linewidth=0.8)
     _bar(axes, values[0] - step, parallel, colour=_ORANGE, label="trends are parallel")
     for k, (_, row) in enumerate(robust.iterrows()):
         label = "trends may depart" if k == 0 else ""
@@ -54,8 +56,8 @@ def sensitivity_figure(result: Result, *, outcome: str) -> Figure:
         axes.axvline(breakdown, color=_GREY, linestyle="--", linewidth=0.9)
         axes.annotate(
             f"zero is inside from {breakdown:.3g} on", xy=(breakdown, 1.0),
-            xycoords=("data", "axes fraction"), xytext=(4, -2), textcoords="offset points",
-            fontsize=8, color=_GREY, va="top",
+            xycoords=("data", "axes fraction"), xytext=(-4, -2), textcoords="offset points",
+            fontsize=8, color=_GREY, va="top", ha="right", rotation=90,
         )  # fmt: skip
     ticks = values[:: 1 + len(values) // _MANY_VALUES]
     axes.set_xticks([values[0] - step, *ticks], ["parallel", *(f"{v:.3g}" for v in ticks)])
@@ -63,7 +65,7 @@ def sensitivity_figure(result: Result, *, outcome: str) -> Figure:
     what = "average effect" if parameter == "average" else f"effect at event time {parameter}"
     axes.set_ylabel(f"{what} on {outcome}")
     axes.set_title(f"How far trends may part: {what} on {outcome}", loc="left")
-    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     return figure
 
 
@@ -72,7 +74,8 @@ def pre_trend_figure(result: Result, *, outcome: str) -> Figure:
     table = _of(result, "pre_trend_power", outcome)
     first = table[(table["test"] == table["test"].iloc[0]) & (table["power"] == table["power"][0])]
     study = _of(result, "event_study", outcome)
-    figure, axes = _canvas()
+    figure, axes = canvas()
+    axes.axhline(0.0, color="black", linewidth=0.8)
     shown = study[study["std_error"].fillna(0.0) > 0]
     axes.vlines(shown["event_time"], shown["ci_lower"], shown["ci_upper"], color=_GREY)
     axes.plot(shown["event_time"], shown["estimate"], "o", color=_GREY, label="estimates")
@@ -89,7 +92,7 @@ def pre_trend_figure(result: Result, *, outcome: str) -> Figure:
     axes.set_xlabel("periods since the first treated period")
     axes.set_ylabel(f"effect on {outcome}")
     axes.set_title(f"What the pre-test of {outcome} would not see", loc="left")
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=1)
     return figure
 
 
@@ -97,9 +100,7 @@ def stability_figure(result: Result, *, outcome: str) -> Figure:
     """The average effect, its variants below it, and placebos, which should cover zero."""
     table = _of(result, "stability", outcome)
     rows = table[table["std_error"].notna()].reset_index(drop=True)
-    figure = Figure(figsize=(7.2, 1.3 + 0.28 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, axes = canvas(height=1.6 + 0.28 * len(rows), grid="x")
     axes.axvline(0.0, color="black", linewidth=0.8)
     whole = float(table["estimate"].iloc[0])
     axes.axvline(whole, color=_BLUE, linestyle=":", linewidth=0.9)
@@ -118,18 +119,8 @@ def stability_figure(result: Result, *, outcome: str) -> Figure:
     axes.set_yticks(-rows.index, [name.replace("_", " ") for name in names], fontsize=8)
     axes.set_xlabel(f"average effect on {outcome}")
     axes.set_title("Does the effect hold up?", loc="left")
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower center", ncols=2)
     return figure
-
-
-def _canvas() -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.axhline(0.0, color="black", linewidth=0.8)
-    return figure, axes
 
 
 def _bar(axes: Axes, x: float, row: pd.Series, *, colour: str, label: str) -> None:

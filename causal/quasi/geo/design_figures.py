@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from causal.core.result import Result
-from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE, canvas, start_line
+from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE, stacked, start_line
 
 _COLOURS = ("#c9d8e8", "#8fb2d3", "#5488b9", "#1f5a93", "#123a61")
 
@@ -15,7 +15,7 @@ def power_figure(result: Result) -> Figure:
     best = plan.iloc[0]
     shown = table[table["treated"] == best["treated"]]
     durations = sorted(shown["duration"].unique())
-    figure, (axes,) = canvas()
+    figure, (axes,) = stacked()
     for number, duration in enumerate(durations):
         rows = shown[shown["duration"] == duration].sort_values("lift")
         at = len(_COLOURS) - 1 - (len(durations) - 1 - number) % len(_COLOURS)
@@ -53,7 +53,7 @@ def power_figure(result: Result) -> Figure:
 def series_figure(result: Result) -> Figure:
     """The chosen regions and what stands in for them; the last periods were held out."""
     table, best = result.tables["series"], result.tables["plan"].iloc[0]
-    figure, (axes,) = canvas()
+    figure, (axes,) = stacked()
     held = table[table["is_held_out"]]
     axes.axvspan(held["period"].min(), held["period"].max(), color=GREY, alpha=0.08, linewidth=0)
     axes.plot(table["period"], table["treated"], color=BLUE, linewidth=2.0, label="treated regions")

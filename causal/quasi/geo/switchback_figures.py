@@ -6,13 +6,13 @@ from matplotlib.figure import Figure
 
 from causal.core.result import Result
 from causal.quasi.geo.switchback_options import SwitchbackSpec
-from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE, canvas
+from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE, stacked
 
 
 def wash_out_figure(result: Result, *, outcome: str) -> Figure:
     """The effect as more periods after a switch are left out; the chosen one stands out."""
     table = _of(result, "by_wash_out", outcome)
-    figure, (axes,) = canvas()
+    figure, (axes,) = stacked()
     _points(axes, table, at="wash_out", colours=[BLUE if c else GREY for c in table["is_chosen"]])
     chosen = table[table["is_chosen"]].iloc[0]
     axes.set_xlabel("wash-out: periods left out after a switch")
@@ -27,7 +27,7 @@ def wash_out_figure(result: Result, *, outcome: str) -> Figure:
 def position_figure(spec: SwitchbackSpec, result: Result, *, outcome: str) -> Figure:
     """The effect in each period of a block; periods that the wash-out leaves out are shaded."""
     table = _of(result, "by_position", outcome)
-    figure, (axes,) = canvas()
+    figure, (axes,) = stacked()
     if spec.options.wash_out:
         axes.axvspan(-0.5, spec.options.wash_out - 0.5, color=ORANGE, alpha=0.10, linewidth=0)
     _points(axes, table, at="position", colours=[BLUE] * len(table))

@@ -6,6 +6,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from causal.core.canvas import canvas, open_axes
 from causal.core.result import Effect, Result
 from causal.quasi.structural.bsts_options import BstsSpec
 from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE
@@ -23,7 +24,7 @@ def impact_figure(spec: BstsSpec, result: Result, *, outcome: str) -> Figure:
     figure = Figure(figsize=(7.6, 8.4), layout="constrained")
     panels = list(figure.subplots(3, 1, sharex=True))
     for axes in panels:
-        _frame(axes)
+        open_axes(axes, grid="y")
         _mark_start(axes, table)
     top, middle, bottom = panels
     x = table["period"]
@@ -59,11 +60,7 @@ def inclusion_figure(result: Result, *, outcome: str) -> Figure:
     """How likely each covariate matters, coloured by the sign of its coefficient."""
     table = _of(result.tables["inclusion"], outcome)
     shown = table[table["inclusion_probability"] >= _SHOWN_SHARE].head(_MAX_COVARIATES)
-    figure = Figure(figsize=(7.2, max(2.2, 0.3 * len(shown) + 1.2)), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", color=_GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
+    figure, axes = canvas(height=max(2.2, 0.3 * len(shown) + 1.2), grid="x")
     rows = range(len(shown))
     is_positive = (shown["positive_probability"] >= 0.5).tolist()  # noqa: PLR2004 - a coin
     colours = [BLUE if positive else ORANGE for positive in is_positive]
@@ -93,12 +90,6 @@ def _title(average: Effect, rest: list[Effect]) -> str:
         f"{text}, {average.confidence_level:.0%} interval {average.ci_lower:+.4g} to "
         f"{average.ci_upper:+.4g}"
     )
-
-
-def _frame(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color=_GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
 
 
 def _band(

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from causal.core.result import Effect, Result
 from causal.quasi.synthetic.control_options import SyntheticControlSpec
-from causal.quasi.synthetic.region_figures import BLUE, GREY, LIGHT, ORANGE, canvas, start_line
+from causal.quasi.synthetic.region_figures import BLUE, GREY, LIGHT, ORANGE, stacked, start_line
 
 _MAX_PLACEBO_RATIO = 5.0
 
@@ -15,7 +15,7 @@ _MAX_PLACEBO_RATIO = 5.0
 def path_figure(spec: SyntheticControlSpec, result: Result, *, outcome: str) -> Figure:
     """Observed and synthetic path; the mean over regions by event time if starts differ."""
     table, axis = _on_one_axis(_of(result.tables["paths"], outcome))
-    figure, (axes,) = canvas()
+    figure, (axes,) = stacked()
     mean = table.groupby("x")[["observed", "synthetic"]].mean()
     who = _who(table)
     axes.fill_between(
@@ -40,7 +40,7 @@ def gap_figure(spec: SyntheticControlSpec, result: Result, *, outcome: str) -> F
     placebos = _of(result.tables["placebo_gaps"], outcome)
     placebos = placebos.assign(x=placebos["event_time"] if axis.is_relative else placebos["period"])
     shown, n_hidden = _comparable(placebos, _of(result.tables["placebos"], outcome))
-    figure, (axes,) = canvas()
+    figure, (axes,) = stacked()
     for number, (_, rows) in enumerate(shown.groupby(["unit", "start"])):
         axes.plot(
             rows["x"], rows["gap"], color=LIGHT, linewidth=0.8, zorder=1,

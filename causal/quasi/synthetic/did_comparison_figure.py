@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from causal.core.result import Result
 from causal.quasi.synthetic.did_readout import SyntheticDidSpec
-from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE, canvas, start_line
+from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE, stacked, start_line
 
 _MAX_STARTS = 4
 _BAND = 0.18
@@ -21,7 +21,7 @@ def comparison_figure(spec: SyntheticDidSpec, result: Result, *, outcome: str) -
     paths = _of(result.tables["paths"], outcome)
     weights = _of(result.tables["time_weights"], outcome)
     starts = sorted(paths["start"].unique())
-    figure, panels = canvas(n_panels=min(len(starts), _MAX_STARTS))
+    figure, panels = stacked(n_panels=min(len(starts), _MAX_STARTS))
     for axes, start in zip(panels, starts[:_MAX_STARTS], strict=True):
         _draw(axes, paths[paths["start"] == start], weights[weights["start"] == start])
         start_line(axes, paths["period"], start=start)

@@ -7,22 +7,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from causal.core.canvas import canvas, open_axes
+
 BLUE, ORANGE, GREY, LIGHT = "#1f5a93", "#c8622d", "#7a7a7a", "#c9c9c9"
 _CYCLE = ("#1f5a93", "#c8622d", "#3f8f5b", "#8c5aa8", "#b8962e", "#4fa3b8")
 _MAX_DONORS = 15
 _SHOWN_WEIGHT = 0.001
 
 
-def canvas(*, n_panels: int = 1, height: float = 4.4) -> tuple[Figure, list[Axes]]:
+def stacked(*, n_panels: int = 1, height: float = 4.4) -> tuple[Figure, list[Axes]]:
     """A figure with panels below each other."""
     figure = Figure(figsize=(7.2, height * n_panels), layout="constrained")
-    panels = list(figure.subplots(n_panels, 1, squeeze=False)[:, 0])
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e4e4e4", linewidth=0.7)
-        axes.set_axisbelow(True)
+    found = list(figure.subplots(n_panels, 1, squeeze=False)[:, 0])
+    for axes in found:
+        open_axes(axes, grid="y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-    return figure, panels
+    return figure, found
 
 
 def mark_start(axes: Axes, *, last_before: float, first_after: float) -> None:
@@ -53,9 +53,8 @@ def weight_figure(table: pd.DataFrame, *, outcome: str, group: str) -> Figure:
     size = wide.abs().max(axis=1).sort_values(ascending=False, kind="stable")
     top = [name for name in size.index[:_MAX_DONORS] if size[name] >= _SHOWN_WEIGHT]
     groups = list(wide.columns)[: len(_CYCLE)]
-    figure, (axes,) = canvas(height=max(2.4, 0.32 * len(top) * max(1, len(groups) / 2) + 1.2))
-    axes.grid(visible=False)
-    axes.grid(axis="x", color="#e4e4e4", linewidth=0.7)
+    height = max(2.4, 0.32 * len(top) * max(1, len(groups) / 2) + 1.2)
+    figure, axes = canvas(height=height, grid="x")
     thickness = 0.75 / len(groups)
     for number, name in enumerate(groups):
         at = [row + (number - (len(groups) - 1) / 2) * thickness for row in range(len(top))]
