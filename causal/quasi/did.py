@@ -2,7 +2,8 @@
 
 The estimators share one set of options: `two_by_two` compares four means, `twfe` fits one
 treatment coefficient and `event_study` one per event time beside unit and period effects;
-`sun_abraham` and `etwfe` fit one per cohort and event time and average them.
+`sun_abraham` and `etwfe` fit one per cohort and event time and average them; `two_stage` takes unit
+and period effects from untreated rows and averages what is left of the others.
 Everything is computed from aggregates; no unit row reaches the driver.
 """
 
@@ -16,7 +17,7 @@ from causal.core.frames import FrameRequest
 from causal.core.readout import Readout, combined
 from causal.core.registry import Plan
 from causal.core.result import Result
-from causal.quasi import cohort_effects, event_study, twfe, two_by_two
+from causal.quasi import cohort_effects, event_study, twfe, two_by_two, two_stage
 from causal.quasi.did_options import DidSpec
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
         "event_study": event_study.estimate,
         "sun_abraham": cohort_effects.estimate,
         "etwfe": cohort_effects.estimate,
+        "two_stage": two_stage.estimate,
     }
 )
 

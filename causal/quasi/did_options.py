@@ -19,7 +19,7 @@ _FACTORS = {
 """Small-sample factors of each covariance, the default first."""
 
 _ONLY_FOR = {
-    "group": ("two_by_two", "twfe", "event_study", "sun_abraham", "etwfe"),
+    "group": ("two_by_two", "twfe", "event_study", "sun_abraham", "etwfe", "two_stage"),
     "treatment": ("twfe",),
     "covariates": ("twfe", "event_study", "sun_abraham", "etwfe"),
     "period_effects_by": ("twfe", "event_study", "sun_abraham", "etwfe"),
@@ -27,7 +27,7 @@ _ONLY_FOR = {
     "weight": ("two_by_two", "twfe", "event_study"),
     "min_event_time": ("event_study",),
     "max_event_time": ("event_study",),
-    "balanced": ("two_by_two",),
+    "balanced": ("two_by_two", "two_stage"),
     "wild_bootstrap": ("twfe", "event_study"),
     "sensitivity": ("event_study", "sun_abraham"),
 }
@@ -56,7 +56,8 @@ class DidOptions(Part):
         estimator: `two_by_two` (four means), `twfe` (unit and period effects, one treatment
             dummy), `event_study` (unit and period effects, one dummy per event time) or
             `sun_abraham` and `etwfe` (one dummy per cohort and event time, averaged by the cohorts'
-            shares; with leads around a reference period, or with lags only).
+            shares; with leads around a reference period, or with lags only) or `two_stage` (unit
+            and period effects from untreated rows, then means of what is left).
         first_treated_period: Column of the first treated period, constant within a unit; null
             means never treated.
         never_treated_value: Value of `first_treated_period` that means never, instead of null.
@@ -84,7 +85,7 @@ class DidOptions(Part):
         lags: Lags of `driscoll_kraay`, in periods; the integer part of `4 (T/100)^(2/9)` if left
             out.
         wild_bootstrap: Take p-values and intervals of the effects from the wild cluster bootstrap.
-        balanced: Keep only units observed in every period (two_by_two).
+        balanced: Keep only units observed in every period (two_by_two, two_stage).
         anticipation: Periods before the start in which the treatment may already have an effect.
         reference_period: Event time left out of the event study; the last period before
             anticipation if left out.
@@ -97,7 +98,7 @@ class DidOptions(Part):
     unit: ColumnName
     period: ColumnName
     outcome: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
-    estimator: Literal["two_by_two", "twfe", "event_study", "sun_abraham", "etwfe"]
+    estimator: Literal["two_by_two", "twfe", "event_study", "sun_abraham", "etwfe", "two_stage"]
     first_treated_period: ColumnName | None = None
     never_treated_value: float | None = None
     group: ColumnName | None = None
@@ -228,8 +229,11 @@ class DidOptions(Part):
             raise ValueError("cluster goes with covariance: cluster or CR3")
         if self.lags is not None and self.covariance != "driscoll_kraay":
             raise ValueError("lags goes with covariance: driscoll_kraay")
-        if self.balanced and (self.weight is not None or self.cluster is not None):
+        is_means = self.estimator == "two_by_two"
+        if self.balanced and is_means and (self.weight is not None or self.cluster is not None):
             raise ValueError("balanced takes neither weight nor cluster")
+        if self.estimator == "two_stage" and (self.covariance != "cluster" or self.is_two_way):
+            raise ValueError("two_stage has covariance: cluster by one column")
         return self
 
     @model_validator(mode="after")

@@ -110,14 +110,15 @@ def _regressors(options: DidOptions, panel: Panel) -> tuple[Regressor, ...]:
 def _post_shares(windows: Sequence[EventWindow], cells: Sequence[Cell]) -> dict[str, float]:
     """Share of each post-treatment window in the treated unit-periods."""
     post = [window for window in windows if is_post(window)]
-    counts = {window.name: float(_n_rows(window, cells)) for window in post}
+    counts = {window.name: float(count_rows(window, cells)) for window in post}
     total = sum(counts.values())
     if total == 0:
         raise DataError("no treated unit is observed at or after its start")
     return {name: count / total for name, count in counts.items()}
 
 
-def _n_rows(window: EventWindow, cells: Sequence[Cell]) -> int:
+def count_rows(window: EventWindow, cells: Sequence[Cell]) -> int:
+    """Rows inside a window."""
     return sum(
         cell.n
         for cell in cells
@@ -137,12 +138,12 @@ def _event_table(
     columns = ["metric", "term", "estimate", "std_error", "ci_lower", "ci_upper"]
     table = pd.DataFrame([asdict(item) for item in each], columns=columns)
     table["event_time"] = [_position(window) for window in windows]
-    table["n"] = [_n_rows(window, found.cells) for window in windows]
+    table["n"] = [count_rows(window, found.cells) for window in windows]
     reference = spec.options.reference
     zero = EventWindow(f"event_time={reference}", reference, reference)
     row = {
         "term": zero.name, "metric": outcome, "estimate": 0.0, "std_error": 0.0, "ci_lower": 0.0,
-        "ci_upper": 0.0, "event_time": reference, "n": _n_rows(zero, found.cells),
+        "ci_upper": 0.0, "event_time": reference, "n": count_rows(zero, found.cells),
     }  # fmt: skip
     full = pd.concat([table, pd.DataFrame([row])], ignore_index=True)
     return full.sort_values("event_time", ignore_index=True)

@@ -128,7 +128,9 @@ def panel_diagnostics(
     n_units = panel.n + panel.n_incomplete
     found = [
         panel_health.missing_rows(regressions.n_missing),
-        panel_health.incomplete_units(panel.n_incomplete, n_units=n_units),
+        panel_health.incomplete_units(
+            panel.n_incomplete, n_units=n_units, is_dropped=options.balanced
+        ),
     ]
     if regressions.main.n_clusters is not None:
         found.append(few_clusters.total(regressions.main.n_clusters))

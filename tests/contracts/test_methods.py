@@ -434,6 +434,7 @@ EXAMPLES: Mapping[str, Example] = {
     "did event_study": did_example("event_study"),
     "did sun_abraham": did_example("sun_abraham"),
     "did etwfe": did_example("etwfe"),
+    "did two_stage": did_example("two_stage"),
     "did twfe CR3": did_example("twfe", covariance="CR3"),
     "did twfe two ways": did_example("twfe", cluster=["u", "t"]),
     "did twfe wild_bootstrap": did_example("twfe", wild_bootstrap={"n_draws": 999}),
