@@ -69,7 +69,8 @@ class DidOptions(Part):
             treated.
         covariates: Time-varying numeric columns held fixed.
         period_effects_by: Column by whose values the period effects differ (region-by-year); it
-            may change within a unit.
+            may change within a unit. A list: period effects by each of them (by region and by
+            eligible group: triple differences).
         weight: Column of row weights.
         cluster: Column of the clusters; the unit if left out. A unit lies in one cluster. For the
             regressions also a list of two columns, such as unit and period (two-way).
@@ -106,7 +107,7 @@ class DidOptions(Part):
     treatment: ColumnName | None = None
     control_group: Literal["never_treated", "not_yet_treated"] | None = None
     covariates: list[ColumnName] = Field(default_factory=list)
-    period_effects_by: ColumnName | None = None
+    period_effects_by: ColumnName | Annotated[list[ColumnName], Field(min_length=1)] | None = None
     weight: ColumnName | None = None
     cluster: ColumnName | Annotated[list[ColumnName], Field(min_length=1)] | None = None
     covariance: Literal["cluster", "CR3", "driscoll_kraay", "classical", "HC1", "welch"] = "cluster"
@@ -124,6 +125,12 @@ class DidOptions(Part):
     def outcomes(self) -> tuple[str, ...]:
         """The outcome columns."""
         return (self.outcome,) if isinstance(self.outcome, str) else tuple(self.outcome)
+
+    @property
+    def period_effect_columns(self) -> tuple[str, ...]:
+        """The columns by whose values the period effects differ."""
+        by = self.period_effects_by
+        return () if by is None else (by,) if isinstance(by, str) else tuple(by)
 
     @property
     def cluster_columns(self) -> tuple[str, ...]:
@@ -238,6 +245,8 @@ class DidOptions(Part):
 
     @model_validator(mode="after")
     def _cluster_options(self) -> "DidOptions":
+        if len(set(self.period_effect_columns)) < len(self.period_effect_columns):
+            raise ValueError("period_effects_by names a column twice")
         if len(set(self.cluster_columns)) < len(self.cluster_columns):
             raise ValueError("the two columns of cluster must differ")
         if self.is_two_way and (self.covariance == "CR3" or self.estimator == "two_by_two"):

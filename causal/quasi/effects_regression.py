@@ -175,25 +175,33 @@ def _controls(
     covariates = tuple(Regressor(name, Column(name)) for name in options.covariates)
     treatment = () if options.treatment is None else (Column(options.treatment),)
     later = [Indicator(options.period, level(period)) for period in panel.periods[1:]]
-    if options.period_effects_by is None:
+    if not options.period_effect_columns:
         effects = tuple(Regressor(f"{options.period}={term.level}", term) for term in later)
         return _Controls(covariates=covariates, period_effects=effects, markers=treatment)
-    by = options.period_effects_by
-    request = GramRequest(terms=(), by=(by,), where=where)
-    levels = [key[0] for key in grams((yield request), request) if key[0] is not None]
-    if not levels:
-        raise DataError(f"{by} is null in every row")
-    kinds = [Indicator(by, value) for value in sorted(levels, key=str)]
-    effects = tuple(
-        Regressor(f"{by}={kind.level} x {options.period}={term.level}", Product((kind, term)))
-        for kind in kinds
-        for term in later
-    )
+    kinds: list[Indicator] = []
+    markers: list[Term] = [*treatment]
+    crossed: list[Indicator] = []
+    for by in options.period_effect_columns:
+        request = GramRequest(terms=(), by=(by,), where=where)
+        levels = [key[0] for key in grams((yield request), request) if key[0] is not None]
+        if not levels:
+            raise DataError(f"{by} is null in every row")
+        own = [Indicator(by, value) for value in sorted(levels, key=str)]
+        markers.append(own[0])
+        kinds += own[1:]
+        # The period effects of all levels of the first column add up to those of any other one.
+        crossed += own[1:] if crossed else own
     return _Controls(
         covariates=covariates,
-        period_effects=effects,
-        markers=(*treatment, kinds[0]),
-        kinds=tuple(Regressor(f"{by}={kind.level}", kind) for kind in kinds[1:]),
+        period_effects=tuple(
+            Regressor(
+                f"{kind.column}={kind.level} x {options.period}={term.level}", Product((kind, term))
+            )
+            for kind in crossed
+            for term in later
+        ),
+        markers=tuple(markers),
+        kinds=tuple(Regressor(f"{kind.column}={kind.level}", kind) for kind in kinds),
     )
 
 
