@@ -18,7 +18,7 @@ TRIPLE = {
 
 
 def rollout(seed: int, *, n_regions: int = 24, missing: float = 0.0) -> pd.DataFrame:
-    """Regions and eligible units go their own ways; eligible units of two in three regions start."""
+    """Regions and eligible units go their own ways; two regions of three start."""
     rng = np.random.default_rng(seed)
     n, n_periods = n_regions * 6, 6
     unit, t = np.repeat(np.arange(n), n_periods), np.tile(np.arange(n_periods), n)
