@@ -1,6 +1,7 @@
 """Intervals, p-values and joint tests from estimates and their covariance."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -54,6 +55,23 @@ def effect(  # noqa: PLR0913 - one argument per field of an effect
         n_control=n_control,
         n_clusters=n_clusters,
     )
+
+
+def as_ratio(found: Effect) -> Effect:
+    """The effect of a coefficient b on a logarithm: exp(b) - 1 as a share of the control level.
+
+    The interval is that of b, transformed; test and p-value are those of b; the error is that of
+    the delta method.
+
+    Args:
+        found: The coefficient as an effect.
+    """
+    ratio = math.exp(found.estimate)
+    return replace(
+        found, scale="relative", estimate=math.expm1(found.estimate),
+        std_error=ratio * found.std_error,
+        ci_lower=math.expm1(found.ci_lower), ci_upper=math.expm1(found.ci_upper),
+    )  # fmt: skip
 
 
 def critical_value(confidence_level: float, *, df: float | None = None) -> float:

@@ -26,7 +26,8 @@ class Effect:
         scale: `absolute` in the metric's unit, `relative` as a share of the control level.
         estimate: The estimate.
         std_error: Its standard error.
-        statistic: `estimate / std_error`; of a lift with a Fieller interval the difference's.
+        statistic: `estimate / std_error`; of a lift with a Fieller interval the difference's, of a
+            Poisson regression the logarithm's.
         df: Degrees of freedom of the t reference distribution; `None`: standard normal.
         ci_lower: Lower end of the two-sided interval.
         ci_upper: Upper end of the two-sided interval.

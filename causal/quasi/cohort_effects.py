@@ -29,6 +29,7 @@ from causal.quasi.event_study import AVERAGE
 from causal.quasi.panel import Cell, Panel, cohort_means, observe
 from causal.quasi.panel_errors import Estimates
 from causal.quasi.readout import coefficient_table, panel_diagnostics, regression_effect
+from causal.quasi.treated_clusters import ask_treated_clusters
 from causal.quasi.treatment_timing import EventWindow, Timing, event_times, level
 from causal.quasi.within_fit import Regressor
 
@@ -63,6 +64,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         regression_effect(spec, found, metric=outcome, term=f"event_time={time}", weights=weights)
         for time, weights in shares.items()
     ]
+    sides = yield from ask_treated_clusters(options, panel, where=where)
     checks = _checks(spec, found, times, outcome=outcome)
     return Readout(
         effects=(average, *each),
@@ -70,6 +72,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
             _pre_trend(options, found, alpha=1 - spec.confidence_level),
             *checks.diagnostics,
             *panel_diagnostics(options, panel, found),
+            *sides,
         ),
         params={
             "n_rows": found.main.fit.n,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from causal.core.canvas import canvas
 from causal.core.result import Result
@@ -37,15 +37,18 @@ def event_study_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure
                 rows["event_time"], rows["estimate"], yerr=distance, fmt="o", color=colour,
                 capsize=3, markersize=5, linewidth=1.4, label=label,
             )  # fmt: skip
-    axes.plot(
-        table.loc[reference, "event_time"], [0.0] * int(reference.sum()), "o",
-        markerfacecolor="white", markeredgecolor=GREY, markersize=6, label="reference period",
-    )  # fmt: skip
+    if reference.any():
+        axes.plot(
+            table.loc[reference, "event_time"], [0.0] * int(reference.sum()), "o",
+            markerfacecolor="white", markeredgecolor=GREY, markersize=6, label="reference period",
+        )  # fmt: skip
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.axvline(-0.5 - spec.options.anticipation, color=GREY, linestyle="--", linewidth=0.9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=15))
     axes.set_xlabel("periods since the first treated period")
     axes.set_ylabel(f"effect on {outcome}")
+    if spec.options.family == "poisson":
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_title(f"Event study of {outcome}, {spec.confidence_level:.0%} intervals", loc="left")
     _legend(axes)
     _mark_bins(axes, table)

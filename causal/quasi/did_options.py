@@ -27,7 +27,7 @@ _ONLY_FOR = {
     "weight": ("two_by_two", "twfe", "event_study"),
     "min_event_time": ("event_study",),
     "max_event_time": ("event_study",),
-    "balanced": ("two_by_two", "two_stage"),
+    "balanced": ("two_by_two", "two_stage", "twfe", "event_study"),
     "wild_bootstrap": ("twfe", "event_study"),
     "sensitivity": ("event_study", "sun_abraham"),
 }
@@ -58,6 +58,8 @@ class DidOptions(Part):
             `sun_abraham` and `etwfe` (one dummy per cohort and event time, averaged by the cohorts'
             shares; with leads around a reference period, or with lags only) or `two_stage` (unit
             and period effects from untreated rows, then means of what is left).
+        family: `linear`, or `poisson` (twfe, event_study): outcomes are multiplied by the effect,
+            which is a ratio; parallel are the trends of their logarithms.
         first_treated_period: Column of the first treated period, constant within a unit; null
             means never treated.
         never_treated_value: Value of `first_treated_period` that means never, instead of null.
@@ -86,7 +88,7 @@ class DidOptions(Part):
         lags: Lags of `driscoll_kraay`, in periods; the integer part of `4 (T/100)^(2/9)` if left
             out.
         wild_bootstrap: Take p-values and intervals of the effects from the wild cluster bootstrap.
-        balanced: Keep only units observed in every period (two_by_two, two_stage).
+        balanced: Keep only units observed in every period (two_by_two, two_stage, family poisson).
         anticipation: Periods before the start in which the treatment may already have an effect.
         reference_period: Event time left out of the event study; the last period before
             anticipation if left out.
@@ -100,6 +102,7 @@ class DidOptions(Part):
     period: ColumnName
     outcome: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
     estimator: Literal["two_by_two", "twfe", "event_study", "sun_abraham", "etwfe", "two_stage"]
+    family: Literal["linear", "poisson"] = "linear"
     first_treated_period: ColumnName | None = None
     never_treated_value: float | None = None
     group: ColumnName | None = None
@@ -162,6 +165,11 @@ class DidOptions(Part):
         return self.covariance == "CR3" or self.wild_bootstrap is not None
 
     @property
+    def needs_complete_units(self) -> bool:
+        """Whether the estimator takes units observed in every period only."""
+        return self.estimator == "two_stage" or self.family == "poisson"
+
+    @property
     def needs_row_scores(self) -> bool:
         """Whether the errors need the score of each row."""
         return self.covariance == "driscoll_kraay" or self.is_two_way
@@ -218,10 +226,27 @@ class DidOptions(Part):
                 raise ValueError(
                     f"{name} goes with {' or '.join(estimators)}, not {self.estimator}"
                 )
+        if self.balanced and not (self.estimator == "two_by_two" or self.needs_complete_units):
+            raise ValueError("balanced goes with two_by_two, two_stage or family: poisson")
         against_never = self.estimator in {"two_by_two", "sun_abraham"}
         implied = "never_treated" if against_never else "not_yet_treated"
         if self.control_group not in {None, implied}:
             raise ValueError(f"{self.estimator} compares with {implied} units")
+        return self
+
+    @model_validator(mode="after")
+    def _options_of_the_family(self) -> "DidOptions":
+        if self.family == "linear":
+            return self
+        if self.estimator not in {"twfe", "event_study"}:
+            raise ValueError("family poisson goes with twfe or event_study")
+        if not self.has_cohorts_only:
+            raise ValueError(
+                "family poisson takes first_treated_period or group and neither covariates, weight "
+                "nor period_effects_by"
+            )
+        if self.wild_bootstrap is not None or self.sensitivity is not None:
+            raise ValueError("family poisson takes neither wild_bootstrap nor sensitivity")
         return self
 
     @model_validator(mode="after")
@@ -239,8 +264,9 @@ class DidOptions(Part):
         is_means = self.estimator == "two_by_two"
         if self.balanced and is_means and (self.weight is not None or self.cluster is not None):
             raise ValueError("balanced takes neither weight nor cluster")
-        if self.estimator == "two_stage" and (self.covariance != "cluster" or self.is_two_way):
-            raise ValueError("two_stage has covariance: cluster by one column")
+        if self.needs_complete_units and (self.covariance != "cluster" or self.is_two_way):
+            what = "two_stage" if self.estimator == "two_stage" else "family poisson"
+            raise ValueError(f"{what} has covariance: cluster by one column")
         return self
 
     @model_validator(mode="after")

@@ -18,8 +18,9 @@ from causal.core.frames import (
 )
 from causal.core.gram import Gram, Key, grams, summed
 from causal.quasi.did_options import DidOptions
-from causal.quasi.panel import Cell, Panel, complete_cells, observe_cells
+from causal.quasi.panel import Cell, Panel, complete_cells, complete_panel, observe_cells
 from causal.quasi.panel_errors import Estimates, check_blocks, covariances
+from causal.quasi.poisson_fit import fit_poisson
 from causal.quasi.treatment_timing import level
 from causal.quasi.within_fit import FLAT, Regressor, WithinFit, fit_complete, fit_rows
 
@@ -69,9 +70,11 @@ def regress(
     """
     y = Column(outcome)
     blocks: tuple[Gram, ...] = ()
+    if options.family == "poisson":
+        panel = complete_panel(options, panel)
     if is_closed_form(options, panel):
-        fits = [fit_complete(panel, regressors, outcome=y)]
-        fits += _if_identified(lambda: fit_complete(panel, leads, outcome=y), leads)
+        fits = [_closed_form(options, panel, regressors, outcome=y)]
+        fits += _if_identified(lambda: _closed_form(options, panel, leads, outcome=y), leads)
         n_treated, n_control = panel.n_units()
         cells, n_missing = complete_cells(panel), panel.n_missing
     else:
@@ -112,7 +115,7 @@ def regress_leads(
     """The model on leads and lags alone; `None` where the data do not identify it."""
     y = Column(outcome)
     if is_closed_form(options, panel):
-        fits = _if_identified(lambda: fit_complete(panel, leads, outcome=y), leads)
+        fits = _if_identified(lambda: _closed_form(options, panel, leads, outcome=y), leads)
     else:
         controls = yield from _controls(options, panel, where)
         terms = _unique([y, *(r.term for r in leads), *controls.terms])
@@ -127,6 +130,14 @@ def is_closed_form(options: DidOptions, panel: Panel) -> bool:
     """Whether the cohorts' moments alone determine the regression."""
     is_told = not (options.needs_blocks or options.needs_row_scores)
     return panel.n_incomplete == 0 and options.has_cohorts_only and is_told
+
+
+def _closed_form(
+    options: DidOptions, panel: Panel, regressors: Sequence[Regressor], *, outcome: Term
+) -> WithinFit:
+    if options.family == "poisson":
+        return fit_poisson(panel, regressors)
+    return fit_complete(panel, regressors, outcome=outcome)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from causal.core.errors import DataError
 from causal.core.frames import FrameRequest
 from causal.core.readout import Readout, covariance_table
 from causal.core.result import Effect
-from causal.quasi.credibility.readout import Study, event_study_checks
+from causal.quasi.credibility.readout import Checks, Study, event_study_checks
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions, regress
 from causal.quasi.panel import Cell, Panel, cohort_means, observe
@@ -49,10 +49,12 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     average = regression_effect(spec, found, metric=outcome, term=AVERAGE, weights=shares)
     each = [regression_effect(spec, found, metric=outcome, term=window.name) for window in windows]
     sides = yield from ask_treated_clusters(options, panel, where=where)
-    checks = event_study_checks(
-        _study(options, found), options.sensitivity,
-        metric=outcome, confidence_level=spec.confidence_level,
-    )  # fmt: skip
+    checks = Checks()
+    if options.family == "linear":
+        checks = event_study_checks(
+            _study(options, found), options.sensitivity,
+            metric=outcome, confidence_level=spec.confidence_level,
+        )  # fmt: skip
     return Readout(
         effects=(average, *each),
         diagnostics=(

@@ -209,6 +209,34 @@ def observe(
     return panel
 
 
+def complete_panel(options: DidOptions, panel: Panel) -> Panel:
+    """The panel of an estimator that takes complete units only, by clusters that are at hand.
+
+    Args:
+        options: The analysis.
+        panel: All units.
+
+    Raises:
+        DataError: Units lack a period and nobody said that they may be left out, or there are too
+            many clusters to hold them one by one.
+    """
+    what = "two_stage" if options.estimator == "two_stage" else "family: poisson"
+    if panel.n_incomplete and not options.balanced:
+        raise DataError(
+            f"{what} takes units that are observed in every period: some lack one",
+            given=f"{panel.n_incomplete:,} of {panel.n + panel.n_incomplete:,} units",
+            allowed="balanced: true, which leaves them out, or a linear estimator such as etwfe",
+        )
+    if options.clusters != options.unit and (
+        panel.clusters is None or panel.clusters.column != options.clusters
+    ):
+        raise DataError(
+            f"{what} takes each {options.clusters} on its own: too many of them",
+            allowed=f"at most {_MAX_CLUSTERS:,} clusters, or the unit",
+        )
+    return panel.complete()
+
+
 def observe_cells(
     options: DidOptions, *, terms: Sequence[Term], where: tuple[Condition, ...]
 ) -> Generator[FrameRequest, pd.DataFrame, CellSurvey]:

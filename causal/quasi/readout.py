@@ -8,7 +8,7 @@ import pandas as pd
 
 from causal.checks import few_clusters, panel_health, parallel_trends
 from causal.core.gram import Array
-from causal.core.inference import critical_value, effect
+from causal.core.inference import as_ratio, critical_value, effect
 from causal.core.result import Diagnostic, Effect
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions
@@ -57,6 +57,8 @@ def regression_effect(
         n_control=regressions.n_control,
         n_clusters=estimates.n_clusters,
     )
+    if spec.options.family == "poisson":
+        return as_ratio(replace(found, estimator=f"{found.estimator}_poisson"))
     return _bootstrapped(spec, found, estimates, contrast)
 
 
@@ -179,7 +181,8 @@ def cohort_notes(options: DidOptions, panel: Panel) -> tuple[Diagnostic, ...]:
         found.append(panel_health.already_treated(early))
     if not panel.has_never_treated:
         found.append(panel_health.no_never_treated())
-    if len(starts) > 1:
+    is_one_average = options.estimator in {"twfe", "event_study"}
+    if is_one_average and len(starts) > 1:
         found.append(panel_health.staggered(len(starts)))
     return tuple(found)
 

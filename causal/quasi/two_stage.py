@@ -34,7 +34,7 @@ from causal.core.readout import Readout, covariance_table
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions, regress_leads
 from causal.quasi.event_study import AVERAGE, count_rows
-from causal.quasi.panel import Panel, cohort_means, complete_cells, observe
+from causal.quasi.panel import Panel, cohort_means, complete_cells, complete_panel, observe
 from causal.quasi.panel_errors import covariances
 from causal.quasi.readout import (
     coefficient_table,
@@ -43,6 +43,7 @@ from causal.quasi.readout import (
     pre_trend,
     regression_effect,
 )
+from causal.quasi.treated_clusters import ask_treated_clusters
 from causal.quasi.treatment_timing import EventWindow, event_times, event_windows, treated_post
 from causal.quasi.within_fit import Regressor, WithinFit
 
@@ -59,7 +60,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     """
     options, where = spec.options, spec.source.conditions
     everyone = yield from observe(options, outcome=outcome, where=where, by_cluster=True)
-    panel = _complete(options, everyone)
+    panel = complete_panel(options, everyone)
     timing = panel.timing
     if timing is None:
         raise DataError("two_stage needs first_treated_period or group")
@@ -76,6 +77,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     leads = yield from regress_leads(
         options, lead_regressors(options, panel), outcome=outcome, panel=panel, where=where
     )
+    sides = yield from ask_treated_clusters(options, panel, where=where)
     n_treated, n_control = panel.n_units()
     cells = complete_cells(panel)
     found, events = (
@@ -94,6 +96,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         diagnostics=(
             pre_trend(options, leads, alpha=1 - spec.confidence_level),
             *panel_diagnostics(options, everyone, found),
+            *sides,
         ),
         params={"n_rows": whole.n, "n_units": whole.n_units},
         tables={
@@ -126,23 +129,6 @@ class _FirstStage:
         """P of a cohort: paths less their mean over untreated periods, shape (T, T)."""
         m = self.untreated[at]
         return np.asarray(np.eye(len(m)) - m[None, :] / m.sum())
-
-
-def _complete(options: DidOptions, panel: Panel) -> Panel:
-    if panel.n_incomplete and not options.balanced:
-        raise DataError(
-            "two_stage takes units that are observed in every period: some lack one",
-            given=f"{panel.n_incomplete:,} of {panel.n + panel.n_incomplete:,} units",
-            allowed="balanced: true, which leaves them out, or estimator: etwfe, which keeps them",
-        )
-    if options.clusters != options.unit and (
-        panel.clusters is None or panel.clusters.column != options.clusters
-    ):
-        raise DataError(
-            f"two_stage takes each {options.clusters} on its own: too many of them",
-            allowed="at most 1,000 clusters, or the unit",
-        )
-    return panel.complete()
 
 
 def _first_stage(options: DidOptions, panel: Panel) -> _FirstStage:
