@@ -123,7 +123,7 @@ def check_size(*, n_worlds: int, seed: int) -> None:
         pvalues[:, at] = (
             2 * stats.t.sf(abs(found.estimate / found.std_error), found.df),
             2 * stats.t.sf(abs(before.estimate / before.std_error), before.df),
-            randomisation_test(chosen, cells, found, seed=at).pvalue,
+            randomisation_test(chosen, cells, seed=at).pvalue,
         )
     low, high = band(n_worlds, 0.05)
     rejected = (pvalues <= 0.05 + 1e-12).mean(axis=1)
