@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import patsy
 import pytest
 import statsmodels.formula.api as smf
 
@@ -160,8 +161,9 @@ def test_a_difference_in_means_and_effects_of_periods() -> None:
         cov_type="cluster", cov_kwds={"groups": groups}
     )
 
-    assert_same(effect(analyse(frame, season=None, fixed_effects=[])), plain)
-    assert_same(effect(analyse(frame, season=None, fixed_effects=["region", "period"])), periods)
+    assert_same(effect(analyse(frame, season=None, fixed_effects=[], **CR1)), plain)
+    both = effect(analyse(frame, season=None, fixed_effects=["region", "period"], **CR1))
+    assert_same(both, periods)
 
 
 def washed(frame: pd.DataFrame, k: int) -> pd.DataFrame:
@@ -187,7 +189,7 @@ def test_a_wash_out_leaves_what_is_left_by_hand(wash_out: int) -> None:
     n_before = frame.groupby(["city", "hour"]).ngroups
     n_after = left.groupby(["city", "hour"]).ngroups
 
-    result = analyse(frame, **RAW, wash_out=wash_out, covariance="block")
+    result = analyse(frame, **RAW, wash_out=wash_out, covariance="block", **CR1)
 
     assert_same(effect(result), by_cluster(left, block_of(left)))
     counts = [check(result, name).statistic for name in ("wash_out", "unknown_past")]
@@ -224,6 +226,95 @@ def test_neighbours_add_what_blocks_share_with_those_before() -> None:
     assert found.estimate == pytest.approx(reference.params["surge"], rel=1e-9)
     expected = reference.bse["surge"] ** 2 + max(shared, 0.0)
     assert found.std_error**2 == pytest.approx(expected, rel=1e-9)
+
+
+def dense_cr2(
+    design: Any, outcome: Any, groups: Any, *, weights: Any, pairs: list[tuple[Any, Any]]
+) -> tuple[float, float]:
+    """Variance and degrees of freedom of the last coefficient, as Pustejovsky and Tipton write it.
+
+    `V = sum over g of M X_g' W A_g e_g e_g' A_g W X_g M`, `A_g` the symmetric solution of
+    `A (I - H)_g Phi (I - H)_g' A = Phi_g` for the working covariance `Phi = W^-1`.
+    """
+    n = len(outcome)
+    root = np.sqrt(weights)
+    x, y = root[:, None] * design, root * outcome
+    hat = x @ np.linalg.pinv(x)
+    left = np.eye(n) - hat
+    bread = np.linalg.pinv(x.T @ x)
+    names = pd.unique(groups)
+    contrasts = {}
+    for name in names:
+        own = np.flatnonzero(groups == name)
+        values, vectors = np.linalg.eigh(left[np.ix_(own, own)])
+        power = np.array([v**-0.5 if v > 1e-8 else 0.0 for v in values])
+        corrected = np.zeros(n)
+        corrected[own] = vectors @ np.diag(power) @ vectors.T @ x[own] @ bread[:, -1]
+        contrasts[name] = left @ corrected
+    stacked = np.stack([contrasts[name] for name in names])
+    form = np.eye(len(names))
+    number = {name: at for at, name in enumerate(names)}
+    for one, other in pairs:
+        form[number[one], number[other]] = form[number[other], number[one]] = 1.0
+    added = stacked @ y
+    if added @ form @ added <= added @ added:
+        form = np.eye(len(names))
+    product = form @ (stacked @ stacked.T)
+    df = np.trace(product) ** 2 / np.trace(product @ product)
+    return float(added @ form @ added), float(df)
+
+
+DENSE: list[tuple[dict[str, Any], str]] = [
+    ({**RAW}, "city + C(season)"),
+    ({"aggregate": "mean"}, "city + C(season)"),
+    ({**RAW, "covariance": "region_day"}, "city + C(season)"),
+    ({**RAW, "covariance": "region"}, "city + C(season)"),
+    ({**RAW, "covariance": "region", "fixed_effects": ["region", "period"], "season": None},
+     "city + C(hour)"),
+    ({**RAW, "fixed_effects": ["region", "period"], "season": None}, "city + C(hour)"),
+    ({**RAW, "fixed_effects": ["season"], "wash_out": 1}, "C(season)"),
+    ({**RAW, "fixed_effects": [], "season": None}, "1"),
+    ({**RAW, "wash_out": 2}, "city + C(season)"),
+    ({**RAW, "weight": "w"}, "city + C(season)"),
+    ({"aggregate": "mean", "wash_out": 3}, "city + C(season)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "effects"), DENSE)
+def test_cr2_and_its_degrees_of_freedom_are_those_of_dense_matrices(
+    given: dict[str, Any], effects: str
+) -> None:
+    """On raw rows, where the analysis counts these."""
+    wash_out = given.get("wash_out", 0)
+    rows = raw_rows()
+    rows = rows.assign(w=np.random.default_rng(2).uniform(0.5, 2.0, len(rows)))
+    left = washed(rows, wash_out) if wash_out else rows
+    if "weighting" not in given:
+        left = left.groupby(["city", "hour"], as_index=False)[["surge", "wait"]].mean()
+    left = left.assign(season=left["hour"] % 12)
+    design = patsy.dmatrix(f"{effects} + surge", left)
+    keys = {"region": left["city"], "region_day": left["city"] + (left["hour"] // 24).astype(str)}
+    groups = keys.get(str(given.get("covariance")), block_of(left)).to_numpy()
+    pairs = []
+    if wash_out:
+        known = set(groups)
+        for name in known:
+            city, block = name.split("/")
+            if f"{city}/{int(block) - 1}" in known:
+                pairs.append((f"{city}/{int(block) - 1}", name))
+
+    variance, df = dense_cr2(
+        design,
+        left["wait"].to_numpy(),
+        groups,
+        weights=left["w"].to_numpy() if "weight" in given else np.ones(len(left)),
+        pairs=pairs,
+    )
+    found = effect(analyse(rows, **given))
+
+    assert found.std_error**2 == pytest.approx(variance, rel=1e-9)
+    assert found.df == pytest.approx(df, rel=1e-9)
+    assert found.n_clusters == len(set(groups))
 
 
 def test_a_column_of_blocks_is_as_good_as_their_length() -> None:
@@ -302,7 +393,7 @@ def test_the_block_before_is_tested_for_carry_over() -> None:
         cov_type="cluster", cov_kwds={"groups": pd.factorize(block_of(rows))[0]}
     )
 
-    found = check(analyse(frame), "carry_over")
+    found = check(analyse(frame, **CR1), "carry_over")
     spoilt = frame.assign(wait=frame["wait"] + 2.0 * pd.Series(before).fillna(0.0).to_numpy())
 
     assert found.statistic == pytest.approx(reference.tvalues["before"], rel=1e-8)
@@ -365,6 +456,7 @@ def test_designs_that_cannot_be_meant(arguments: dict[str, Any]) -> None:
         ({"season": None}, "season .* goes with fixed effects"),
         ({"fixed_effects": ["season", "period"]}, "season or period"),
         ({"lags": 3}, "lags go with"),
+        ({"covariance": "newey_west", "cluster_correction": "cr2"}, "goes with clustered errors"),
         ({"randomised_by": "block", "covariance": "region"}, "takes regions for independent"),
         ({"weighting": "rows"}, "needs aggregate: mean"),
         ({"randomisation": "permute", "treated_share": 0.3}, "goes with randomisation: bernoulli"),

@@ -61,7 +61,8 @@ def pooled(fit: Fit, found: Clusters, *, n: int, k: int) -> tuple[Array, Array]:
     factor = cr1_factor(n=n, k=k, n_clusters=found.n)
     added = np.sqrt(factor) * sums_by(found.codes, fit.scores) @ fit.bread
     shared = _shared(added, found)
-    return added.T @ added + np.diag(shared), np.full(len(fit.bread), found.n - 1.0)
+    covariance = added.T @ added + np.diag(shared)
+    return covariance, np.full(len(covariance), found.n - 1.0)
 
 
 def bias_reduced(fit: Fit, found: Clusters) -> tuple[Array, Array]:
@@ -93,7 +94,8 @@ def _shared(added: Array, found: Clusters) -> Array:
     and what is added is to leave a covariance.
     """
     first, second = found.pairs.T
-    return np.maximum(2.0 * np.einsum("pq,pq->q", added[first], added[second]), 0.0)
+    across = np.einsum("pq,pq->q", added[first], added[second])
+    return np.asarray(np.maximum(2.0 * across, 0.0), dtype=np.float64)
 
 
 def _adjusted(basis: Basis, columns: Array, codes: Indices) -> Array:
@@ -143,9 +145,7 @@ def _through_columns(columns: Array, values: Array) -> Array:
     )
 
 
-def _degrees_of_freedom(
-    basis: Basis, column: Array, found: Clusters, *, is_paired: bool
-) -> float:
+def _degrees_of_freedom(basis: Basis, column: Array, found: Clusters, *, is_paired: bool) -> float:
     """`tr(BM)^2 / tr(BMBM)` with `M = D - F'F`, of which neither is made where it would be large.
 
     Args:
@@ -174,7 +174,7 @@ def _degrees_of_freedom(
     return trace**2 / square
 
 
-def _taken(basis: Basis, column: Array, found: Clusters) -> Any:  # noqa: ANN401 - scipy.sparse
+def _taken(basis: Basis, column: Array, found: Clusters) -> Any:
     """`F' a` by cluster: sparse, shape (columns of the basis, G)."""
     from scipy import sparse
 

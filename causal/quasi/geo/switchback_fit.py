@@ -40,7 +40,7 @@ class Basis:
     @property
     def rank(self) -> int:
         """Number of columns."""
-        return len(np.unique(self.codes)) + self.dense.shape[1]
+        return len(np.unique(self.codes)) + int(self.dense.shape[1])
 
     def residuals(self, columns: Array) -> Array:
         """Columns of shape (n, c) less their projection."""

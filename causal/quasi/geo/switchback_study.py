@@ -121,9 +121,7 @@ def longest_wash_out(options: SwitchbackOptions, cells: Cells) -> int:
     return min(cells.layout.longest - 1, max(2 * options.wash_out, 6), _MAX_SHOWN)
 
 
-def randomisation_test(
-    options: SwitchbackOptions, cells: Cells, *, seed: int
-) -> RandomisationTest:
+def randomisation_test(options: SwitchbackOptions, cells: Cells, *, seed: int) -> RandomisationTest:
     """How often another assignment gives a statistic as large, had the treatment no effect at all.
 
     Each draw goes through the same wash-out and fit. The statistic is the t ratio, which keeps its
