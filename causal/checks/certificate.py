@@ -30,6 +30,7 @@ TYPE_ONE, COVERAGE, POWER, PVALUES = "type_one_error", "coverage", "power", "uni
 _INTERVAL = 0.95
 _KS_ALPHA, _KS_DISTANCE = 0.001, 0.03
 """P-values are not uniform when their distance from it is both certain and at least this large."""
+_LEVELS = 0.2
 
 _GRID = np.linspace(0.0, 1.0, 201)
 
@@ -248,7 +249,7 @@ def _is_loose(rate: Rate) -> bool:
 def uniform_check(subject: Subject, pvalues: Array) -> Diagnostic:
     """Are the p-values uniform when there is no effect? Kolmogorov's distance.
 
-    They fail where too many are small; where too few are, that is said.
+    They fail where too many are small, up to the levels at which anyone tests; else that is said.
 
     Args:
         subject: What they are of.
@@ -256,14 +257,18 @@ def uniform_check(subject: Subject, pvalues: Array) -> Diagnostic:
     """
     from scipy import special
 
-    above, below = ks_distances(pvalues)
-    distance = max(above, below)
+    above, _ = ks_distances(pvalues, level=_LEVELS)
+    distance = max(ks_distances(pvalues))
     pvalue = float(special.kolmogorov(math.sqrt(len(pvalues)) * distance))
     is_far = pvalue < _KS_ALPHA and distance >= _KS_DISTANCE
     is_loose = above >= _KS_DISTANCE and special.kolmogorov(math.sqrt(len(pvalues)) * above) < (
         _KS_ALPHA
     )
-    safe = ": on the safe side, few are small" if is_far and not is_loose else ""
+    safe = (
+        ": on the safe side, small ones are no more than they should be"
+        if is_far and not is_loose
+        else ""
+    )
     return Diagnostic(
         name=f"{NAME}.{PVALUES}.{subject.metric}.{subject.term}",
         statistic=distance,
@@ -276,11 +281,17 @@ def uniform_check(subject: Subject, pvalues: Array) -> Diagnostic:
     )
 
 
-def ks_distances(pvalues: Array) -> tuple[float, float]:
-    """How far the p-values' distribution lies above the uniform one at most, and how far below."""
+def ks_distances(pvalues: Array, *, level: float = 1.0) -> tuple[float, float]:
+    """How far the p-values' distribution lies above the uniform one at most, and how far below.
+
+    Args:
+        pvalues: Shape (r,).
+        level: Only p-values up to this one count.
+    """
     ordered, n = np.sort(pvalues), len(pvalues)
-    steps = np.arange(n + 1) / n
-    return float((steps[1:] - ordered).max()), float((ordered - steps[:-1]).max())
+    steps, kept = np.arange(n + 1) / n, ordered <= level
+    above, below = (steps[1:] - ordered)[kept], (ordered - steps[:-1])[kept]
+    return float(above.max(initial=0.0)), float(below.max(initial=0.0))
 
 
 def information(what: str, statistic: float | None, detail: str) -> Diagnostic:
