@@ -13,6 +13,7 @@ from causal.checks.certificate import COVERAGE, NAME, POWER, TYPE_ONE
 from causal.core.canvas import open_axes
 
 _INK, _GOOD, _BAD, _RAW, _BAND = "#1f3b5c", "#2a7f9e", "#b3362c", "#9aa3ad", "#e4edf1"
+_SAFE = "#c98a1b"
 _ROW_HEIGHT = 0.36
 _MAX_ROWS, _MAX_PANELS, _COLUMNS = 60, 24, 3
 _KOLMOGOROV = 1.358
@@ -67,7 +68,8 @@ def _rate_rows(axes: Axes, rows: pd.DataFrame) -> None:
     axes.axvspan(rows["band_lower"].min(), rows["band_upper"].max(), color=_BAND, zorder=0)
     axes.axvline(rows["nominal"].iloc[0], color=_INK, linewidth=0.8, linestyle="--")
     for at, row in enumerate(rows.to_dict("records")):
-        colour = _BAD if row["passed"] is False else _GOOD if row["is_headline"] else _RAW
+        colour = _GOOD if row["is_headline"] else _RAW
+        colour = {False: _BAD, None: _SAFE}.get(row["passed"], colour)
         axes.plot([row["ci_lower"], row["ci_upper"]], [at, at], color=colour, linewidth=2.2)
         axes.plot([row["rate"]], [at], "o", color=colour, markersize=5)
     open_axes(axes, label_size=8)

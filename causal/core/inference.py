@@ -2,12 +2,16 @@
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from causal.core.errors import InferenceError
 from causal.core.gram import Array
 from causal.core.result import Effect, Estimand, Scale
+
+JointTest = Literal["hotelling", "wald"]
+"""Reference of a joint test: F(q, df - q + 1) of Hotelling's T squared, or F(q, df) as it is."""
 
 
 def effect(  # noqa: PLR0913 - one argument per field of an effect
@@ -157,15 +161,29 @@ def hotelling(estimates: Array, covariance: Array, *, df: float) -> tuple[float,
     """
     from scipy import stats
 
-    size = len(estimates)
-    rest = df - size + 1
+    chi2, _ = wald(estimates, covariance)
+    statistic, rest = referred(chi2, size=len(estimates), df=df, kind="hotelling")
+    return statistic, float(stats.f.sf(statistic, len(estimates), rest))
+
+
+def referred(chi2: float, *, size: int, df: float, kind: JointTest) -> tuple[float, float]:
+    """The F statistic of a quadratic form in an estimated covariance, and its second df.
+
+    Args:
+        chi2: `b' V^-1 b`.
+        size: Restrictions (or the rank of V).
+        df: Degrees of freedom of V.
+        kind: The reference.
+
+    Raises:
+        InferenceError: df is below the number of restrictions.
+    """
+    rest = df - size + 1 if kind == "hotelling" else df
     if not rest > 0:
         raise InferenceError(
             "too few degrees of freedom for a joint test", given=f"{df:.1f} for {size} restrictions"
         )
-    chi2, _ = wald(estimates, covariance)
-    statistic = rest / (df * size) * chi2
-    return statistic, float(stats.f.sf(statistic, size, rest))
+    return rest / (df * size) * chi2, rest
 
 
 def welch_test(estimates: Array, variances: Array, *, dfs: Array) -> tuple[float, float, float]:

@@ -103,6 +103,7 @@ def _checks(
     study = Study(
         times=np.array(list(times), dtype=np.float64), estimates=estimates, covariance=covariance,
         anticipation=options.anticipation, reference=options.reference,
+        df=found.main.df, joint_test=options.joint_reference,
     )  # fmt: skip
     return event_study_checks(
         study, options.sensitivity, metric=outcome, confidence_level=spec.confidence_level
@@ -207,7 +208,9 @@ def _pre_trend(options: DidOptions, found: Regressions, *, alpha: float) -> Diag
         return parallel_trends.untested("no test: one period before the treatment")
     estimates, covariance = _averages(model, list(leads.values()))
     names = [f"event_time={time}" for time in leads]
-    return parallel_trends.check(names, estimates, covariance, df=model.df, alpha=alpha)
+    return parallel_trends.check(
+        names, estimates, covariance, df=model.df, kind=options.joint_reference, alpha=alpha
+    )
 
 
 def _event_table(

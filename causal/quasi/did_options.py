@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from causal.core.inference import JointTest
 from causal.core.spec import COLUMN_PATTERN, Part, Spec
 from causal.quasi.credibility.sensitivity_options import Sensitivity
 from causal.quasi.treatment_timing import Timing
@@ -88,6 +89,9 @@ class DidOptions(Part):
         lags: Lags of `driscoll_kraay`, in periods; the integer part of `4 (T/100)^(2/9)` if left
             out.
         wild_bootstrap: Take p-values and intervals of the effects from the wild cluster bootstrap.
+        joint_test: What the test of the leads refers to where errors are not `classical`:
+            `hotelling` (the default), F(q, df - q + 1) of Hotelling's T squared; `wald`, F(q, df)
+            as Stata and pyfixest do, which rejects too often with few clusters.
         balanced: Keep only units observed in every period (two_by_two, two_stage, family poisson).
         anticipation: Periods before the start in which the treatment may already have an effect.
         reference_period: Event time left out of the event study; the last period before
@@ -117,6 +121,7 @@ class DidOptions(Part):
     small_sample: Literal["cr1", "min", "none", "jackknife"] | None = None
     lags: int | None = Field(default=None, ge=0)
     wild_bootstrap: WildBootstrap | None = None
+    joint_test: JointTest | None = None
     balanced: bool = False
     anticipation: int = Field(default=0, ge=0)
     reference_period: int | None = None
@@ -158,6 +163,11 @@ class DidOptions(Part):
     def factor(self) -> str:
         """The small-sample factor with its default filled in."""
         return self.small_sample or _FACTORS.get(self.covariance, ("none",))[0]
+
+    @property
+    def joint_reference(self) -> JointTest:
+        """The reference of the test of the leads; exact for classical errors."""
+        return "wald" if self.covariance == "classical" else self.joint_test or "hotelling"
 
     @property
     def needs_blocks(self) -> bool:
@@ -286,6 +296,8 @@ class DidOptions(Part):
                 if allowed
                 else "small_sample goes with covariance: cluster, CR3 or driscoll_kraay"
             )
+        if self.joint_test is not None and self.covariance == "classical":
+            raise ValueError("joint_test goes with errors that are not classical")
         if self.small_sample == "min" and not self.is_two_way:
             raise ValueError("small_sample min goes with two columns of clusters")
         return self

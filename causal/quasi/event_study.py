@@ -86,7 +86,8 @@ def _study(options: DidOptions, found: Regressions) -> Study:
     return Study(
         times=np.array(times, dtype=np.float64), estimates=main.fit.coefficients[at],
         covariance=main.covariance[np.ix_(at, at)], anticipation=options.anticipation,
-        reference=options.reference, n_binned=len(windows) - len(at),
+        reference=options.reference, n_binned=len(windows) - len(at), df=main.df,
+        joint_test=options.joint_reference,
     )  # fmt: skip
 
 

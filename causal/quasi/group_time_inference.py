@@ -101,7 +101,8 @@ def pre_trend(
     """Wald test that all effects before the (anticipated) start are zero.
 
     Chi-square with as many degrees of freedom as the covariance has rank, its pseudo-inverse taking
-    the place of the inverse where it is singular; F where a small-sample rule is asked for.
+    the place of the inverse where it is singular; Hotelling's F where a small-sample rule is asked
+    for.
 
     Args:
         cells: The K comparisons.
@@ -123,16 +124,11 @@ def pre_trend(
             "clusters"
         )
     chi2, rank = wald(found.values[at], found.covariance[np.ix_(at, at)])
-    statistic, pvalue = _referred(chi2, rank, found.df)
-    form = f"chi2({rank})" if found.df is None else f"F({rank}, {found.df:g})"
     less = "" if rank == len(at) else f", whose covariance has rank {rank}"
-    return Diagnostic(
-        name=parallel_trends.NAME,
-        statistic=statistic,
-        pvalue=pvalue,
-        passed=pvalue >= alpha,
-        detail=f"{form} = {statistic:.3g} that {len(at)} effects before the start are zero{less}",
-    )
+    return parallel_trends.tested(
+        chi2, rank, df=found.df, kind="hotelling", alpha=alpha,
+        what=f"{len(at)} effects before the start are zero{less}",
+    )  # fmt: skip
 
 
 def wald(estimates: Array, matrix: Array) -> tuple[float, int]:
@@ -147,11 +143,3 @@ def wald(estimates: Array, matrix: Array) -> tuple[float, int]:
     kept = values > _NULL * values[-1]
     rotated = vectors[:, kept].T @ (estimates * scale)
     return float((rotated**2 / values[kept]).sum()), int(kept.sum())
-
-
-def _referred(chi2: float, rank: int, df: float | None) -> tuple[float, float]:
-    from scipy import stats
-
-    if df is None:
-        return chi2, float(stats.chi2.sf(chi2, rank))
-    return chi2 / rank, float(stats.f.sf(chi2 / rank, rank, df))

@@ -119,7 +119,7 @@ def pre_trend(options: DidOptions, leads: Estimates | None, *, alpha: float) -> 
         )
     return parallel_trends.check(
         names, leads.fit.coefficients[at], leads.covariance[np.ix_(at, at)],
-        df=leads.df, alpha=alpha,
+        df=leads.df, kind=options.joint_reference, alpha=alpha,
     )  # fmt: skip
 
 

@@ -321,6 +321,7 @@ def _event_study_checks(
         estimates=found.values[at], covariance=found.covariance[np.ix_(at, at)],
         anticipation=options.anticipation,
         reference=-1 - options.anticipation if options.base_period == "universal" else None,
+        df=found.df,
     )  # fmt: skip
     return event_study_checks(
         study, options.sensitivity, metric=outcome, confidence_level=spec.confidence_level

@@ -14,13 +14,14 @@ from causal.core.frames import (
     Condition,
     Constant,
     FrameRequest,
+    GramRequest,
     Linear,
     MeatRequest,
     Product,
     Score,
     Term,
 )
-from causal.core.gram import meat
+from causal.core.gram import gram, meat
 from causal.core.readout import Readout, combined
 from causal.core.registry import Plan
 from causal.core.result import Result
@@ -180,6 +181,8 @@ def _estimates(
     )
     frame = yield request
     matrix, n_clusters = meat(frame)
+    if options.cluster is not None and plain.keep is not None:
+        n_clusters = yield from _clusters_kept(study, options.cluster, plain.keep)
     check_rows(
         study, cluster=options.cluster, n_used=int(frame["n"].iloc[0]), n_clusters=n_clusters
     )
@@ -194,3 +197,13 @@ def _estimates(
             n_clusters=n_clusters if options.cluster else None,
         )
     return found
+
+
+def _clusters_kept(
+    study: Study, cluster: str, keep: Term
+) -> Generator[FrameRequest, pd.DataFrame, int]:
+    """Clusters of which trimming keeps a row; the mean is over these, and so is its error."""
+    request = GramRequest(
+        terms=(study.marker,), summed_by=(cluster,), weight=keep, where=study.where
+    )
+    return gram((yield request), request).n

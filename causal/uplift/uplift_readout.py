@@ -10,7 +10,14 @@ import pandas as pd
 from causal.core.errors import InferenceError
 from causal.core.frames import Level
 from causal.core.gram import Array
-from causal.core.inference import cr1_factor, effect, hc1_factor, two_sided_pvalue, wald
+from causal.core.inference import (
+    cr1_factor,
+    effect,
+    hc1_factor,
+    hotelling,
+    two_sided_pvalue,
+    wald,
+)
 from causal.core.readout import Readout
 from causal.core.result import Diagnostic, Effect
 from causal.observational.study import CONTROL, TREATED, Study, left_out
@@ -318,7 +325,11 @@ def _heterogeneity(study: Study, fitted: Mapping[str, Fitted]) -> list[Diagnosti
         slopes = own.effect.coefficients[[own.active[position] for position in at]]
         covariance = own.covariance[np.ix_(at, at)] * own.coefficient_factor(study.n)
         try:
-            statistic, pvalue = wald(slopes, covariance, df=own.df)
+            statistic, pvalue = (
+                wald(slopes, covariance)
+                if own.df is None
+                else hotelling(slopes, covariance, df=own.df)
+            )
         except InferenceError as error:
             found.append(_note(f"heterogeneity.{name}", None, None, f"cannot be tested: {error}"))
             continue

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from causal.checks.certificate import binomial_interval, ks_distance
+from causal.checks.certificate import binomial_interval, ks_distances
 from causal.core.gram import Array
 
 REJECTION, COVERAGE, POWER = "rejection", "coverage", "power"
@@ -162,7 +162,7 @@ def uniformity(subject: Subject, pvalues: Array, *, n_tests: int) -> Rate:
     from scipy import special
 
     n = len(pvalues)
-    found = float(special.kolmogorov(math.sqrt(n) * ks_distance(pvalues)))
+    found = float(special.kolmogorov(math.sqrt(n) * max(ks_distances(pvalues))))
     passed = True if found > KS_ALPHA else None if found > KS_ALPHA / n_tests else False
     return Rate(
         **asdict(subject), n_replications=n, quantity=UNIFORMITY, estimate=found,

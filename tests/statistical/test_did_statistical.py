@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from causal.checks import parallel_trends
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Result
@@ -93,6 +94,73 @@ def simulate(
             next(d for d in result.diagnostics if d.name == "pre_trend").passed is False
         )
     return pd.DataFrame(hits), float(np.mean(rejections))
+
+
+def leads_of(outcomes: np.ndarray, *, n_leads: int) -> tuple[np.ndarray, np.ndarray]:
+    """Leads of an event study of units that are clusters, the first half treated, and their CR1.
+
+    Two groups observed in the same periods: coefficients are differences in mean changes.
+    """
+    n_clusters, n_periods = outcomes.shape
+    changes = outcomes - outcomes[:, [n_leads]]
+    groups = [changes[: n_clusters // 2], changes[n_clusters // 2 :]]
+    estimates = groups[0].mean(axis=0) - groups[1].mean(axis=0)
+    deviations = np.concatenate([(part - part.mean(axis=0)) / len(part) for part in groups])
+    n, k = n_clusters * n_periods, 2 * n_periods - 1
+    factor = n_clusters / (n_clusters - 1) * (n - 1) / (n - k)
+    covariance = factor * deviations.T @ deviations
+    return estimates[:n_leads], covariance[:n_leads, :n_leads]
+
+
+def pre_trend_sizes(n_clusters: int, *, n_worlds: int, seed: int) -> tuple[float, float]:
+    rng = np.random.default_rng(seed)
+    rejected = np.zeros((n_worlds, 2), dtype=bool)
+    names = [f"event_time=-{k}" for k in range(6, 1, -1)]
+    for at in range(n_worlds):
+        outcomes = rng.normal(size=(n_clusters, 8))
+        for period in range(1, 8):
+            outcomes[:, period] += 0.5 * outcomes[:, period - 1]
+        estimates, covariance = leads_of(outcomes, n_leads=5)
+        for column, kind in enumerate(("hotelling", "wald")):
+            found = parallel_trends.check(
+                names, estimates, covariance, df=n_clusters - 1, kind=kind, alpha=0.05
+            )
+            rejected[at, column] = found.passed is False
+    hotelling, wald = rejected.mean(axis=0)
+    print(f"{n_clusters} clusters, 5 leads: {hotelling:.3f}, Wald {wald:.3f}")  # noqa: T201
+    return float(hotelling), float(wald)
+
+
+@pytest.mark.parametrize("n_clusters", [10, 20, 50])
+def test_the_pre_trend_test_holds_its_size_with_few_clusters(n_clusters: int) -> None:
+    hotelling, wald = pre_trend_sizes(n_clusters, n_worlds=800, seed=31)
+    assert hotelling <= band(800, 0.05)[1] + 0.02
+    assert wald > hotelling
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("n_clusters", [10, 20, 50])
+def test_the_size_of_the_pre_trend_test_in_the_long_run(n_clusters: int) -> None:
+    hotelling, wald = pre_trend_sizes(n_clusters, n_worlds=20_000, seed=32)
+    assert 0.045 <= hotelling <= 0.075
+    assert wald > hotelling
+
+
+def test_leads_by_hand_are_those_of_the_method() -> None:
+    rng = np.random.default_rng(33)
+    panel = make_world(rng, n_regions=12, per_region=1, starts=(4.0, np.nan))
+    result = analyse(panel, estimator="event_study")
+    wide = panel.pivot(index="id", columns="t", values="y").to_numpy()
+    is_treated = panel.groupby("id")["first"].first().notna().to_numpy()
+    outcomes = np.concatenate([wide[is_treated], wide[~is_treated]])
+    estimates, covariance = leads_of(outcomes, n_leads=2)
+    expected = parallel_trends.check(
+        ["event_time=-3", "event_time=-2"], estimates, covariance, df=11, kind="hotelling",
+        alpha=0.05,
+    )  # fmt: skip
+    found = next(d for d in result.diagnostics if d.name == "pre_trend")
+    assert found.statistic == pytest.approx(expected.statistic, rel=1e-9)
+    assert found.pvalue == pytest.approx(expected.pvalue, rel=1e-9)
 
 
 EVENT_TRUTH = {

@@ -27,18 +27,19 @@ def world(
     *,
     direct: float = DIRECT,
     carried: Array | tuple[float, ...] = CARRIED,
+    n_hours: int = N_HOURS,
 ) -> Cells:
-    assignment = rng.integers(0, 2, (N_CITIES, N_HOURS // LENGTH)).astype(float)
+    assignment = rng.integers(0, 2, (N_CITIES, n_hours // LENGTH)).astype(float)
     treatment = assignment.repeat(LENGTH, axis=1)
-    noise = rng.normal(size=(N_CITIES, N_HOURS))
-    for hour in range(1, N_HOURS):
+    noise = rng.normal(size=(N_CITIES, n_hours))
+    for hour in range(1, n_hours):
         noise[:, hour] += 0.6 * noise[:, hour - 1]
     outcome = 10 + 2 * rng.normal(size=(N_CITIES, 1)) + noise + direct * treatment
-    outcome = outcome + 2 * np.sin(np.arange(N_HOURS) * np.pi / 12)
+    outcome = outcome + 2 * np.sin(np.arange(n_hours) * np.pi / 12)
     for lag, part in enumerate(carried, start=1):
         outcome[:, lag:] += part * treatment[:, :-lag]
-    region = np.arange(N_CITIES).repeat(N_HOURS)
-    period = np.tile(np.arange(N_HOURS), N_CITIES)
+    region = np.arange(N_CITIES).repeat(n_hours)
+    period = np.tile(np.arange(n_hours), N_CITIES)
     n = len(region)
     return Cells(
         regions=tuple(range(N_CITIES)),
@@ -123,13 +124,44 @@ def check_size(*, n_worlds: int, seed: int) -> None:
         pvalues[:, at] = (
             2 * stats.t.sf(abs(found.estimate / found.std_error), found.df),
             2 * stats.t.sf(abs(before.estimate / before.std_error), before.df),
-            randomisation_test(chosen, cells, found, seed=at).pvalue,
+            randomisation_test(chosen, cells, seed=at).pvalue,
         )
     low, high = band(n_worlds, 0.05)
     rejected = (pvalues <= 0.05 + 1e-12).mean(axis=1)
     print(f"size {rejected.round(3)}")  # noqa: T201
     assert (rejected <= high + 0.01).all()
     assert (rejected >= low - 0.01).all()
+
+
+def test_few_blocks_are_allowed_for() -> None:
+    check_few_blocks(24, None, n_worlds=300, seed=10)
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize(("n_hours", "season"), [(24, None), (48, 24), (96, 24)])
+def test_few_blocks_are_allowed_for_in_many_worlds(n_hours: int, season: int | None) -> None:
+    check_few_blocks(n_hours, season, n_worlds=6_000, seed=11)
+
+
+def check_few_blocks(n_hours: int, season: int | None, *, n_worlds: int, seed: int) -> None:
+    """Without an effect, with 4 blocks or more in each of the cities."""
+    rng = np.random.default_rng(seed)
+    effects = ["region"] if season is None else ["region", "season"]
+    chosen = [
+        options(season=season, fixed_effects=effects, cluster_correction=correction)
+        for correction in ("cr1", "cr2")
+    ]
+    pvalues = np.zeros((n_worlds, 2))
+    for at in range(n_worlds):
+        cells = world(rng, direct=0.0, carried=(), n_hours=n_hours)
+        for column, own in enumerate(chosen):
+            found = effect_of(own, cells, wash_out=0)
+            pvalues[at, column] = 2 * stats.t.sf(abs(found.estimate / found.std_error), found.df)
+    uncorrected, corrected = (pvalues <= 0.05).mean(axis=0)
+    print(f"{n_hours} hours: size {corrected:.3f}, of CR1 {uncorrected:.3f}")  # noqa: T201
+    low, high = band(n_worlds, 0.05)
+    assert low - 0.005 <= corrected <= high + 0.01
+    assert uncorrected > corrected
 
 
 @pytest.mark.parametrize(("wash_out", "is_found"), [(0, True), (2, False)])

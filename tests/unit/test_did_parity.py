@@ -7,6 +7,7 @@ import pytest
 import statsmodels.api as sm
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from causal.core.errors import DataError
 from causal.core.pandas_engine import PandasEngine
@@ -287,9 +288,16 @@ def test_the_pre_trend_test_is_the_joint_wald_test_of_the_leads() -> None:
     at = [j for j, name in enumerate(columns) if int(name.split("=")[1]) < 0]
     leads, block = coefficients[at], covariance[np.ix_(at, at)]
     check = next(d for d in result.diagnostics if d.name == "pre_trend")
-    assert check.statistic == pytest.approx(
-        leads @ np.linalg.solve(block, leads) / len(at), rel=1e-8
-    )
+    chi2, q, df = leads @ np.linalg.solve(block, leads), len(at), 59
+    statistic = (df - q + 1) / (df * q) * chi2
+    assert check.statistic == pytest.approx(statistic, rel=1e-8)
+    assert check.pvalue == pytest.approx(stats.f.sf(statistic, q, df - q + 1), rel=1e-7)
+    plain = analyse(
+        frame, estimator="event_study", first_treated_period="first", joint_test="wald"
+    ).diagnostics
+    wald = next(d for d in plain if d.name == "pre_trend")
+    assert wald.statistic == pytest.approx(chi2 / q, rel=1e-8)
+    assert wald.pvalue == pytest.approx(stats.f.sf(chi2 / q, q, df), rel=1e-7)
     twfe = analyse(frame, estimator="twfe", first_treated_period="first")
     same = next(d for d in twfe.diagnostics if d.name == "pre_trend")
     assert same.statistic == pytest.approx(check.statistic, rel=1e-9)

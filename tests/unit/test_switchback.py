@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import patsy
 import pytest
 import statsmodels.formula.api as smf
 
@@ -15,7 +16,7 @@ from causal.core.plan import run
 from causal.core.result import Diagnostic, Effect, Result
 from causal.core.spec import validate
 from causal.quasi.geo import returns, switchback_layout
-from causal.quasi.geo.switchback_fit import taken_out
+from causal.quasi.geo.switchback_fit import effects_basis, taken_out
 from causal.quasi.geo.switchback_layout import assign_blocks
 
 OPTIONS: dict[str, Any] = {
@@ -23,6 +24,7 @@ OPTIONS: dict[str, Any] = {
     "season": 12, "randomisation_draws": 0,
 }  # fmt: skip
 RAW = {"aggregate": "mean", "weighting": "rows"}
+CR1 = {"cluster_correction": "cr1"}
 
 
 def cells(*, seed: int = 3, n_cities: int = 5, n_hours: int = 96) -> pd.DataFrame:
@@ -85,7 +87,7 @@ def assert_same(found: Effect, reference: Any, *, factor: float = 1.0) -> None:
 
 def test_clusters_by_block_are_statsmodels_on_raw_rows() -> None:
     frame = raw_rows()
-    found = effect(analyse(frame, **RAW))
+    found = effect(analyse(frame, **RAW, **CR1))
 
     assert_same(found, by_cluster(frame, block_of(frame)))
     assert found.n_clusters == block_of(frame).nunique()
@@ -96,7 +98,7 @@ def test_clusters_by_region_and_day_are_statsmodels_on_raw_rows() -> None:
     frame = raw_rows()
     days = frame["city"] + "/" + (frame["hour"] // 24).astype(str)
 
-    found = effect(analyse(frame, **RAW, covariance="region_day"))
+    found = effect(analyse(frame, **RAW, covariance="region_day", **CR1))
 
     assert_same(found, by_cluster(frame, days))
 
@@ -106,7 +108,7 @@ def test_effects_of_regions_are_not_counted_where_these_are_the_clusters() -> No
     reference = by_cluster(frame, frame["city"])
     n, k, n_cities = len(frame), len(reference.params), frame["city"].nunique()
 
-    found = effect(analyse(frame, **RAW, covariance="region"))
+    found = effect(analyse(frame, **RAW, covariance="region", **CR1))
 
     assert_same(found, reference, factor=np.sqrt((n - k) / (n - k + n_cities - 1)))
 
@@ -115,7 +117,7 @@ def test_cells_that_count_the_same_are_a_regression_of_means() -> None:
     frame = raw_rows()
     means = frame.groupby(["city", "hour"], as_index=False)[["surge", "wait"]].mean()
 
-    found = effect(analyse(frame, aggregate="mean"))
+    found = effect(analyse(frame, aggregate="mean", **CR1))
 
     assert_same(found, by_cluster(means, block_of(means)))
     assert found.n_treated + found.n_control == len(means)
@@ -125,7 +127,7 @@ def test_sums_are_a_regression_of_sums() -> None:
     frame = raw_rows()
     sums = frame.groupby(["city", "hour"], as_index=False).agg({"surge": "first", "wait": "sum"})
 
-    assert_same(effect(analyse(frame, aggregate="sum")), by_cluster(sums, block_of(sums)))
+    assert_same(effect(analyse(frame, aggregate="sum", **CR1)), by_cluster(sums, block_of(sums)))
 
 
 def test_newey_west_is_statsmodels_within_regions() -> None:
@@ -159,8 +161,9 @@ def test_a_difference_in_means_and_effects_of_periods() -> None:
         cov_type="cluster", cov_kwds={"groups": groups}
     )
 
-    assert_same(effect(analyse(frame, season=None, fixed_effects=[])), plain)
-    assert_same(effect(analyse(frame, season=None, fixed_effects=["region", "period"])), periods)
+    assert_same(effect(analyse(frame, season=None, fixed_effects=[], **CR1)), plain)
+    both = effect(analyse(frame, season=None, fixed_effects=["region", "period"], **CR1))
+    assert_same(both, periods)
 
 
 def washed(frame: pd.DataFrame, k: int) -> pd.DataFrame:
@@ -186,7 +189,7 @@ def test_a_wash_out_leaves_what_is_left_by_hand(wash_out: int) -> None:
     n_before = frame.groupby(["city", "hour"]).ngroups
     n_after = left.groupby(["city", "hour"]).ngroups
 
-    result = analyse(frame, **RAW, wash_out=wash_out, covariance="block")
+    result = analyse(frame, **RAW, wash_out=wash_out, covariance="block", **CR1)
 
     assert_same(effect(result), by_cluster(left, block_of(left)))
     counts = [check(result, name).statistic for name in ("wash_out", "unknown_past")]
@@ -218,11 +221,100 @@ def test_neighbours_add_what_blocks_share_with_those_before() -> None:
     (n, k), g = x.shape, len(sums)
     shared = (bread @ (across + across.T) @ bread)[at, at] * g / (g - 1) * (n - 1) / (n - k)
 
-    found = effect(analyse(frame, **RAW, wash_out=2))
+    found = effect(analyse(frame, **RAW, **CR1, wash_out=2))
 
     assert found.estimate == pytest.approx(reference.params["surge"], rel=1e-9)
     expected = reference.bse["surge"] ** 2 + max(shared, 0.0)
     assert found.std_error**2 == pytest.approx(expected, rel=1e-9)
+
+
+def dense_cr2(
+    design: Any, outcome: Any, groups: Any, *, weights: Any, pairs: list[tuple[Any, Any]]
+) -> tuple[float, float]:
+    """Variance and degrees of freedom of the last coefficient, as Pustejovsky and Tipton write it.
+
+    `V = sum over g of M X_g' W A_g e_g e_g' A_g W X_g M`, `A_g` the symmetric solution of
+    `A (I - H)_g Phi (I - H)_g' A = Phi_g` for the working covariance `Phi = W^-1`.
+    """
+    n = len(outcome)
+    root = np.sqrt(weights)
+    x, y = root[:, None] * design, root * outcome
+    hat = x @ np.linalg.pinv(x)
+    left = np.eye(n) - hat
+    bread = np.linalg.pinv(x.T @ x)
+    names = pd.unique(groups)
+    contrasts = {}
+    for name in names:
+        own = np.flatnonzero(groups == name)
+        values, vectors = np.linalg.eigh(left[np.ix_(own, own)])
+        power = np.array([v**-0.5 if v > 1e-8 else 0.0 for v in values])
+        corrected = np.zeros(n)
+        corrected[own] = vectors @ np.diag(power) @ vectors.T @ x[own] @ bread[:, -1]
+        contrasts[name] = left @ corrected
+    stacked = np.stack([contrasts[name] for name in names])
+    form = np.eye(len(names))
+    number = {name: at for at, name in enumerate(names)}
+    for one, other in pairs:
+        form[number[one], number[other]] = form[number[other], number[one]] = 1.0
+    added = stacked @ y
+    if added @ form @ added <= added @ added:
+        form = np.eye(len(names))
+    product = form @ (stacked @ stacked.T)
+    df = np.trace(product) ** 2 / np.trace(product @ product)
+    return float(added @ form @ added), float(df)
+
+
+DENSE: list[tuple[dict[str, Any], str]] = [
+    ({**RAW}, "city + C(season)"),
+    ({"aggregate": "mean"}, "city + C(season)"),
+    ({**RAW, "covariance": "region_day"}, "city + C(season)"),
+    ({**RAW, "covariance": "region"}, "city + C(season)"),
+    ({**RAW, "covariance": "region", "fixed_effects": ["region", "period"], "season": None},
+     "city + C(hour)"),
+    ({**RAW, "fixed_effects": ["region", "period"], "season": None}, "city + C(hour)"),
+    ({**RAW, "fixed_effects": ["season"], "wash_out": 1}, "C(season)"),
+    ({**RAW, "fixed_effects": [], "season": None}, "1"),
+    ({**RAW, "wash_out": 2}, "city + C(season)"),
+    ({**RAW, "weight": "w"}, "city + C(season)"),
+    ({"aggregate": "mean", "wash_out": 3}, "city + C(season)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "effects"), DENSE)
+def test_cr2_and_its_degrees_of_freedom_are_those_of_dense_matrices(
+    given: dict[str, Any], effects: str
+) -> None:
+    """On raw rows, where the analysis counts these."""
+    wash_out = given.get("wash_out", 0)
+    rows = raw_rows()
+    rows = rows.assign(w=np.random.default_rng(2).uniform(0.5, 2.0, len(rows)))
+    left = washed(rows, wash_out) if wash_out else rows
+    if "weighting" not in given:
+        left = left.groupby(["city", "hour"], as_index=False)[["surge", "wait"]].mean()
+    left = left.assign(season=left["hour"] % 12)
+    design = patsy.dmatrix(f"{effects} + surge", left)
+    keys = {"region": left["city"], "region_day": left["city"] + (left["hour"] // 24).astype(str)}
+    groups = keys.get(str(given.get("covariance")), block_of(left)).to_numpy()
+    pairs = []
+    if wash_out:
+        known = set(groups)
+        for name in known:
+            city, block = name.split("/")
+            if f"{city}/{int(block) - 1}" in known:
+                pairs.append((f"{city}/{int(block) - 1}", name))
+
+    variance, df = dense_cr2(
+        design,
+        left["wait"].to_numpy(),
+        groups,
+        weights=left["w"].to_numpy() if "weight" in given else np.ones(len(left)),
+        pairs=pairs,
+    )
+    found = effect(analyse(rows, **given))
+
+    assert found.std_error**2 == pytest.approx(variance, rel=1e-9)
+    assert found.df == pytest.approx(df, rel=1e-9)
+    assert found.n_clusters == len(set(groups))
 
 
 def test_a_column_of_blocks_is_as_good_as_their_length() -> None:
@@ -240,7 +332,7 @@ def test_regions_that_switch_together_are_clustered_by_block_in_time() -> None:
     first = frame[frame["city"] == "c0"].set_index("hour")["surge"]
     frame = frame.assign(surge=frame["hour"].map(first))
 
-    found = effect(analyse(frame, randomised_by="block"))
+    found = effect(analyse(frame, randomised_by="block", **CR1))
 
     assert_same(found, by_cluster(frame, frame["hour"] // 4))
     with pytest.raises(CausalError, match="same treatment in every period"):
@@ -260,10 +352,11 @@ def test_effects_of_groups_are_those_of_dummies(n_groups: int) -> None:
     root = np.sqrt(weights)[:, None]
     slopes = np.linalg.lstsq(root * dummies, root * columns, rcond=None)[0]
 
-    found, rank = taken_out(columns, weights, groups)
+    basis = effects_basis(weights, groups)
+    found = taken_out(columns, weights, basis)
 
     np.testing.assert_allclose(found, columns - dummies @ slopes, atol=1e-11)
-    assert rank == np.linalg.matrix_rank(dummies)
+    assert basis.rank == np.linalg.matrix_rank(dummies)
 
 
 def test_time_without_cells_passes_in_serial_errors() -> None:
@@ -300,7 +393,7 @@ def test_the_block_before_is_tested_for_carry_over() -> None:
         cov_type="cluster", cov_kwds={"groups": pd.factorize(block_of(rows))[0]}
     )
 
-    found = check(analyse(frame), "carry_over")
+    found = check(analyse(frame, **CR1), "carry_over")
     spoilt = frame.assign(wait=frame["wait"] + 2.0 * pd.Series(before).fillna(0.0).to_numpy())
 
     assert found.statistic == pytest.approx(reference.tvalues["before"], rel=1e-8)
@@ -363,6 +456,7 @@ def test_designs_that_cannot_be_meant(arguments: dict[str, Any]) -> None:
         ({"season": None}, "season .* goes with fixed effects"),
         ({"fixed_effects": ["season", "period"]}, "season or period"),
         ({"lags": 3}, "lags go with"),
+        ({"covariance": "newey_west", "cluster_correction": "cr2"}, "goes with clustered errors"),
         ({"randomised_by": "block", "covariance": "region"}, "takes regions for independent"),
         ({"weighting": "rows"}, "needs aggregate: mean"),
         ({"randomisation": "permute", "treated_share": 0.3}, "goes with randomisation: bernoulli"),

@@ -280,6 +280,47 @@ def test_power_and_what_passes_against_simulation(test: str) -> None:
     assert (np.abs(found.mean_if_passed - draws[passed].mean(axis=0)) < 5 * error + 1e-3).all()
 
 
+@pytest.mark.parametrize(("test", "reference"), [
+    ("individual", "hotelling"), ("joint", "hotelling"), ("joint", "wald"),
+])  # fmt: skip
+def test_power_with_few_clusters_against_simulation(test: str, reference: str) -> None:
+    """The covariance is a Wishart matrix over df, drawn as sums of products of normals."""
+    path, df, k, n = a_path(16, 3, 2), 9, 3, 60_000
+    study = pretested(path, df=df, joint_test=reference)
+    slope = detectable_slope(study, power=0.6, test=test)
+    found = trend_power(study, slope * study.line, test=test)
+    rng = np.random.default_rng(17)
+    draws = rng.multivariate_normal(slope * study.line, path.covariance, n)
+    parts = rng.multivariate_normal(np.zeros(k), path.covariance[:k, :k], (n, df))
+    covariances = np.einsum("nij,nik->njk", parts, parts) / df
+    pre = draws[:, :k]
+    if test == "individual":
+        errors = np.sqrt(np.einsum("nii->ni", covariances))
+        passed = (np.abs(pre) <= stats.t.ppf(0.975, df) * errors).all(axis=1)
+    else:
+        chi2 = np.einsum("ni,ni->n", pre, np.linalg.solve(covariances, pre[..., None])[..., 0])
+        rest = df - k + 1 if reference == "hotelling" else df
+        passed = rest / (df * k) * chi2 <= stats.f.ppf(0.95, k, rest)
+    assert 1 - passed.mean() == pytest.approx(0.6, abs=4 * np.sqrt(0.24 / n) + 1e-3)
+    error = draws[passed].std(axis=0) / np.sqrt(passed.sum())
+    assert (np.abs(found.mean_if_passed - draws[passed].mean(axis=0)) < 5 * error + 2e-3).all()
+    # The same slope seems easier to detect where the covariance is taken for known.
+    assert trend_power(pretested(path), slope * study.line, test=test).power > 0.63
+
+
+def test_many_clusters_are_a_known_covariance() -> None:
+    path = a_path(16, 3, 2)
+    known, many = pretested(path), pretested(path, df=1e7)
+    for test in ("individual", "joint"):
+        slope = detectable_slope(known, power=0.8, test=test)
+        assert detectable_slope(many, power=0.8, test=test) == pytest.approx(slope, rel=2e-3)
+
+
+def test_power_needs_as_many_degrees_of_freedom_as_estimates() -> None:
+    with pytest.raises(InferenceError, match="degrees of freedom"):
+        detectable_slope(pretested(a_path(16, 3, 2), df=2), power=0.8)
+
+
 def test_a_power_below_the_size_has_no_slope() -> None:
     with pytest.raises(InferenceError, match="more than the power"):
         detectable_slope(pretested(a_path(18, 6, 1)), power=0.05)

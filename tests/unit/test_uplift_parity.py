@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from numpy.typing import NDArray
+from scipy import stats
 
 from causal.core.errors import CausalError
 from causal.core.pandas_engine import PandasEngine
@@ -123,6 +124,20 @@ def test_t_learner_is_the_interacted_regression_of_statsmodels() -> None:
 
     np.testing.assert_allclose(found["estimate"], fit.params[3:], rtol=1e-7)
     np.testing.assert_allclose(found["std_error"], fit.bse[3:], rtol=1e-7)
+
+
+def test_heterogeneity_over_clusters_is_hotellings() -> None:
+    fit = sm.OLS(Y, np.column_stack([X, T[:, None] * X])).fit(
+        cov_type="cluster", cov_kwds={"groups": ROWS["place"].to_numpy()}
+    )
+    slopes, covariance = fit.params[4:], fit.cov_params()[4:, 4:]
+    chi2, df = slopes @ np.linalg.solve(covariance, slopes), ROWS["place"].nunique() - 1
+    expected = (df - 1) / (df * 2) * chi2
+    checks = analysed(learners=["t"], cluster="place").diagnostics
+    found = next(item for item in checks if item.name == "heterogeneity.t")
+
+    assert found.statistic == pytest.approx(expected, rel=1e-6)
+    assert found.pvalue == pytest.approx(stats.f.sf(expected, 2, df - 1), rel=1e-6)
 
 
 def test_x_learner_of_all_columns_is_the_t_learner() -> None:

@@ -192,6 +192,27 @@ def test_trimmed_rows_have_no_part(*, refit: bool) -> None:
     assert result.params["n_kept"] == int(keep.sum())
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_clusters_that_trimming_empties_are_not_counted(*, refit: bool) -> None:
+    """Neither in the factor G/(G-1) nor in the degrees of freedom."""
+    p = propensity()
+    keep = ((p >= 0.35) & (p <= 0.65)).astype(float)
+    places = pd.qcut(p, 30, labels=False)
+    frame = ROWS.assign(place=places)
+    held = len(np.unique(places[keep == 1]))
+    trim = {"rule": "fixed", "low": 0.35, "high": 0.65, "refit": refit}
+    result = analysed(frame, trim=trim, cluster="place")
+    if refit:
+        same(result, tuple(_effect(analysed(frame[keep == 1], cluster="place"))), rtol=1e-8)
+    else:
+        psi = weighting_equations("ate", keep=keep, normalise=True)
+        estimate, error = contrast(*stacked_errors(psi, start(2), groups=places))
+        same(result, (estimate, error * np.sqrt(held / (held - 1))), rtol=1e-8)
+
+    assert held < 28
+    assert (result.effects[0].df, result.effects[0].n_clusters) == (held - 1, held)
+
+
 def _effect(result: Result) -> tuple[float, float]:
     return result.effects[0].estimate, result.effects[0].std_error
 

@@ -6,10 +6,15 @@ detects with a given probability, and what the estimates are expected to be wher
 estimates that pass are a selected sample; on average they are off by other than the trend itself.
 Roth (2022), "Pretest with caution: event-study estimates after testing for parallel trends",
 American Economic Review: Insights 4.
+
+Roth takes the covariance for known. Where it has degrees of freedom of its own, it is a Wishart
+matrix that is independent of the estimates: the tests are then those of the t and of the F, which
+find less (Anderson 2003, "An introduction to multivariate statistical analysis", 5.2 and 7.2).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
@@ -17,6 +22,7 @@ import numpy as np
 
 from causal.core.errors import InferenceError, SpecError
 from causal.core.gram import Array
+from causal.core.inference import JointTest, critical_value, referred
 from causal.quasi.credibility.event_path import EventPath
 from causal.quasi.credibility.normal_points import even_points
 
@@ -36,19 +42,47 @@ class Pretested:
         n_pre: How many of them are tested.
         line: What each is expected to be where the trends part by one unit per period, shape (n,):
             the periods since the reference, or one where neighbouring periods are compared.
+        df: Degrees of freedom of the covariance; `None`: known, as in Roth (2022).
+        joint_test: Reference of the joint test.
     """
 
     estimates: Array
     covariance: Array
     n_pre: int
     line: Array
+    df: float | None = None
+    joint_test: JointTest = "hotelling"
+
+    @cached_property
+    def error_ratios(self) -> Array:
+        """Estimated over true standard errors of what is tested, shape (n points, n_pre)."""
+        if self.df is None:
+            return np.ones((_N_POINTS, self.n_pre))
+        return wishart_ratios(self.covariance[: self.n_pre, : self.n_pre], self.df)
+
+    def passing(self, mean: Array, test: Pretest, level: float) -> tuple[float, Array]:
+        """Probability that the pre-test does not reject, and the mean of what it tests then.
+
+        Args:
+            mean: Expectation of the estimates that are tested, shape (n_pre,).
+            test: The pre-test.
+            level: Its size (of each estimate for `individual`).
+
+        Raises:
+            InferenceError: There are too few degrees of freedom.
+        """
+        covariance = self.covariance[: self.n_pre, : self.n_pre]
+        return _PRETESTS[test](self, mean, covariance, level)
 
 
-def pretested(path: EventPath) -> Pretested:
+def pretested(
+    path: EventPath, *, df: float | None = None, joint_test: JointTest = "hotelling"
+) -> Pretested:
     """The estimates of an event study with one reference period."""
     return Pretested(
-        estimates=path.estimates, covariance=path.covariance, n_pre=path.n_pre, line=path.distance
-    )
+        estimates=path.estimates, covariance=path.covariance, n_pre=path.n_pre,
+        line=path.distance, df=df, joint_test=joint_test,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +129,8 @@ def trend_power(
         )  # fmt: skip
     at = study.n_pre
     pre = study.covariance[:at, :at]
-    passing, mean = _passing(trend[:at], pre, test, level)
-    null, _ = _passing(np.zeros(at), pre, test, level)
+    passing, mean = study.passing(trend[:at], test, level)
+    null, _ = study.passing(np.zeros(at), test, level)
     moved = study.covariance[at:, :at] @ np.linalg.solve(pre, mean - trend[:at])
     estimates = study.estimates[:at]
     distance = np.linalg.solve(pre, np.column_stack([estimates, estimates - trend[:at]]))
@@ -128,7 +162,7 @@ def detectable_slope(
     pre, line = study.covariance[:at, :at], study.line[:at]
 
     def missing(slope: float) -> float:
-        return 1.0 - _passing(slope * line, pre, test, level)[0] - power
+        return 1.0 - study.passing(slope * line, test, level)[0] - power
 
     size = missing(0.0) + power
     if size >= power:
@@ -142,31 +176,36 @@ def detectable_slope(
     return float(optimize.brentq(missing, 0.0, high, xtol=1e-8 * high, rtol=1e-8))
 
 
-def _passing(mean: Array, covariance: Array, test: Pretest, level: float) -> tuple[float, Array]:
-    return _PRETESTS[test](mean, covariance, level)
+def _individual(
+    study: Pretested, mean: Array, covariance: Array, level: float
+) -> tuple[float, Array]:
+    errors = np.sqrt(np.diag(covariance))
+    half = critical_value(1.0 - level, df=study.df) * errors
+    return normal_in_box(mean, covariance, half * study.error_ratios)
 
 
-def _individual(mean: Array, covariance: Array, level: float) -> tuple[float, Array]:
-    from scipy import special
-
-    half = float(special.ndtri(1 - level / 2)) * np.sqrt(np.diag(covariance))
-    return normal_in_box(mean, covariance, half)
-
-
-def _joint(mean: Array, covariance: Array, level: float) -> tuple[float, Array]:
+def _joint(study: Pretested, mean: Array, covariance: Array, level: float) -> tuple[float, Array]:
     """The estimates lie inside the ellipse; whitened, only the part along the mean is moved."""
     from scipy import special
 
-    k = len(mean)
-    critical = float(special.chdtri(k, level))
+    k, df = len(mean), study.df
     moved = float(mean @ np.linalg.solve(covariance, mean))
-    passing = float(special.chndtr(critical, k, moved))
-    # E[x; |x|^2 <= c] = mean * P(chi2 with two more degrees of freedom <= c).
-    return passing, mean * float(special.chndtr(critical, k + 2, moved)) / passing
+    if df is None:
+        critical = float(special.chdtri(k, level))
+        passing = float(special.chndtr(critical, k, moved))
+        # E[x; |x|^2 <= c] = mean * P(chi2 with two more degrees of freedom <= c).
+        return passing, mean * float(special.chndtr(critical, k + 2, moved)) / passing
+    scale, second = referred(1.0, size=k, df=df, kind=study.joint_test)
+    critical = float(special.fdtri(k, second, 1.0 - level)) / scale
+    # T^2 / df is a noncentral chi2 over an independent chi2 with df - k + 1 degrees of freedom.
+    exact, rest = referred(critical, size=k, df=df, kind="hotelling")
+    passing = float(special.ncfdtr(k, rest, moved, exact))
+    inside = float(special.ncfdtr(k + 2, rest, moved, exact * k / (k + 2)))
+    return passing, mean * inside / passing
 
 
-_PRETESTS: Mapping[str, Callable[[Array, Array, float], tuple[float, Array]]] = MappingProxyType(
-    {"individual": _individual, "joint": _joint}
+_PRETESTS: Mapping[str, Callable[[Pretested, Array, Array, float], tuple[float, Array]]] = (
+    MappingProxyType({"individual": _individual, "joint": _joint})
 )
 
 
@@ -181,21 +220,51 @@ def normal_in_box(mean: Array, covariance: Array, half: Array) -> tuple[float, A
     Args:
         mean: Shape (k,).
         covariance: Positive definite, shape (k, k).
-        half: Half-widths of the box, shape (k,).
+        half: Half-widths of the box, shape (k,), or of one box per point, shape (n points, k).
     """
     from scipy import special
 
     k = len(mean)
     root = np.linalg.cholesky(covariance)
     points = np.abs(2.0 * even_points(_N_POINTS, max(k, 1)) - 1.0)
+    widths = np.broadcast_to(half, (_N_POINTS, k))
     drawn, weights = np.zeros((_N_POINTS, k)), np.ones(_N_POINTS)
     for i in range(k):
         given = mean[i] + drawn[:, :i] @ root[i, :i]
-        low = special.ndtr((-half[i] - given) / root[i, i])
-        high = special.ndtr((half[i] - given) / root[i, i])
+        low = special.ndtr((-widths[:, i] - given) / root[i, i])
+        high = special.ndtr((widths[:, i] - given) / root[i, i])
         weights = weights * (high - low)
         share = np.clip(low + points[:, i] * (high - low), _CLIP, 1.0 - _CLIP)
         drawn[:, i] = special.ndtri(share)
     total = float(weights.mean())
     inside = mean + drawn @ root.T
+    if not total > 0:
+        return 0.0, np.full(k, np.nan)
     return total, np.asarray(weights @ inside / weights.sum(), dtype=np.float64)
+
+
+def wishart_ratios(covariance: Array, df: float) -> Array:
+    """Estimated over true standard errors, at even points, shape (n points, k).
+
+    Roots of the diagonal of a Wishart matrix over df, by Bartlett's decomposition, over that of its
+    expectation. The points are those of the box walk in further dimensions.
+
+    Raises:
+        InferenceError: There are fewer degrees of freedom than estimates.
+    """
+    from scipy import special
+
+    k = len(covariance)
+    if df < k:
+        raise InferenceError(
+            "more estimates before the treatment than degrees of freedom", given=f"{k} and {df:g}"
+        )
+    errors = np.sqrt(np.diag(covariance))
+    root = np.linalg.cholesky(covariance / np.outer(errors, errors))
+    points = even_points(_N_POINTS, k + k * (k + 1) // 2)[:, k:]
+    factor = np.zeros((_N_POINTS, k, k))
+    rows, columns = np.tril_indices(k, -1)
+    factor[:, rows, columns] = special.ndtri(points[:, k:])
+    at = np.arange(k)
+    factor[:, at, at] = np.sqrt(special.chdtri(df - at, points[:, :k]))
+    return np.asarray(np.sqrt(((root @ factor) ** 2).sum(axis=2) / df), dtype=np.float64)

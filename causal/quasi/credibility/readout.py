@@ -8,6 +8,7 @@ import pandas as pd
 
 from causal.core.errors import CausalError, InferenceError
 from causal.core.gram import Array
+from causal.core.inference import JointTest
 from causal.core.result import Diagnostic
 from causal.quasi.credibility.event_path import EventPath
 from causal.quasi.credibility.pretest_power import (
@@ -37,6 +38,8 @@ class Study:
         reference: Event time that all are compared with; `None`: each period before the start is
             compared with the one before it.
         n_binned: Estimates left out because they stand for several event times.
+        df: Degrees of freedom of the covariance; `None`: it counts as known.
+        joint_test: Reference of the joint pre-test.
     """
 
     times: Array
@@ -45,6 +48,8 @@ class Study:
     anticipation: int
     reference: int | None
     n_binned: int = 0
+    df: float | None = None
+    joint_test: JointTest = "hotelling"
 
     def path(self) -> EventPath:
         """The estimates around the one reference period.
@@ -70,15 +75,16 @@ class Study:
             CausalError: There is none before the treatment, or event times are missing.
         """
         if self.reference is not None:
-            return pretested(self.path())
+            return pretested(self.path(), df=self.df, joint_test=self.joint_test)
         before = self.times < -self.anticipation
         if not before.any() or before.all() or (np.diff(self.times) != 1).any():
             raise InferenceError("event times are missing")
         # Periods before the start are compared with their neighbour, later ones with the base.
         line = np.where(self.times < 0, 1.0, self.times + 1.0 + self.anticipation)
         return Pretested(
-            estimates=self.estimates, covariance=self.covariance, n_pre=int(before.sum()), line=line
-        )
+            estimates=self.estimates, covariance=self.covariance, n_pre=int(before.sum()),
+            line=line, df=self.df, joint_test=self.joint_test,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

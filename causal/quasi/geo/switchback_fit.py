@@ -1,25 +1,71 @@
-"""Least squares of a switchback: fixed effects taken out, errors clustered or serial.
+"""Least squares of a switchback: fixed effects taken out, serial errors.
 
 Effects of regions and of seasons (or periods) are taken out of outcome and regressors exactly: the
 larger set of dummies is eliminated, the normal equations of the smaller one are solved (Frisch,
-Waugh and Lovell). What a cell adds to the coefficients is summed by cluster (Liang and Zeger 1986;
+Waugh and Lovell). What a cell adds to the coefficients is summed by cluster (`switchback_clusters`;
 Abadie, Athey, Imbens and Wooldridge 2023: cluster by what was randomised), with what neighbours
 share where a wash-out ties them (Conley 1999, distance in time), or weighted by distance
 in time with Bartlett's weights within regions (Newey and West 1987) or over all regions of a period
 (Driscoll and Kraay 1998). Periods without a cell count as time that passes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from causal.core.errors import InferenceError
 from causal.core.gram import Array
-from causal.core.inference import cr1_factor
 from causal.quasi.synthetic.region_panel import Indices
 
 _RANK = 1e-10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """Orthonormal columns F of fixed effects, in cells times the root of their weights.
+
+    The dummies of the larger grouping, one of which each cell has, and a few dense columns beside.
+
+    Attributes:
+        codes: Number of the dummy of each cell, shape (n,).
+        sizes: Value of that dummy, shape (n,).
+        dense: The other columns, shape (n, s).
+    """
+
+    codes: Indices
+    sizes: Array
+    dense: Array
+
+    @property
+    def rank(self) -> int:
+        """Number of columns."""
+        return len(np.unique(self.codes)) + int(self.dense.shape[1])
+
+    def residuals(self, columns: Array) -> Array:
+        """Columns of shape (n, c) less their projection."""
+        size = self.sizes[:, None]
+        left = columns - size * sums_by(self.codes, size * columns)[self.codes]
+        return np.asarray(left - self.dense @ (self.dense.T @ left), dtype=np.float64)
+
+    def with_columns(self, columns: Array) -> "Basis":
+        """The basis with more orthonormal columns."""
+        return replace(self, dense=np.column_stack([self.dense, columns]))
+
+    def leverage(self, at: NDArray[np.intp]) -> Array:
+        """`F F'` of some cells, those of a cluster together; shape (b, m) gives (b, m, m)."""
+        codes, sizes, dense = self.codes[at], self.sizes[at], self.dense[at]
+        same = codes[:, :, None] == codes[:, None, :]
+        return np.asarray(
+            same * sizes[:, :, None] * sizes[:, None, :] + dense @ dense.transpose(0, 2, 1)
+        )
+
+    def of(self, at: NDArray[np.intp]) -> Array:
+        """`F` of m cells without the columns that are zero in all of them."""
+        known, codes = np.unique(self.codes[at], return_inverse=True)
+        dummies = np.zeros((len(at), len(known)))
+        dummies[np.arange(len(at)), codes] = self.sizes[at]
+        return np.column_stack([dummies, self.dense[at]])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +75,23 @@ class Fit:
     Attributes:
         coefficients: Of the q regressors, shape (q,).
         bread: Inverse of their weighted cross-products, shape (q, q).
-        scores: What each cell adds, shape (n, q).
+        regressors: What the effects leave of them, shape (n, q).
         residuals: Shape (n,).
-        rank: Dimension of what was taken out, the constant included.
+        weights: Shape (n,).
+        basis: What was taken out, the constant included.
     """
 
     coefficients: Array
     bread: Array
-    scores: Array
+    regressors: Array
     residuals: Array
-    rank: int
+    weights: Array
+    basis: Basis
+
+    @property
+    def scores(self) -> Array:
+        """What each cell adds, shape (n, q)."""
+        return np.asarray((self.weights * self.residuals)[:, None] * self.regressors)
 
 
 def least_squares(
@@ -55,8 +108,8 @@ def least_squares(
     Raises:
         InferenceError: The effects explain a regressor.
     """
-    columns = np.column_stack([outcome, regressors])
-    within, rank = taken_out(columns, weights, groups)
+    basis = effects_basis(weights, groups)
+    within = taken_out(np.column_stack([outcome, regressors]), weights, basis)
     y, x = within[:, 0], within[:, 1:]
     cross = x.T @ (weights[:, None] * x)
     size = np.diag(cross)
@@ -72,83 +125,53 @@ def least_squares(
         )  # fmt: skip
     bread = np.asarray(np.linalg.inv(cross), dtype=np.float64)
     coefficients = bread @ (x.T @ (weights * y))
-    residuals = y - x @ coefficients
     return Fit(
         coefficients=coefficients,
         bread=bread,
-        scores=(weights * residuals)[:, None] * x,
-        residuals=residuals,
-        rank=rank,
+        regressors=x,
+        residuals=y - x @ coefficients,
+        weights=weights,
+        basis=basis,
     )
 
 
-def taken_out(columns: Array, weights: Array, groups: tuple[Indices, ...]) -> tuple[Array, int]:
-    """Weighted residuals on effects of up to two groupings, and the dimension of these.
+def taken_out(columns: Array, weights: Array, basis: Basis) -> Array:
+    """Weighted residuals on fixed effects; columns of shape (n, c)."""
+    root = np.sqrt(weights)[:, None]
+    centred = columns - (weights @ columns) / weights.sum()
+    return np.asarray(basis.residuals(root * centred) / root, dtype=np.float64)
+
+
+def effects_basis(weights: Array, groups: tuple[Indices, ...]) -> Basis:
+    """The basis of the effects of up to two groupings; none: of a constant.
 
     Args:
-        columns: Shape (n, c).
-        weights: Shape (n,).
+        weights: Positive, shape (n,).
         groups: Each of shape (n,).
     """
-    centred = columns - (weights @ columns) / weights.sum()
-    if not groups:
-        return centred, 1
     compact = [np.unique(codes, return_inverse=True)[1] for codes in groups]
-    if len(compact) == 1:
-        return centred - _means(centred, weights, compact[0])[compact[0]], int(compact[0].max()) + 1
-    large, small = sorted(compact, key=lambda codes: -int(codes.max()))
-    return _two_ways(centred, weights, large=large, small=small)
+    compact.sort(key=lambda codes: -int(codes.max()))
+    large = compact[0] if compact else np.zeros(len(weights), dtype=np.intp)
+    sizes = np.sqrt(weights / np.bincount(large, weights)[large])
+    dense = np.empty((len(weights), 0))
+    if len(compact) > 1:
+        dense = _beside(weights, large=large, small=compact[1])
+    return Basis(codes=large, sizes=sizes, dense=dense)
 
 
-def _two_ways(
-    columns: Array, weights: Array, *, large: Indices, small: Indices
-) -> tuple[Array, int]:
+def _beside(weights: Array, *, large: Indices, small: Indices) -> Array:
+    """What dummies of the smaller grouping add to those of the larger, orthonormal."""
     n_large, n_small = int(large.max()) + 1, int(small.max()) + 1
     both = np.bincount(large * n_small + small, weights, n_large * n_small)
     both = both.reshape(n_large, n_small)
     share = both / both.sum(axis=1)[:, None]
     normal = np.diag(both.sum(axis=0)) - both.T @ share
-    within = columns - _means(columns, weights, large)[large]
-    sums = np.column_stack([np.bincount(small, weights * x, n_small) for x in within.T])
     values, vectors = np.linalg.eigh(normal)
     kept = values > _RANK * values.max() if values.max() > 0 else np.zeros(n_small, dtype=np.bool_)
-    inverse = (vectors[:, kept] / values[kept]) @ vectors[:, kept].T
-    slopes = inverse @ sums
-    fitted = slopes[small] - (share @ slopes)[large]
-    return np.asarray(within - fitted, dtype=np.float64), n_large + int(kept.sum())
-
-
-def _means(columns: Array, weights: Array, codes: Indices) -> Array:
-    total = np.bincount(codes, weights)
-    return np.column_stack([np.bincount(codes, weights * x) / total for x in columns.T])
-
-
-def clustered(fit: Fit, codes: Indices, *, n: int, k: int) -> tuple[Array, int]:
-    """Covariance with cluster sums of scores and the factor of CR1, and the number of clusters."""
-    sums = _sums(fit.scores, np.unique(codes, return_inverse=True)[1])
-    factor = cr1_factor(n=n, k=k, n_clusters=len(sums))
-    return factor * fit.bread @ (sums.T @ sums) @ fit.bread, len(sums)
-
-
-def shared_by_pairs(fit: Fit, codes: Indices, pairs: NDArray[np.intp], *, n: int, k: int) -> Array:
-    """What pairs of clusters share, to be added to the clustered covariance.
-
-    Only variances, and only where they grow: a covariance from few pairs may be negative by chance,
-    and what is added is to leave a covariance.
-
-    Args:
-        fit: The fit.
-        codes: Clusters, shape (n,).
-        pairs: Pairs of clusters, shape (p, 2).
-        n: Observations that the factor of CR1 counts.
-        k: Coefficients.
-    """
-    size = int(max(codes.max(), pairs.max(initial=0))) + 1
-    sums = np.column_stack([np.bincount(codes, column, size) for column in fit.scores.T])
-    across = sums[pairs[:, 0]].T @ sums[pairs[:, 1]]
-    factor = cr1_factor(n=n, k=k, n_clusters=len(np.unique(codes)))
-    shared = factor * fit.bread @ (across + across.T) @ fit.bread
-    return np.diag(np.maximum(np.diag(shared), 0.0))
+    turned = vectors[:, kept] / np.sqrt(values[kept])
+    return np.asarray(
+        np.sqrt(weights)[:, None] * (turned[small] - (share @ turned)[large]), dtype=np.float64
+    )
 
 
 def newey_west(
@@ -172,7 +195,7 @@ def driscoll_kraay(fit: Fit, period: NDArray[np.int64], *, lags: int, n: int, k:
 
 
 def _by_time(scores: Array, period: NDArray[np.int64]) -> Array:
-    return _sums(scores, (period - period.min()).astype(np.intp))
+    return sums_by((period - period.min()).astype(np.intp), scores)
 
 
 def _bartlett(sums: Array, *, lags: int) -> Array:
@@ -183,5 +206,8 @@ def _bartlett(sums: Array, *, lags: int) -> Array:
     return np.asarray(total, dtype=np.float64)
 
 
-def _sums(scores: Array, codes: Indices) -> Array:
-    return np.column_stack([np.bincount(codes, column) for column in scores.T])
+def sums_by(codes: Indices, columns: Array) -> Array:
+    """Sums of columns of shape (n, c) by codes from 0 on, shape (codes, c)."""
+    size = int(codes.max()) + 1
+    found = [np.bincount(codes, column, size) for column in columns.T]
+    return np.column_stack(found) if found else np.empty((size, 0))

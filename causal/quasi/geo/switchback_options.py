@@ -32,6 +32,9 @@ class SwitchbackOptions(PanelOptions):
             with what blocks share with those before), `region_day` or `region`, or serially
             correlated: `newey_west` within regions, `driscoll_kraay` across them too. If left out
             `block`, or `neighbours` with a wash-out.
+        cluster_correction: Of clustered errors: `cr2` (Bell and McCaffrey 2002), unbiased under
+            independent errors of one variance, with the degrees of freedom that follow; or `cr1`,
+            `G/(G-1) (n-1)/(n-k)` with G - 1, too small with few blocks. If left out `cr2`.
         day_length: Periods of a day, for `region_day`; days begin at `block_origin`.
         lags: Of the last two; if left out the larger of two blocks and
             `4 (T / 100)^(2/9)`.
@@ -53,6 +56,7 @@ class SwitchbackOptions(PanelOptions):
     wash_out: int = Field(default=0, ge=0, le=1_000)
     weighting: Literal["cells", "rows"] = "cells"
     covariance: Covariance | None = None
+    cluster_correction: Literal["cr2", "cr1"] | None = None
     day_length: int = Field(default=24, ge=1)
     lags: int | None = Field(default=None, ge=0)
     randomisation_draws: int = Field(default=999, ge=0, le=100_000)
@@ -75,6 +79,11 @@ class SwitchbackOptions(PanelOptions):
         if self.covariance is not None:
             return self.covariance
         return "block" if self.wash_out == 0 else "neighbours"
+
+    @property
+    def correction(self) -> Literal["cr2", "cr1"]:
+        """The correction of clustered errors that is used."""
+        return self.cluster_correction or "cr2"
 
     @property
     def is_serial(self) -> bool:
@@ -113,6 +122,8 @@ class SwitchbackOptions(PanelOptions):
     def _errors_fit(self) -> "SwitchbackOptions":
         if self.lags is not None and not self.is_serial:
             raise ValueError("lags go with covariance: newey_west or driscoll_kraay")
+        if self.cluster_correction is not None and self.is_serial:
+            raise ValueError("cluster_correction goes with clustered errors")
         if self.randomised_by == "block" and self.covariance in {
             "region_day", "region", "newey_west",
         }:  # fmt: skip

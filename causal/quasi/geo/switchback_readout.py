@@ -105,10 +105,13 @@ def _left_out(options: SwitchbackOptions, cells: Cells) -> list[Diagnostic]:
 def _clusters(options: SwitchbackOptions, found: Estimate) -> list[Diagnostic]:
     if found.n_clusters is None:
         return []
-    checks = [few_clusters.total(found.n_clusters)]
+    is_corrected = options.correction == "cr2"
+    checks = [few_clusters.total(found.n_clusters, is_corrected=is_corrected)]
     if options.errors in {"block", "neighbours"}:
         treated, control = found.n_units
-        checks += few_clusters.sides({"treated": treated, "control": control}, name="few_blocks")
+        checks += few_clusters.sides(
+            {"treated": treated, "control": control}, name="few_blocks", is_corrected=is_corrected
+        )
     return checks
 
 
@@ -135,10 +138,11 @@ def _carry_over(spec: SwitchbackSpec, cells: Cells) -> Diagnostic:
 
 
 def _randomisation(spec: SwitchbackSpec, cells: Cells, found: Estimate) -> Diagnostic:
-    test = randomisation_test(spec.options, cells, found, seed=spec.seed)
+    test = randomisation_test(spec.options, cells, seed=spec.seed)
+    usual = two_sided_pvalue(found.estimate / found.std_error, df=found.df)
     detail = (
         f"no effect in any period: {test.n_draws:,} other assignments give p = {test.pvalue:.3g}, "
-        f"the clustered error {two_sided_pvalue(test.statistic, df=found.df):.3g}"
+        f"the standard error {usual:.3g}"
     )
     return Diagnostic(
         name="randomisation_test", statistic=test.statistic, pvalue=test.pvalue, passed=None,
@@ -173,7 +177,8 @@ def _by_position(spec: SwitchbackSpec, cells: Cells) -> pd.DataFrame:
     if found is None:
         return pd.DataFrame(columns=columns, dtype=np.float64)
     errors = np.sqrt(np.diag(found.covariance))
-    half = critical_value(spec.confidence_level, df=found.df) * errors
+    critical = [critical_value(spec.confidence_level, df=float(df)) for df in found.dfs]
+    half = np.array(critical) * errors
     values = found.coefficients
     rows = [np.arange(len(values)), values, errors, values - half, values + half]
     return pd.DataFrame(dict(zip(columns, rows, strict=True)))

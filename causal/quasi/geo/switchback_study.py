@@ -8,14 +8,8 @@ from numpy.typing import NDArray
 from causal.core.errors import DataError, InferenceError
 from causal.core.gram import Array
 from causal.quasi.geo.switchback_cells import Cells
-from causal.quasi.geo.switchback_fit import (
-    Fit,
-    clustered,
-    driscoll_kraay,
-    least_squares,
-    newey_west,
-    shared_by_pairs,
-)
+from causal.quasi.geo.switchback_clusters import bias_reduced, clusters, pooled
+from causal.quasi.geo.switchback_fit import Fit, driscoll_kraay, least_squares, newey_west
 from causal.quasi.geo.switchback_options import SwitchbackOptions
 from causal.quasi.row_scores import lag_count
 from causal.quasi.synthetic.region_panel import Indices
@@ -32,7 +26,7 @@ class Estimate:
     Attributes:
         coefficients: Shape (q,).
         covariance: Shape (q, q).
-        df: Degrees of freedom of the t reference.
+        dfs: Degrees of freedom of the t reference of each, shape (q,).
         n_clusters: Clusters behind the covariance; `None`: serial correlation.
         n_treated: Treated cells.
         n_control: The others.
@@ -41,7 +35,7 @@ class Estimate:
 
     coefficients: Array
     covariance: Array
-    df: int
+    dfs: Array
     n_clusters: int | None
     n_treated: int
     n_control: int
@@ -57,6 +51,11 @@ class Estimate:
         """Its standard error."""
         return float(np.sqrt(self.covariance[0, 0]))
 
+    @property
+    def df(self) -> float:
+        """Degrees of freedom of its t reference."""
+        return float(self.dfs[0])
+
 
 @dataclass(frozen=True, kw_only=True)
 class RandomisationTest:
@@ -64,7 +63,7 @@ class RandomisationTest:
 
     Attributes:
         pvalue: Share of assignments, the observed one included, with a statistic as large.
-        statistic: The observed one, `|estimate| / std_error`.
+        statistic: The observed one, `|estimate| / std_error` (of CR1 where errors are clustered).
         n_draws: Assignments drawn.
     """
 
@@ -122,20 +121,22 @@ def longest_wash_out(options: SwitchbackOptions, cells: Cells) -> int:
     return min(cells.layout.longest - 1, max(2 * options.wash_out, 6), _MAX_SHOWN)
 
 
-def randomisation_test(
-    options: SwitchbackOptions, cells: Cells, found: Estimate, *, seed: int
-) -> RandomisationTest:
+def randomisation_test(options: SwitchbackOptions, cells: Cells, *, seed: int) -> RandomisationTest:
     """How often another assignment gives a statistic as large, had the treatment no effect at all.
 
     Each draw goes through the same wash-out and fit. The statistic is the t ratio, which keeps its
     size also where the treatment changes the spread (Bojinov, Simchi-Levi and Zhao 2023, section
-    5; Wu and Ding 2021).
+    5; Wu and Ding 2021). Its clustered error is CR1: against its own distribution it needs no
+    correction, and draws are many.
 
     Raises:
         InferenceError: Hardly any assignment can be analysed.
     """
     rng = np.random.default_rng(seed)
-    observed = abs(found.estimate) / found.std_error
+    options = options.model_copy(update={"cluster_correction": "cr1"})
+    observed = _statistic(options, cells, cells.assignment)
+    if observed is None:
+        raise InferenceError("the standard error of the effect is zero")
     n_larger, n_done = 0, 0
     for _ in range(options.randomisation_draws + _MAX_REDRAWS):
         if n_done == options.randomisation_draws:
@@ -188,12 +189,12 @@ def _estimate(
         cells.outcome[kept], regressors[kept], weights=cells.weights[kept],
         groups=tuple(codes[kept] for codes in groups),
     )  # fmt: skip
-    covariance, df, n_clusters = _covariance(options, cells, fit, kept)
+    covariance, dfs, n_clusters = _covariance(options, cells, fit, kept)
     is_treated, unit = cells.treatment[kept] > 0, cells.layout.unit[kept]
     return Estimate(
         coefficients=fit.coefficients,
         covariance=covariance,
-        df=df,
+        dfs=dfs,
         n_clusters=n_clusters,
         n_treated=int(is_treated.sum()),
         n_control=int((~is_treated).sum()),
@@ -216,37 +217,53 @@ def _groups(options: SwitchbackOptions, cells: Cells) -> tuple[Indices, ...]:
 
 def _covariance(
     options: SwitchbackOptions, cells: Cells, fit: Fit, kept: NDArray[np.bool_]
-) -> tuple[Array, int, int | None]:
+) -> tuple[Array, Array, int | None]:
     laid = cells.layout
     region, period = laid.region[kept], laid.period[kept]
     n = round(float(cells.rows[kept].sum()))
-    k = len(fit.coefficients) + fit.rank
+    k = len(fit.coefficients) + fit.basis.rank
     if options.errors == "region" and "region" in options.fixed_effects:
         # Effects of regions lie within the clusters: not counted, as in the suite's other panels.
         k -= len(np.unique(region)) - 1
     if n <= k:
         raise InferenceError("too few periods for the fixed effects", given=f"{n} and {k}")
     if options.is_serial:
-        n_periods = len(np.unique(period))
-        lags = options.lags
-        if lags is None:
-            # Bartlett's weights fall from the first lag on: over one block's length they would lose
-            # half of what its periods share.
-            lags = max(lag_count(n_periods, asked=None), 2 * laid.longest)
-        if options.errors == "newey_west":
-            return newey_west(fit, region, period, lags=lags, n=n, k=k), n_periods - 1, None
-        # Over all regions there is one series: its long-run variance rests on some T / lags pieces,
-        # not on T periods. About the critical value of Kiefer and Vogelsang (2005) for Bartlett's
-        # weights, 1.96 + 2.97 b + 0.42 b^2 - 0.53 b^3 with b = (lags + 1) / T, as a t quantile.
-        df = max(1, min(n_periods - 1, round(0.85 * n_periods / (lags + 1))))
-        return driscoll_kraay(fit, period, lags=lags, n=n, k=k), df, None
+        covariance, df = _serial(options, fit, (region, period), n=n, k=k, longest=laid.longest)
+        return covariance, np.full(len(covariance), float(df)), None
     by = {"region": laid.region, "region_day": _days(options, cells)}
     codes = by.get(options.errors, laid.unit)[kept]
-    covariance, n_clusters = clustered(fit, codes, n=n, k=k)
-    if options.errors == "neighbours":
-        pairs = laid.neighbours(options.wash_out)
-        covariance = covariance + shared_by_pairs(fit, codes, pairs, n=n, k=k)
-    return covariance, n_clusters - 1, n_clusters
+    is_tied = options.errors == "neighbours"
+    found = clusters(codes, laid.neighbours(options.wash_out) if is_tied else None)
+    if options.correction == "cr2":
+        covariance, dfs = bias_reduced(fit, found)
+    else:
+        covariance, dfs = pooled(fit, found, n=n, k=k)
+    return covariance, dfs, found.n
+
+
+def _serial(
+    options: SwitchbackOptions,
+    fit: Fit,
+    places: tuple[Indices, NDArray[np.int64]],
+    *,
+    n: int,
+    k: int,
+    longest: int,
+) -> tuple[Array, int]:
+    region, period = places
+    n_periods = len(np.unique(period))
+    lags = options.lags
+    if lags is None:
+        # Bartlett's weights fall from the first lag on: over one block's length they would lose
+        # half of what its periods share.
+        lags = max(lag_count(n_periods, asked=None), 2 * longest)
+    if options.errors == "newey_west":
+        return newey_west(fit, region, period, lags=lags, n=n, k=k), n_periods - 1
+    # Over all regions there is one series: its long-run variance rests on some T / lags pieces,
+    # not on T periods. About the critical value of Kiefer and Vogelsang (2005) for Bartlett's
+    # weights, 1.96 + 2.97 b + 0.42 b^2 - 0.53 b^3 with b = (lags + 1) / T, as a t quantile.
+    df = max(1, min(n_periods - 1, round(0.85 * n_periods / (lags + 1))))
+    return driscoll_kraay(fit, period, lags=lags, n=n, k=k), df
 
 
 def _days(options: SwitchbackOptions, cells: Cells) -> Indices:
