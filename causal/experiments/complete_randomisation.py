@@ -80,7 +80,7 @@ def _correct(rng: np.random.Generator, chosen: Mask, *, fixed: Mask, count: int)
     What is `fixed` stays. One try per row and round: a position that cannot change is drawn in
     vain, so those that change are uniform among those that can.
     """
-    missing = count - chosen.sum(axis=1)
+    missing = count - np.array([np.count_nonzero(row) for row in chosen])
     is_short = missing > 0
     left = np.abs(missing)
     rows = np.flatnonzero(left)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_every_set_of_the_size_is_as_likely(n_buckets: int, count: int) -> None:
 @pytest.mark.parametrize("treated", [[2, 4], [2, 3], [1, 5], [1, 2, 4]], ids=str)
 def test_every_chain_of_sets_is_as_likely(treated: list[int]) -> None:
     by_count = drawn(treated, n_buckets=6)
-    for few, many in zip(treated[:-1], treated[1:], strict=True):
+    for few, many in pairwise(treated):
         assert (by_count[few] <= by_count[many]).all()
     chains = Counter(map(bytes, sum(by_count.values()).astype(np.uint8)))
     steps = np.diff([0, *treated, 6])
