@@ -221,7 +221,7 @@ def test_rows_that_cannot_be_learned_from_are_refused(users: pd.DataFrame) -> No
         trained(users.assign(spend=1.0))
     with pytest.raises(DataError, match="too many levels"):
         trained(users, categorical=["home"])
-    with pytest.raises(DataError, match="a feature holds infinite values; given: age$"):
+    with pytest.raises(DataError, match=r"a feature holds infinite values; given: age$"):
         trained(users.assign(age=np.inf))
 
 
