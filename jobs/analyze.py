@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import Field
 
 from causal.core import plan, registry
-from causal.core.errors import CausalError, HealthError, SpecError
+from causal.core.errors import CausalError, HealthError
 from causal.core.frames import describe
 from causal.core.result import Result
 from jobs.runtime import analyses, readout
-from jobs.runtime.analyses import Bound, StoredFrames
+from jobs.runtime.analyses import Analysis, Bound, StoredFrames
 from jobs.runtime.context import Context
 from jobs.runtime.contract import CommandJob, JobConfig
 from jobs.runtime.readout import Readout
@@ -49,19 +49,12 @@ class AnalyzeConfig(JobConfig):
 
 def check(config: AnalyzeConfig) -> None:
     """Validate specs and the output folder without Spark."""
-    analyses.load_all(config.paths)
-    check_folder(config.output)
+    readout.check_output(config.output, below=own_folders(analyses.load_all(config.paths)))
 
 
-def check_folder(output: Path | None) -> None:
-    """An output folder can be made.
-
-    Raises:
-        SpecError: A file stands where it should be.
-    """
-    for place in () if output is None else (output, *output.parents):
-        if place.exists() and not place.is_dir():
-            raise SpecError("this is a file, not a folder", given=place, key="--output")
+def own_folders(loaded: Sequence[Analysis]) -> list[str]:
+    """Names of the folders below `--output`: one for each spec where there are several."""
+    return [item.spec.name for item in loaded] if len(loaded) > 1 else []
 
 
 def run(context: Context, config: AnalyzeConfig) -> int:

@@ -24,7 +24,7 @@ from jobs.runtime.contract import CommandJob, JobConfig
 from jobs.runtime.lakehouse import Lakehouse
 from jobs.runtime.runner import RunRecord, record
 from transforms.columns import quoted
-from transforms.predictions import declared, with_prediction
+from transforms.predictions import check_new, declared, with_prediction
 from transforms.tables import TABLES
 
 
@@ -40,6 +40,10 @@ class CupacConfig(JobConfig):
 
 def check(config: CupacConfig) -> None:
     """Validate the spec without Spark."""
+    _loaded(config)
+
+
+def _loaded(config: CupacConfig) -> Analysis:
     item = analyses.load(config.spec, model=cupac.SPEC)
     if item.spec.name in TABLES:
         error = SpecError(
@@ -48,6 +52,7 @@ def check(config: CupacConfig) -> None:
             key="name",
         )
         raise item.located(error)
+    return item
 
 
 def run(context: Context, config: CupacConfig) -> int:
@@ -56,8 +61,7 @@ def run(context: Context, config: CupacConfig) -> int:
     Raises:
         CausalError: The data cannot carry the prediction, or the table cannot be written.
     """
-    check(config)
-    item = analyses.load(config.spec, model=cupac.SPEC)
+    item = _loaded(config)
     started_at = datetime.now(UTC)
     bound = analyses.bind(context, item)
     try:
@@ -89,14 +93,16 @@ def _written(context: Context, item: Analysis, bound: Bound) -> tuple[str, int |
     options = spec.options
     df, _ = context.lakehouse.read_source(spec.source, beside=item.file.path.parent)
     kept = df.columns if options.keep is None else list(spec.kept)
-    unknown = [name for name in kept if name not in df.columns]
-    if unknown:
-        raise SpecError(
-            "the source has no such column",
-            given=unknown[0],
-            allowed=df.columns,
-            key="options.keep",
-        )
+    for key, names in (("unit", [options.unit]), ("keep", kept)):
+        unknown = [name for name in names if name not in df.columns]
+        if unknown:
+            raise SpecError(
+                "the source has no such column",
+                given=unknown[0],
+                allowed=df.columns or "nothing: the source has no columns",
+                key=f"options.{key}",
+            )
+    check_new(options.prediction, df.columns)
     table = declared(
         df.select(*map(quoted, kept)).schema,
         table=spec.name,

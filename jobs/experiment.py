@@ -27,7 +27,7 @@ from causal.scorecard.entry_days import EntryDays
 from causal.scorecard.experiment_spec import ExperimentSpec
 from causal.scorecard.looks import LOOK_COLUMNS, Place
 from jobs import analyze
-from jobs.runtime import analyses, daily, experiments
+from jobs.runtime import analyses, daily, experiments, readout
 from jobs.runtime.analyses import Analysis, Bound, Until
 from jobs.runtime.context import Context
 from jobs.runtime.contract import CommandJob, JobConfig
@@ -72,8 +72,8 @@ class ExperimentConfig(JobConfig):
 
 def check(config: ExperimentConfig) -> None:
     """Validate specs and the output folder without Spark."""
-    analyses.load_all(config.paths, model=ExperimentSpec)
-    analyze.check_folder(config.output)
+    loaded = analyses.load_all(config.paths, model=ExperimentSpec)
+    readout.check_output(config.output, below=analyze.own_folders(loaded))
 
 
 def run(context: Context, config: ExperimentConfig) -> int:

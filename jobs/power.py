@@ -17,13 +17,14 @@ import pandas as pd
 from pydantic import Field
 
 from causal.core import plan
-from causal.core.errors import CausalError, SpecError
+from causal.core.errors import CausalError
 from causal.core.frames import describe
 from causal.core.registry import Plan
 from causal.core.result import Result
 from causal.core.spec import Spec
 from causal.experiments import power_plan, power_text
 from causal.quasi.geo import geo_design
+from jobs import analyze
 from jobs.runtime import analyses, readout
 from jobs.runtime.analyses import Bound
 from jobs.runtime.context import Context
@@ -101,10 +102,8 @@ class Planned:
 
 def check(config: PowerConfig) -> None:
     """Validate plans and the output folder without Spark."""
-    analyses.load_all(config.paths, model=_MODELS)
-    for place in () if config.output is None else (config.output, *config.output.parents):
-        if place.exists() and not place.is_dir():
-            raise SpecError("this is a file, not a folder", given=place, key="--output")
+    loaded = analyses.load_all(config.paths, model=_MODELS)
+    readout.check_output(config.output, below=analyze.own_folders(loaded))
 
 
 def run(context: Context, config: PowerConfig) -> int:

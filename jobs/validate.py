@@ -113,9 +113,8 @@ def check(config: ValidateConfig) -> None:
     """The page can be written."""
     if config.output.suffix != ".md":
         raise SpecError("the page is Markdown", given=config.output, allowed="a name ending in .md")
-    for place in config.page.parents:
-        if place.exists() and not place.is_dir():
-            raise SpecError("this is a file, not a folder", given=place, key="--output")
+    readout.check_output(config.page.parent, below=[_IMAGES])
+    readout.check_files([config.page, config.page.with_suffix(".json")])
 
 
 def run(context: Context, config: ValidateConfig) -> int:

@@ -64,10 +64,7 @@ def with_prediction(
         return pd.Series(predict(columns[0].to_numpy(dtype=np.int64), columns[1:]))
 
     def transform(df: DataFrame) -> DataFrame:
-        if name in df.columns:
-            raise SpecError(
-                "the source has this column already", given=name, key="options.prediction"
-            )
+        check_new(name, df.columns)
         inputs = [quoted(column).cast("double") for column in numbers]
         inputs += [label(df, column) for column in labels]
         rows = bucketed(filtered(df, where, kinds(df)), fold)
@@ -77,6 +74,18 @@ def with_prediction(
         return rows.select(*map(quoted, df.columns), predicted.alias(name))
 
     return transform
+
+
+def check_new(prediction: str, columns: Sequence[str]) -> None:
+    """The name of a prediction is not that of a column of the source.
+
+    Raises:
+        SpecError: There is a column of this name already.
+    """
+    if prediction in columns:
+        raise SpecError(
+            "the source has this column already", given=prediction, key="options.prediction"
+        )
 
 
 def declared(schema: types.StructType, *, table: str, unit: str, prediction: str) -> Table:

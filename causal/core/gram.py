@@ -24,6 +24,7 @@ from causal.core.frames import (
     PanelGramRequest,
     Term,
     label,
+    numeric_columns_of,
     packed_size,
 )
 
@@ -305,12 +306,25 @@ def _gram(row: Mapping[Any, Any], request: GramRequest) -> Gram:
 def _check_finite(mean: Array, cross: Array, terms: Sequence[Term]) -> None:
     bad = ~np.isfinite(mean) | ~np.isfinite(np.diag(cross))
     if bad.any():
-        found = [term for term, is_bad in zip(terms, bad, strict=True) if is_bad]
-        # What is made of a column is bad because the column is: that one is named.
-        names = [term.name for term in found if isinstance(term, Column)]
-        raise DataError(
-            "some rows hold NaN or infinite values", given=names or [label(term) for term in found]
-        )
+        raise DataError("some rows hold NaN or infinite values", given=_suspects(terms, bad))
+
+
+def _suspects(terms: Sequence[Term], bad: NDArray[np.bool_]) -> list[str]:
+    """The columns behind terms that are not finite: no term that is finite is made of them.
+
+    What is made of a column is bad because the column is, so that one goes before others. Terms
+    are named where all their columns are in a finite one, as 0 times a column of large numbers is.
+    """
+    found = [term for term, is_bad in zip(terms, bad, strict=True) if is_bad]
+    plain = [term.name for term in found if isinstance(term, Column)]
+    fine = {
+        name
+        for term, is_bad in zip(terms, bad, strict=True)
+        if not is_bad
+        for name in numeric_columns_of(term)
+    }
+    made = dict.fromkeys(name for term in found for name in sorted(numeric_columns_of(term) - fine))
+    return plain or list(made) or [label(term) for term in found]
 
 
 def _panel_gram(row: Mapping[Any, Any], request: PanelGramRequest) -> PanelGram:

@@ -1,6 +1,8 @@
 """What every analysis spec shares, and the conversion of pydantic's complaints to one line."""
 
 import difflib
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -119,8 +121,13 @@ def _spec_error(
     chosen = max(branches, key=lambda at: (len(paths[at]), -at))
     n_more = len({path for at, path in enumerate(paths) if at not in branches})
     more = f" (and {n_more} more)" if n_more else ""
-    key = ".".join(str(part) for part in ((prefix,) if prefix else ()) + paths[chosen]) or None
-    first = problems[chosen]
+    first, path = problems[chosen], paths[chosen]
+    given = first["input"]
+    same = [item["msg"] for item, other in zip(problems, paths, strict=True) if other == path]
+    if first["type"] == "value_error" and isinstance(given, dict):
+        for name in _keys_named(first["msg"], given):
+            path, given = (*path, name), given[name]
+    key = ".".join(str(part) for part in ((prefix,) if prefix else ()) + path) or None
     if first["type"] == "extra_forbidden":
         allowed = _keys_at(model, first["loc"][:-1])
         close = difflib.get_close_matches(str(first["loc"][-1]), allowed, n=1)
@@ -128,8 +135,22 @@ def _spec_error(
         return SpecError(f"unknown key{hint}{more}", allowed=allowed, file=file, key=key)
     if first["type"] == "missing":
         return SpecError(f"this key is required{more}", file=file, key=key)
-    message = first["msg"].removeprefix("Value error, ")
-    return SpecError(f"{message}{more}", given=_given(first["input"]), file=file, key=key)
+    return SpecError(f"{_message(same)}{more}", given=_given(given), file=file, key=key)
+
+
+def _message(complaints: Sequence[str]) -> str:
+    """One sentence of what all branches of a union say about the same value."""
+    own = dict.fromkeys(text.removeprefix("Value error, ") for text in complaints)
+    start = "Input should be "
+    if len(own) > 1 and all(text.startswith(start) for text in own):
+        return start + ", or ".join(text.removeprefix(start) for text in own)
+    return "; or ".join(own)
+
+
+def _keys_named(message: str, given: Mapping[str, object]) -> list[str]:
+    """The key that a complaint about several keys names first; none or one."""
+    words = re.findall(r"\w+", message.removeprefix("Value error, "))
+    return [word for word in words if word in given][:1]
 
 
 def _path(location: Location, data: Any, *, is_missing: bool) -> Location:

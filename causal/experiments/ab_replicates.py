@@ -27,13 +27,13 @@ from causal.experiments.comparison import (
     comparisons,
     raw_readout,
 )
+from causal.experiments.complete_randomisation import assignments
 from causal.experiments.levels import TREATMENT, Quotient
 from causal.experiments.metrics import Metric
 from causal.experiments.rerandomisation import (
     Estimates,
     Replicates,
     Sample,
-    assignments,
     estimates,
     samples,
 )

@@ -7,6 +7,7 @@ so that the two arms of a bucket can be put together and then be given to either
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -89,6 +90,17 @@ class Pool:
     center: Array
     first: Array
     second: Array
+
+    @cached_property
+    def moments(self) -> Array:
+        """Everything that is summed over buckets, shape (B, 1 + p + p(p+1)/2)."""
+        rows, columns = np.triu_indices(self.first.shape[1])
+        return np.column_stack([self.n, self.first, self.second[:, rows, columns]])
+
+    @cached_property
+    def total(self) -> Array:
+        """The same of all buckets together."""
+        return np.asarray(self.moments.sum(axis=0), dtype=np.float64)
 
 
 CellsByArm = Mapping[Level, Mapping[Key, Cell]]

@@ -428,8 +428,9 @@ def _check_folds(spec: CupacSpec, by_fold: Mapping[object, Gram]) -> None:
 
 
 def _check_finite(matrix: Array, options: CupacOptions) -> None:
-    if np.isinf(matrix).any():
-        raise DataError("a feature holds infinite values", given=list(options.features))
+    names = [name for j, name in enumerate(options.features) if np.isinf(matrix[:, j]).any()]
+    if names:
+        raise DataError("a feature holds infinite values", given=names)
 
 
 def _correlation(predicted: Array, target: Array) -> float:

@@ -9,7 +9,7 @@ The number of buckets that are treated is fixed. Since buckets hold a random num
 arms' sizes vary as if each unit were assigned on its own.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +27,8 @@ from causal.experiments.cluster_moments import (
 from causal.experiments.comparison import Inference
 from causal.experiments.levels import CONTROL, TREATMENT, Quotient
 
-CHUNK_BYTES = 32 * 2**20
-"""Largest matrix of assignments; the time hardly depends on it."""
-_DOUBLE = 8
+CHUNK_BYTES = 2**22
+"""Largest matrix of assignments or weights; one that leaves the processor's cache costs more."""
 
 
 @dataclass(frozen=True)
@@ -166,50 +165,15 @@ class Estimates:
         return np.sqrt(np.maximum(self._variance_of(contrast), 0.0))
 
 
-def assignments(
-    rng: np.random.Generator, *, n_buckets: int, replications: int, treated: Iterable[int]
-) -> Iterator[Mapping[int, Array]]:
-    """Which buckets are treated, in chunks of replicates of bounded size.
-
-    All numbers of treated buckets come from one random order, so that strata with other shares
-    keep what the same bucket is given.
-
-    Args:
-        rng: Source of randomness.
-        n_buckets: B.
-        replications: Replicates in all.
-        treated: How many buckets are treated, between 1 and B - 1; several for strata with
-            different shares.
-
-    Yields:
-        By number of treated buckets, zeros and ones of shape (r, B).
-    """
-    counts = sorted(set(treated))
-    chunk = max(1, CHUNK_BYTES // (_DOUBLE * n_buckets * len(counts)))
-    for start in range(0, replications, chunk):
-        size = min(chunk, replications - start)
-        draws = rng.integers(0, 2**32, size=(size, n_buckets), dtype=np.uint32)
-        ordered = np.partition(draws, [k - 1 for k in counts], axis=1)
-        yield {k: (draws <= ordered[:, k - 1, None]).astype(np.float64) for k in counts}
-
-
 def weighed(pool: Pool, weights: Array) -> Sample:
     """The units of one stratum with the weights of their buckets, (r, B)."""
-    return _sample(weights @ _moments(pool), pool.center)
-
-
-def _moments(pool: Pool) -> Array:
-    """Sums by bucket, shape (B, 1 + p + p(p+1)/2)."""
-    rows, columns = np.triu_indices(pool.first.shape[1])
-    return np.column_stack([pool.n, pool.first, pool.second[:, rows, columns]])
+    return _sample(weights @ pool.moments, pool.center)
 
 
 def samples(pool: Pool, assigned: Array) -> tuple[Sample, Sample]:
     """Control and treatment of one stratum when the buckets of `assigned`, (r, B), are treated."""
-    moments = _moments(pool)
-    treated = assigned @ moments
-    left = moments.sum(axis=0) - treated
-    return _sample(left, pool.center), _sample(treated, pool.center)
+    treated = assigned @ pool.moments
+    return _sample(pool.total - treated, pool.center), _sample(treated, pool.center)
 
 
 def estimates(

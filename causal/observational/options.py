@@ -49,6 +49,11 @@ class StudyOptions(Part):
         return self
 
     @property
+    def estimators(self) -> tuple[str, ...]:
+        """The estimators that were asked for, as effects name them; empty where there is one."""
+        return ()
+
+    @property
     def outcomes(self) -> tuple[str, ...]:
         """The outcome columns."""
         return (self.outcome,) if isinstance(self.outcome, str) else tuple(self.outcome)

@@ -165,8 +165,8 @@ def observe(
         where: Conditions on the rows.
 
     Raises:
-        DataError: An arm has no rows, or a category no level.
-        InferenceError: The columns are collinear, or the outcome never varies.
+        DataError: An arm has no rows, a category no level, or the outcome does not vary.
+        InferenceError: The columns are collinear.
     """
     y = Column(outcome)
     control = Indicator(options.treatment, options.control)
@@ -296,4 +296,4 @@ def _check_outcome(study: Study, outcome: str) -> None:
     spread = sum(arm.cross[at, at] for arm in study.arms)
     level = max(abs(float(arm.mean[at])) for arm in study.arms)
     if spread <= study.n * (1e-12 * level) ** 2:
-        raise InferenceError(f"{outcome} is constant within both arms: there is nothing to infer")
+        raise DataError(f"{outcome} does not vary within either arm: there is nothing to infer")

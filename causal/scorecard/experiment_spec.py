@@ -159,6 +159,11 @@ class ExperimentSpec(AbSpec):
                     f"decision: {item.metric} is judged on the relative scale, whose interval must "
                     "then follow from a standard error: relative_interval delta, or another scale"
                 )
+            if item.estimator is None and self.options.is_bootstrapped(self.metric(item.metric)):
+                raise ValueError(
+                    f"decision: {item.metric} is judged, so its interval must follow from a "
+                    "standard error: inference formula for it; others may have bootstrap"
+                )
         return self
 
     @model_validator(mode="after")

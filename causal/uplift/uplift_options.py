@@ -37,6 +37,11 @@ class UpliftOptions(StudyOptions):
     cluster: ColumnName | None = None
 
     @property
+    def estimators(self) -> tuple[str, ...]:
+        """The learners, as effects name them."""
+        return tuple(f"{name}_learner" for name in self.learners)
+
+    @property
     def needs_propensity(self) -> bool:
         """Whether a logistic regression is fitted."""
         return self.propensity == "logistic" and bool({"dr", "r"} & set(self.learners))
@@ -52,9 +57,25 @@ class UpliftOptions(StudyOptions):
             raise ValueError(f"column used in two roles: {', '.join(clash)}")
         if self.effect_columns is not None and not {"x", "dr", "r"} & set(self.learners):
             raise ValueError("effect_columns goes with the learners x, dr and r")
+        self._check_effect_columns()
         if self.propensity == "logistic" and not {"dr", "r"} & set(self.learners):
             raise ValueError("propensity logistic goes with the learners dr and r")
         return self
+
+    def _check_effect_columns(self) -> None:
+        """Refuse names that cannot be those of columns; levels are known once data are seen."""
+        groups = {*self.covariates, *self.categorical, *map(":".join, self.interactions)}
+        by_level = tuple(f"{name}=" for name in self.categorical)
+        unknown = [
+            name
+            for name in self.effect_columns or ()
+            if name not in groups and not any(start in name for start in by_level)
+        ]
+        if unknown:
+            raise ValueError(
+                f"effect_columns: {unknown[0]} is no column that is adjusted for "
+                f"({', '.join(sorted(groups))})"
+            )
 
 
 class UpliftSpec(Spec):

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import get_args
 
 import pandas as pd
 from pyspark.sql import DataFrame
@@ -49,9 +50,10 @@ class Analysis:
     def _key_of(self, error: CausalError) -> str | None:
         """The key whose value was given, or that names the column a message begins with."""
         given = error.given if isinstance(error.given, list | tuple) else [error.given]
-        given = [value for value in given if value is not None]
-        for value in (*given, error.message.split(" ")[0]):
-            name = str(value).split(" (")[0]
+        names = [str(value).split(" (")[0] for value in given if value is not None]
+        for name in (*names, error.message.split(" ")[0]):
+            if _is_number(name):  # a count is equal to many a value that has nothing to do with it
+                continue
             keys = [key for key, held in _leaves("", self.file.data) if str(held) == name]
             if keys:
                 # A metric is often called like its column; the column is what the data lack.
@@ -132,36 +134,33 @@ def load(path: Path | str, *, model: Models | None = None) -> Analysis:
 
 def _model(data: Mapping[str, object], model: Models | None) -> type[Spec]:
     if model is None:
-        return registry.method(_method_name(data)).SPEC
+        return registry.method(_method_name(data, registry.names())).SPEC
     if isinstance(model, type):
-        return model
-    name = data.get("method")
-    if not isinstance(name, str) or name not in model:
-        raise SpecError("this job has no such method", given=name, allowed=model, key="method")
-    return model[name]
+        model = dict.fromkeys(get_args(model.model_fields["method"].annotation), model)
+    return model[_method_name(data, tuple(model))]
 
 
-def _method_name(data: Mapping[str, object]) -> str:
+def _method_name(data: Mapping[str, object], allowed: Sequence[str]) -> str:
     if "method" not in data:
         for key in difflib.get_close_matches("method", list(map(str, data)), n=1):
             raise SpecError("unknown key, did you mean 'method'?", key=key)
-        raise SpecError("this key is required", allowed=registry.names(), key="method")
+        raise SpecError("this key is required", allowed=allowed, key="method")
     name = data["method"]
     if not isinstance(name, str):
         raise SpecError(
-            "the name of a method is expected",
-            given=repr(name),
-            allowed=registry.names(),
-            key="method",
+            "the name of a method is expected", given=repr(name), allowed=allowed, key="method"
         )
-    if name in OTHER_JOBS and name not in registry.names():
-        raise SpecError(
-            f"analyze has no such method: run this spec with ./spark-submit.sh {OTHER_JOBS[name]} "
-            "--spec FILE",
-            given=name,
-            key="method",
-        )
-    return name
+    if name in allowed:
+        return name
+    job = OTHER_JOBS.get(name, "analyze" if name in registry.names() else None)
+    if job is None:
+        raise SpecError("unknown method", given=name, allowed=allowed, key="method")
+    raise SpecError(
+        f"this job has no such method: run this spec with ./spark-submit.sh {job} --spec FILE",
+        given=name,
+        allowed=allowed,
+        key="method",
+    )
 
 
 def load_all(paths: Sequence[Path], *, model: Models | None = None) -> tuple[Analysis, ...]:
@@ -279,6 +278,14 @@ class Recorder:
             self._known[request] = self._engine(request)
         self.answers.append((request, self._known[request]))
         return self._known[request]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _leaves(prefix: str, value: object) -> Iterable[tuple[str, object]]:

@@ -3,9 +3,10 @@
 import dataclasses
 import json
 import math
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from causal.checks import health
 from causal.core import registry
+from causal.core.errors import SpecError
 from causal.core.result import Diagnostic, Effect, Result
 from causal.core.spec import Spec
+from causal.observational.options import StudyOptions
 from jobs.runtime.analyses import Bound
 from jobs.runtime.catalogue import code_version
+from jobs.runtime.settings import check_folder
 from jobs.runtime.tracking import Run
 
 if TYPE_CHECKING:
@@ -93,7 +97,7 @@ def note(readout: Readout) -> str:
         [
             f"### {spec.description or spec.name}",
             "",
-            *[f"- {line(effect)}" for effect in headline(result.effects)],
+            *[f"- {line(effect)}" for effect in headline(result.effects, asked=asked(spec))],
             "",
             verdict,
             "",
@@ -105,12 +109,24 @@ def note(readout: Readout) -> str:
     )
 
 
-def headline(effects: Sequence[Effect]) -> list[Effect]:
-    """One effect per metric, comparison and scale: the first, which the method trusts most."""
-    chosen: dict[tuple[str, str, str], Effect] = {}
+def headline(effects: Sequence[Effect], *, asked: Sequence[str] = ()) -> list[Effect]:
+    """One effect per metric, comparison and scale: the first, which the method trusts most.
+
+    Args:
+        effects: All effects.
+        asked: Estimators that the spec names; each of them has its own effect.
+    """
+    chosen: dict[tuple[str, str, str, str], Effect] = {}
     for effect in effects:
-        chosen.setdefault((effect.metric, effect.term, effect.scale), effect)
+        own = effect.estimator if effect.estimator in asked else ""
+        chosen.setdefault((effect.metric, effect.term, effect.scale, own), effect)
     return list(chosen.values())
+
+
+def asked(spec: Spec) -> tuple[str, ...]:
+    """Estimators that a spec names, as effects carry them; empty where it names none."""
+    options = getattr(spec, "options", None)
+    return options.estimators if isinstance(options, StudyOptions) else ()
 
 
 def line(effect: Effect) -> str:
@@ -149,10 +165,40 @@ def leave_files(folder: Path, *, texts: Mapping[str, str], figures: Mapping[str,
             (fresh / name).write_text(text + "\n", encoding="utf-8")
         for name, figure in figures.items():
             figure.savefig(fresh / f"{name}.png", dpi=_DPI, bbox_inches="tight")
-        for file in sorted(fresh.iterdir()):
+        made = sorted(fresh.iterdir())
+        check_files([folder / file.name for file in made])
+        for file in made:
             file.replace(folder / file.name)
     finally:
         shutil.rmtree(fresh)
+
+
+def check_output(folder: Path | None, *, below: Iterable[str] = ()) -> None:
+    """Files can be left in a folder, which is found out before anything is computed.
+
+    Args:
+        folder: From the command line; `None`: no files are wanted.
+        below: Folders in it that are written to as well.
+
+    Raises:
+        SpecError: A file stands in the way, or the folder cannot be written to.
+    """
+    for place in () if folder is None else (folder, *(folder / name for name in below)):
+        check_folder(place, key="--output")
+        there = next(parent for parent in (place, *place.parents) if parent.exists())
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise SpecError("this folder cannot be written to", given=there, key="--output")
+
+
+def check_files(files: Iterable[Path]) -> None:
+    """No folder has the name of one of these files.
+
+    Raises:
+        SpecError: One has.
+    """
+    for file in files:
+        if file.is_dir():
+            raise SpecError("this is a folder, not a file", given=file, key="--output")
 
 
 def versions() -> dict[str, str]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,16 @@ from jobs.runtime.settings import Settings
 from tests import experiment_worlds as worlds
 from tests.experiment_worlds import TERM
 
+WITH_MEDIAN = {
+    **worlds.SPEC["options"],
+    "metrics": [
+        *worlds.SPEC["options"]["metrics"],
+        {"name": "median_profit", "type": "quantile", "column": "profit", "quantile": 0.5,
+         "inference": "bootstrap"},
+    ],
+    "bootstrap": {"replications": 500, "buckets": 500},
+}  # fmt: skip
+"""A metric of the experiment has its intervals from the bootstrap."""
 FIRST, SECOND = dt.date(2026, 11, 15), dt.date(2026, 11, 30)
 
 
@@ -36,11 +47,12 @@ class Shared(Context):
 def spec_file(tmp_path: Path) -> Callable[..., Path]:
     """Writes units and a spec that reads them; the spec's file."""
 
-    def write(name: str, rows: pd.DataFrame) -> Path:
+    def write(name: str, rows: pd.DataFrame, **changes: Any) -> Path:
         rows.to_csv(tmp_path / f"{name}.csv", index=False)
         file = tmp_path / f"{name}.yaml"
         data = {
             **worlds.SPEC,
+            **changes,
             "name": name,
             "source": {"path": str(tmp_path / f"{name}.csv")},
             "looks": {"day": "entered_on"},
@@ -65,7 +77,7 @@ def test_looks_join_in_tables_and_runs(
 ) -> None:
     context = Shared(spark, settings, Progress())
     users = worlds.users(3000, lift=1.5)
-    file = spec_file("perk", users[:2900])
+    file = spec_file("perk", users[:2900], options=WITH_MEDIAN)
     first = experiment.ExperimentConfig(spec=(file,), as_of=FIRST)
     second = experiment.ExperimentConfig(spec=(file,), as_of=SECOND, output=tmp_path / "out")
 
@@ -73,10 +85,10 @@ def test_looks_join_in_tables_and_runs(
     assert experiment.run(context, first) == 0
     assert experiment.run(context, second) == 0
     before = table(context, "looks", "perk").set_index(["look", "metric", "scale"]).sort_index()
-    spec_file("perk", users)
+    spec_file("perk", users, options=WITH_MEDIAN)
     assert experiment.run(context, second) == 0
 
-    expected = worlds.looked(worlds.spec(), [users[:1500], users])
+    expected = worlds.looked(worlds.spec(options=WITH_MEDIAN), [users[:1500], users])
     looks = table(context, "looks", "perk").set_index(["look", "metric", "scale"]).sort_index()
     assert set(zip(looks["as_of_on"], looks.index.get_level_values("look"), strict=True)) == {
         (FIRST, 1),
@@ -94,6 +106,12 @@ def test_looks_join_in_tables_and_runs(
         expected.roi[TERM].profit_per_year.mean, rel=1e-8
     )
     check_files(tmp_path / "out", expected)
+    found = json.loads((tmp_path / "out" / "effects.json").read_text("utf-8"))
+    (median,) = [e for e in expected.result.effects if e.metric == "median_profit"][:1]
+    (ours,) = [e for e in found if e["metric"] == "median_profit"][:1]
+    assert ours["estimator"] == median.estimator == "quantile_bootstrap"
+    for name in ("estimate", "std_error", "ci_lower", "ci_upper"):
+        assert ours[name] == pytest.approx(getattr(median, name), rel=1e-8)
     shown = capsys.readouterr().out
     assert "perk, look 2 (2026-11-30): profit" in shown
     assert "The test stopped at look 2." in shown
@@ -108,7 +126,8 @@ def test_looks_join_in_tables_and_runs(
     between = experiment.ExperimentConfig(spec=(file,), as_of=dt.date(2026, 11, 20))
     with pytest.raises(DataError, match="later ones were made already"):
         experiment.run(context, between)
-    spec_file("perk", users.assign(profit=users["profit"] + (users["variant"] == "perk")))
+    dearer = users.assign(profit=users["profit"] + (users["variant"] == "perk"))
+    spec_file("perk", dearer, options=WITH_MEDIAN)
     with pytest.raises(DataError, match="cannot be restated"):
         experiment.run(context, first)
 

@@ -188,6 +188,25 @@ def test_the_job_writes_a_table_that_an_analysis_reads(
     file.write_text((SPEC % "x.parquet").replace("name: forecast", "name: subscribers"), "utf-8")
     with pytest.raises(SpecError):
         job.check(config)
+    (tmp_path / "empty.csv").touch()
+    for path, old, new, message in (
+        (
+            "users.parquet",
+            "unit: user",
+            "unit: person",
+            r"options\.unit: .* no such column; given: p",
+        ),
+        (
+            "users.parquet",
+            "predicted_spend",
+            "tier",
+            r"prediction: the source has this column alre",
+        ),
+        ("empty.csv", "unit: user", "unit: user", r"options\.unit: .*the source has no columns"),
+    ):
+        file.write_text((SPEC % (tmp_path / path)).replace(old, new), "utf-8")
+        with pytest.raises(SpecError, match=message):
+            job.run(context, config)
 
 
 def test_what_cannot_be_written_is_said(rows: DataFrame) -> None:

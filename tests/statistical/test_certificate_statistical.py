@@ -25,8 +25,9 @@ from causal.experiments.ab_options import AbSpec
 from causal.experiments.ab_replicates import two_sided
 from causal.experiments.bucket_moments import Pool
 from causal.experiments.comparison import Inference
+from causal.experiments.complete_randomisation import assignments
 from causal.experiments.levels import Quotient
-from causal.experiments.rerandomisation import Replicates, assignments, estimates, samples
+from causal.experiments.rerandomisation import Replicates, estimates, samples
 
 pytestmark = pytest.mark.slow
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from causal.core.pandas_engine import PandasEngine
@@ -61,8 +62,8 @@ def forecast(frame: pd.DataFrame, *, seed: int) -> np.ndarray[Any, np.dtype[np.f
     return cupac.predictions(run(cupac.train(spec), PandasEngine(frame)), spec, frame)
 
 
-def effects(frame: pd.DataFrame) -> dict[str, Any]:
-    options = TRIAL | {"cluster": "home"}
+def effects(frame: pd.DataFrame, *, cluster: str | None = "home") -> dict[str, Any]:
+    options = TRIAL | {"cluster": cluster}
     data = {"name": "trial", "source": {"table": "t"}, "method": "ab", "options": options}
     found = run(ab.estimate(validate(ab.SPEC, data)), PandasEngine(frame)).effects
     return {effect.estimator: effect for effect in found if effect.scale == "absolute"}
@@ -106,3 +107,26 @@ def test_without_folds_errors_are_too_small() -> None:
             # The effect itself is taken for noise that the features explain.
             assert np.mean(estimates) < 0.7 * EFFECT
     assert ratios[1] > 0.75
+
+
+N_EXPERIMENTS = 2000
+
+
+def a_a_pvalue(number: int) -> tuple[float, float]:
+    """P-value of an experiment without an effect, and the share of the variance that is left.
+
+    Users are randomised one by one; the prediction is of the outcome itself, over both arms.
+    """
+    frame = world(np.random.default_rng([5, number]), effect=0.0)
+    rng = np.random.default_rng([6, number])
+    frame["variant"] = rng.permutation(np.repeat(["control", "treatment"], len(frame) // 2))
+    found = effects(frame.assign(forecast=forecast(frame, seed=number)), cluster=None)
+    return found["cuped"].pvalue, (found["cuped"].std_error / found["welch"].std_error) ** 2
+
+
+@pytest.mark.validation
+def test_an_a_a_study_rejects_four_to_six_percent() -> None:
+    pvalues, shares = np.array([a_a_pvalue(number) for number in range(N_EXPERIMENTS)]).T
+    assert 0.04 <= np.mean(pvalues < ALPHA) <= 0.06
+    assert stats.kstest(pvalues, "uniform").pvalue > 0.001
+    assert np.mean(shares) < 0.85

@@ -27,7 +27,8 @@ from causal.experiments import (
 )
 from causal.experiments.ab_options import AbSpec
 from causal.experiments.ab_replicates import Case, estimators_of, replicates_of
-from causal.experiments.rerandomisation import Estimates, assignments, estimates
+from causal.experiments.complete_randomisation import assignments
+from causal.experiments.rerandomisation import Estimates, estimates
 
 SEED = 3
 N_BUCKETS = 2000
@@ -554,25 +555,6 @@ def test_a_rate_fails_when_its_interval_lies_above_the_band(
     )
     assert covered.passed is expected
     assert ("too short" in certificate.rate_check(covered).detail) is (expected is False)
-
-
-def test_assignments_treat_a_fixed_number_of_buckets_in_one_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("causal.experiments.rerandomisation.CHUNK_BYTES", 8 * 3 * 2 * 500)
-    chunks = list(
-        assignments(
-            np.random.default_rng(0), n_buckets=500, replications=40, treated=[200, 20, 200]
-        )
-    )
-    assert [len(chunk[20]) for chunk in chunks] == [3] * 13 + [1]
-    few, many = (np.concatenate([chunk[k] for chunk in chunks]) for k in (20, 200))
-    assert set(few.sum(axis=1)) == {20.0}
-    assert set(many.sum(axis=1)) == {200.0}
-    assert (few <= many).all()
-    assert len(np.unique(many, axis=0)) == 40
-    # Every bucket is treated with probability 0.4: within 5 binomial errors.
-    assert np.abs(many.mean(axis=0) - 0.4).max() < 5 * np.sqrt(0.24 / 40)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from causal.core.result import Result
 from causal.core.spec import validate
 from causal.experiments import ab, cupac
 from causal.experiments.cupac import CupacOptions, Forecasts
+from transforms.predictions import check_new
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "methods" / "cupac.md"
 FEATURES = ["before", "age"]
@@ -220,7 +221,7 @@ def test_rows_that_cannot_be_learned_from_are_refused(users: pd.DataFrame) -> No
         trained(users.assign(spend=1.0))
     with pytest.raises(DataError, match="too many levels"):
         trained(users, categorical=["home"])
-    with pytest.raises(DataError, match="infinite"):
+    with pytest.raises(DataError, match=r"a feature holds infinite values; given: age$"):
         trained(users.assign(age=np.inf))
 
 
@@ -232,3 +233,11 @@ def test_the_example_runs_and_the_page_is_valid() -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
     assert validate(cupac.SPEC, yaml.safe_load(block)).name == "revenue_forecast"
     assert [name for name in CupacOptions.model_fields if f"`{name}`" not in text] == []
+
+
+def test_a_prediction_is_a_new_column() -> None:
+    check_new("forecast", ["user", "spend"])
+    with pytest.raises(
+        SpecError, match=r"options\.prediction: the source has this column already; given: spend$"
+    ):
+        check_new("spend", ["user", "spend"])

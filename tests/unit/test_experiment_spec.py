@@ -88,6 +88,7 @@ PROFIT = {"name": "profit", "type": "mean", "column": "profit", "role": "primary
         ({"sequential": {"method": "pocock"}}, "method pocock needs planned_fractions"),
         ({"sequential": {"information": "days", "maximum_information": 3.0}}, "information"),
         ({"looks": {"days": "entered_on"}}, "did you mean 'day'"),
+        ({"options": options(inference="bootstrap")}, "profit is judged, so its interval must"),
         ({"guardrails": []}, "unknown key"),
         ({"method": "did"}, "method"),
     ],

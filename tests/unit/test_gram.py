@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from causal.core.errors import DataError
-from causal.core.frames import Column, Constant, GramRequest, PanelGramRequest, linear
+from causal.core.frames import Column, Constant, GramRequest, PanelGramRequest, Product, linear
 from causal.core.gram import (
     Array,
     Gram,
@@ -189,6 +189,22 @@ def answer_with(**values: object) -> pd.DataFrame:
 def test_values_that_are_not_finite_are_refused_by_name(values: dict[str, object]) -> None:
     with pytest.raises(DataError, match="NaN or infinite values; given: x0"):
         gram(answer_with(**values), GramRequest(terms=(TERMS[0],)))
+
+
+def test_the_column_behind_a_combination_is_named() -> None:
+    x, y, z = (Column(name) for name in "xyz")
+    both = linear([(x, 1.0), (y, -2.0)])
+    bad_first = {"mean": [np.inf, 1.0, 0.0], "cross": [np.nan, np.nan, 0.0, 1.0, 0.0, 1.0]}
+    cases = {
+        "y": (both, x, z),  # x is fine in a term of its own
+        "x": (x, both, z),
+        "x, y": (both, z, Product((z, z))),
+    }
+    for name, terms in cases.items():
+        with pytest.raises(DataError, match=f"NaN or infinite values; given: {name}$"):
+            gram(answer_with(**bad_first), GramRequest(terms=terms))
+    with pytest.raises(DataError, match=r"infinite values; given: [^xyz]*x[^,]*y"):
+        gram(answer_with(**bad_first), GramRequest(terms=(both, x, y)))
 
 
 def test_weights_that_are_not_finite_are_refused() -> None:

@@ -1,9 +1,9 @@
 """A wrong spec is one line with the key, what was given and what is allowed."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from causal.core.errors import SpecError
 from causal.core.frames import Condition
@@ -128,11 +128,13 @@ def test_a_prefix_says_where_the_data_stand() -> None:
     assert caught.value.key == "jobs.dial.name"
 
 
-@pytest.mark.parametrize("where", [{"table": "a.b", "path": "c"}, {}])
-def test_one_place_to_read(where: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("where", "key"), [({"table": "a.b", "path": "c"}, "source.table"), ({}, "source")]
+)
+def test_one_place_to_read(where: dict[str, str], key: str) -> None:
     error = complaint(data() | {"source": where})
 
-    assert error.key == "source"
+    assert error.key == key
     assert "give exactly one of table and path" in str(error)
 
 
@@ -209,3 +211,51 @@ def test_numbers_are_not_converted(key: str, value: object) -> None:
     data = {"name": "x", "source": {"table": "t"}, "method": "ab", key: value}
     with pytest.raises(SpecError, match=key):
         validate(Spec, data)
+
+
+class Range(Part):
+    """A spec with a rule about two keys, and a value that is a word or a share."""
+
+    low: float = 0.0
+    high: float = 1.0
+    share: Literal["even", "odd"] | Annotated[float, Field(gt=0.0, lt=1.0, strict=True)] = "even"
+    names: str | Annotated[list[str], Field(min_length=1)] = "all"
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "Range":
+        if self.low > self.high:
+            raise ValueError("bounds: high must not be below low")
+        if self.low < 0:
+            raise ValueError("negative bounds make no sense")
+        return self
+
+
+def test_a_rule_about_several_keys_points_at_the_one_that_it_names() -> None:
+    with pytest.raises(SpecError) as caught:
+        validate(Range, {"low": 3.0, "high": 2.0})
+    assert str(caught.value) == "high: bounds: high must not be below low; given: 2.0"
+    with pytest.raises(SpecError) as caught:
+        validate(Range, {"low": -3.0}, prefix="limits")
+    assert caught.value.key == "limits"
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"share": 1.5}, "share: Input should be 'even' or 'odd', or less than 1; given: 1.5"),
+        ({"share": 0}, "share: Input should be 'even' or 'odd', or greater than 0; given: 0"),
+        ({"share": "x"}, "share: Input should be 'even' or 'odd', or a valid number; given: 'x'"),
+        ({"names": 3}, "names: Input should be a valid string, or a valid list; given: 3"),
+        (
+            {"names": []},
+            (
+                "names: Input should be a valid string; or List should have at least 1 item after "
+                "validation, not 0; given: []"
+            ),
+        ),
+    ],
+)
+def test_all_that_a_value_may_be_is_told(given: dict[str, object], text: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        validate(Range, given)
+    assert str(caught.value) == text

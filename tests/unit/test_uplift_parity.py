@@ -10,11 +10,12 @@ import statsmodels.api as sm
 from numpy.typing import NDArray
 from scipy import stats
 
-from causal.core.errors import CausalError
+from causal.core.errors import CausalError, DataError, SpecError
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Result
 from causal.core.spec import validate
+from causal.quasi import dml
 from causal.uplift import linear_uplift
 
 Matrix = NDArray[Any]
@@ -188,7 +189,7 @@ def test_dr_and_r_learners_are_regressions_of_their_scores(propensity: str | flo
         ({"learners": ["t", "t"]}, "a learner stands twice"),
         ({"learners": ["t"], "effect_columns": ["age"]}, "effect_columns goes with"),
         ({"learners": ["t"], "propensity": "logistic"}, "propensity logistic goes with"),
-        ({"effect_columns": ["size"]}, "names no column"),
+        ({"effect_columns": ["size"]}, "size is no column that is adjusted for"),
         ({"segments": ["y"]}, "two roles"),
         ({"propensity": 1.0}, "propensity"),
     ],
@@ -219,3 +220,26 @@ def test_an_effect_that_is_the_same_for_all_has_one_score() -> None:
     assert own["sd"] == 0
     assert own["lowest"] == own["highest"] == own["mean"]
     assert result.tables["score_bins"]["n"].sum() == len(T)
+
+
+def test_columns_of_the_effect_are_known_before_any_row_is_read() -> None:
+    by_tier = {"categorical": {"tier": None}, "interactions": [["age", "tier"]]}
+    for name in ("age", "tier", "tier=b", "age:tier", "age:tier=b"):
+        analysed(learners=["dr"], effect_columns=[name], **by_tier)
+    with pytest.raises(SpecError, match=r"options\.effect_columns: .*place is no column .*\(age, "):
+        analysed(learners=["dr"], effect_columns=["age", "place"], **by_tier)
+    with pytest.raises(DataError, match=r"effect_columns names no column .*; given: tier=z"):
+        analysed(learners=["dr"], effect_columns=["tier=z"], **by_tier)
+
+
+def test_a_constant_outcome_is_a_matter_of_the_data() -> None:
+    frame = ROWS.assign(y=3.0, user=range(len(ROWS)))
+    with pytest.raises(DataError, match="y does not vary within either arm"):
+        analysed(frame)
+    options = {"outcome": "y", "treatment": "t", "covariates": ["age"], "unit": "user"}
+    spec = validate(
+        dml.SPEC,
+        {"name": "parity", "source": {"table": "rows"}, "method": "dml", "options": options},
+    )
+    with pytest.raises(DataError, match="y does not vary within either arm"):
+        run(dml.estimate(spec), PandasEngine(frame))

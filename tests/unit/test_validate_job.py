@@ -84,9 +84,19 @@ def test_quick_is_small_and_the_command_makes_the_page_again() -> None:
 
 def test_a_page_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    for output in (tmp_path / "page.txt", tmp_path / "file" / "page.md"):
-        with pytest.raises(SpecError):
-            validate.check(ValidateConfig(output=output))
+    (tmp_path / "taken" / "page.json").mkdir(parents=True)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "images").touch()
+    refused = {
+        "page.txt": "the page is Markdown",
+        "file/page.md": r"this is a file, not a folder; given: .*/file$",
+        "pictures/page.md": r"this is a file, not a folder; given: .*/pictures/images$",
+        "taken/page.md": r"this is a folder, not a file; given: .*/taken/page\.json$",
+    }
+    validate.check(ValidateConfig(output=tmp_path / "new" / "page.md"))
+    for output, text in refused.items():
+        with pytest.raises(SpecError, match=text):
+            validate.check(ValidateConfig(output=tmp_path / output))
 
 
 def test_figures_are_those_of_the_studies_that_ran() -> None:
