@@ -1,5 +1,6 @@
 """The fits of a spec as tasks of the cluster, and the runs that they leave in MLflow."""
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,8 +32,9 @@ from transforms.terms import filtered, kinds, quoted
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BATCHES = 20
-"""Spark jobs that the fits are split into at most: after each, the progress is shown."""
+_MAX_BATCHES, _MIN_TASKS = 10, 8
+"""Spark jobs that the tasks are split into at most, and the fewest tasks of each: what is in flight
+must fill the cluster, and after each job the progress is shown."""
 _SHOWN = 10
 _OVERVIEW = ("fits", "multiplicity", "placebo_rejections")
 
@@ -150,7 +152,7 @@ def _rows(context: Context, bound: Bound) -> DataFrame:
 
 def _fitted(context: Context, spec: FitsSpec, found: Grid, rows: DataFrame) -> list[Fitted]:
     every = list(tasks(spec, found))
-    size = -(-len(every) // _BATCHES)
+    size = max(_MIN_TASKS, math.ceil(len(every) / _MAX_BATCHES))
     batches = [every[first : first + size] for first in range(0, len(every), size)]
     context.progress.line(
         f"{len(found.fits):,} fits in {len(every):,} tasks: {len(found.treated):,} treated "
@@ -225,14 +227,14 @@ def track(context: Context, found: FitsRun) -> None:
         ) as opened,
     ):
         readout.log(found, opened)
-        chosen = _clearest(found)
+        chosen = clearest(found)
         panel = _panel(context, found, chosen)
         for number, fit in enumerate(chosen, start=1):
             context.progress.bar(done=number - 1, total=len(chosen), label=f"log {fit.label}")
             _track_fit(context, found, fit, panel=panel, parent=opened)
 
 
-def _clearest(found: FitsRun) -> list[Fit]:
+def clearest(found: FitsRun) -> list[Fit]:
     """The fits of treated regions with the largest statistics."""
     made = [
         (abs(item.headline.statistic), item.fit)
