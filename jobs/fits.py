@@ -58,8 +58,20 @@ def run(context: Context, config: FitsConfig) -> int:
         CausalError: Fits could not be made at all, or every fit of a spec failed (what the others
             found is written).
     """
+    for found in run_all(context, config):
+        if found.failure is not None:
+            raise found.failure
+    return 0
+
+
+def run_all(context: Context, config: FitsConfig) -> list[FitsRun]:
+    """Make the fits of every spec, store and show them.
+
+    Raises:
+        CausalError: Fits could not be made at all; those of the specs before are written.
+    """
     loaded = _loaded(config.paths)
-    failures = []
+    done = []
     for number, item in enumerate(loaded, start=1):
         context.progress.bar(done=number - 1, total=len(loaded), label=item.spec.name)
         found = many_fits.run(context, analyses.bind(context, item))
@@ -73,10 +85,8 @@ def run(context: Context, config: FitsConfig) -> int:
             _leave(context, found, folder=folder)
         many_fits.track(context, found)
         _show(context, found)
-        failures += [] if found.failure is None else [found.failure]
-    if failures:
-        raise failures[0]
-    return 0
+        done.append(found)
+    return done
 
 
 def _loaded(paths: Sequence[Path]) -> tuple[analyses.Analysis, ...]:

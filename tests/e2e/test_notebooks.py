@@ -21,6 +21,7 @@ N_PICTURES = {
     "04_heterogeneity": 4,
     "05_rollout": 4,
     "06_encouragement": 3,
+    "07_regions": 12,
 }
 SMALL_PICTURE = 5_000
 QUICK = (
