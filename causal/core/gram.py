@@ -154,7 +154,7 @@ def means(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
     keys = frame[list(request.keys)]
     if keys.isna().any(axis=None) or not (np.isfinite(numbers).all() and (numbers[0] >= 0).all()):
         grams(frame, request)  # says what is wrong with which term or key
-    plain = {name: keys[name].map(_scalar).astype(object) for name in keys}
+    plain = {name: _scalars(keys[name]) for name in keys}
     counts = frame[["n", "n_missing"]].astype(np.int64)
     return pd.DataFrame(plain).assign(
         **{name: counts[name] for name in counts}, sum_weights=numbers[0], mean=numbers[1]
@@ -303,6 +303,14 @@ def combine(gram_: Gram, terms: Sequence[Linear]) -> Gram:
 def key_of(row: Mapping[Any, Any], by: tuple[str, ...]) -> Key:
     """The key of an answer's row; null and NaN are `None`."""
     return tuple(_scalar(row[name]) for name in by)
+
+
+def _scalars(values: "pd.Series[Any]") -> NDArray[np.object_]:
+    """The levels of a key column; each distinct one is looked at once."""
+    codes, found = pd.factorize(values, use_na_sentinel=False)
+    levels = np.empty(len(found), dtype=object)
+    levels[:] = [_scalar(value) for value in found]
+    return np.asarray(levels[codes], dtype=object)
 
 
 def _scalar(value: Any) -> Level | None:

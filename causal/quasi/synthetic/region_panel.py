@@ -130,7 +130,9 @@ def observe_table(
     long = pd.DataFrame(
         {
             "unit": cells[options.unit],
-            "period": [period_number(options, period) for period in cells[options.period]],
+            "period": cells[options.period].map(
+                {name: period_number(options, name) for name in cells[options.period].unique()}
+            ),
             "value": _values(options, cells),
         }
     )
