@@ -154,7 +154,7 @@ def means(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
     keys = frame[list(request.keys)]
     if keys.isna().any(axis=None) or not (np.isfinite(numbers).all() and (numbers[0] >= 0).all()):
         grams(frame, request)  # says what is wrong with which term or key
-    plain = {name: _scalars(keys[name]) for name in keys}
+    plain = {name: _scalars(frame[name]) for name in request.keys}
     counts = frame[["n", "n_missing"]].astype(np.int64)
     return pd.DataFrame(plain).assign(
         **{name: counts[name] for name in counts}, sum_weights=numbers[0], mean=numbers[1]

@@ -56,7 +56,7 @@ def effects_figure(spec: FitsSpec, table: pd.DataFrame, *, outcome: str) -> Figu
     low, high = _span(rows)
     for chosen, colour, label in (
         (is_found, BLUE, f"adjusted p ≤ {alpha:.2g} ({said})"),
-        (~is_found, GREY, "not"),
+        (~is_found, GREY, f"above {alpha:.2g}"),
     ):
         if chosen.any():
             # An infinite interval is drawn to the edge of the figure.
