@@ -154,11 +154,9 @@ def means(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
     keys = frame[list(request.keys)]
     if keys.isna().any(axis=None) or not (np.isfinite(numbers).all() and (numbers[0] >= 0).all()):
         grams(frame, request)  # says what is wrong with which term or key
-    plain = {name: _scalars(frame[name]) for name in request.keys}
-    counts = frame[["n", "n_missing"]].astype(np.int64)
-    return pd.DataFrame(plain).assign(
-        **{name: counts[name] for name in counts}, sum_weights=numbers[0], mean=numbers[1]
-    )
+    plain: dict[str, Any] = {name: _scalars(frame[name]) for name in request.keys}
+    counts = {name: frame[name].to_numpy(dtype=np.int64) for name in ("n", "n_missing")}
+    return pd.DataFrame(plain | counts | {"sum_weights": numbers[0], "mean": numbers[1]})
 
 
 def gram(frame: pd.DataFrame, request: GramRequest) -> Gram:
