@@ -72,6 +72,7 @@ setup(
         "jobs.conf.plans",
         "jobs.conf.experiments",
         "jobs.conf.experiments.checkout",
+        "jobs.conf.fits",
         "jobs.conf.forecasts",
     ],
     # The configuration stays at the top of the checkout and travels inside the wheel.
@@ -85,6 +86,7 @@ setup(
         "jobs.conf.plans": ["*.yaml"],
         "jobs.conf.experiments": ["*.yaml"],
         "jobs.conf.experiments.checkout": ["*.yaml"],
+        "jobs.conf.fits": ["*.yaml"],
         "jobs.conf.forecasts": ["*.yaml"],
     },
     install_requires=CORE,

@@ -16,8 +16,8 @@ def settings(data: Path) -> Settings:
     return load_settings(warehouse=str(data / "warehouse"))
 
 
-def start(data: Path, *, memory: str) -> "SparkSession":
-    """The session, started once."""
+def start(data: Path, *, memory: str, master: str | None = None) -> "SparkSession":
+    """The session, started once; on all cores unless `master` says otherwise."""
     from jobs.runtime.session import build_session
 
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -26,4 +26,6 @@ def start(data: Path, *, memory: str) -> "SparkSession":
         "spark.driver.memory": memory,
         "spark.sql.warehouse.dir": str(data / "spark"),
     }
+    if master is not None:
+        extra["spark.master"] = master
     return build_session(settings(data), extra=extra)

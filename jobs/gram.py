@@ -18,8 +18,9 @@ from pydantic import Field
 from causal.core import plan, registry
 from causal.core.errors import CausalError
 from causal.core.frames import FrameRequest, describe
+from causal.core.stored_gram import Recorder
 from jobs.runtime import analyses
-from jobs.runtime.analyses import Analysis, Bound, Recorder
+from jobs.runtime.analyses import Analysis, Bound
 from jobs.runtime.context import Context
 from jobs.runtime.contract import CommandJob, JobConfig
 from jobs.runtime.runner import RunRecord, record

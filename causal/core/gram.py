@@ -138,6 +138,25 @@ def grams(frame: pd.DataFrame, request: GramRequest) -> dict[Key, Gram]:
     return found
 
 
+def means(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
+    """The answer to a Gram request of one term in columns, as it is fast to read for many keys.
+
+    Returns:
+        The key columns, n, n_missing, sum_weights and mean, one row per key.
+
+    Raises:
+        DataError: As `grams` does.
+    """
+    first = {name: [part[0] for part in frame[name]] for name in ("mean", "cross")}
+    numbers = np.array([frame["sum_weights"], first["mean"], first["cross"]], dtype=np.float64)
+    keys = frame[list(request.keys)]
+    if keys.isna().any(axis=None) or not (np.isfinite(numbers).all() and (numbers[0] >= 0).all()):
+        grams(frame, request)  # says what is wrong with which term or key
+    plain: dict[str, Any] = {name: _scalars(frame[name]) for name in request.keys}
+    counts = {name: frame[name].to_numpy(dtype=np.int64) for name in ("n", "n_missing")}
+    return pd.DataFrame(plain | counts | {"sum_weights": numbers[0], "mean": numbers[1]})
+
+
 def gram(frame: pd.DataFrame, request: GramRequest) -> Gram:
     """The answer to a Gram request without keys.
 
@@ -280,6 +299,14 @@ def combine(gram_: Gram, terms: Sequence[Linear]) -> Gram:
 def key_of(row: Mapping[Any, Any], by: tuple[str, ...]) -> Key:
     """The key of an answer's row; null and NaN are `None`."""
     return tuple(_scalar(row[name]) for name in by)
+
+
+def _scalars(values: "pd.Series[Any]") -> NDArray[np.object_]:
+    """The levels of a key column; each distinct one is looked at once."""
+    codes, found = pd.factorize(values, use_na_sentinel=False)
+    levels = np.empty(len(found), dtype=object)
+    levels[:] = [_scalar(value) for value in found]
+    return np.asarray(levels[codes], dtype=object)
 
 
 def _scalar(value: Any) -> Level | None:

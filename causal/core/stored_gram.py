@@ -36,6 +36,32 @@ from causal.core.gram import Array, Gram, Key, grams, pack, pooled
 Stored = tuple[FrameRequest, pd.DataFrame]
 
 
+class Recorder:
+    """An engine that remembers what it answered.
+
+    Args:
+        engine: The engine that answers.
+        known: Answers to other analyses of the same rows; what is new is added.
+    """
+
+    def __init__(self, engine: Engine, known: dict[FrameRequest, pd.DataFrame]) -> None:
+        self._engine = engine
+        self._known = known
+        self.answers: list[Stored] = []
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column names and kinds."""
+        return dict(self._engine.columns)
+
+    def __call__(self, request: FrameRequest) -> pd.DataFrame:
+        """Answer and remember."""
+        if request not in self._known:
+            self._known[request] = self._engine(request)
+        self.answers.append((request, self._known[request]))
+        return self._known[request]
+
+
 class StoredGramEngine:
     """An engine on stored answers.
 

@@ -10,13 +10,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
 
-import pandas as pd
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from causal.core import registry
 from causal.core.errors import CausalError, SpecError
-from causal.core.frames import Engine, FrameRequest
+from causal.core.frames import Engine
 from causal.core.spec import Spec, validate
 from causal.core.stored_gram import Stored, StoredGramEngine
 from jobs.runtime import places
@@ -252,32 +251,6 @@ class StoredFrames:
             frame[(frame["analysis"] == analysis) & (frame["source_identity"] == identity)]
             for frame in self._tables
         )
-
-
-class Recorder:
-    """An engine that remembers what it answered.
-
-    Args:
-        engine: The engine that answers.
-        known: Answers to other analyses of the same rows; what is new is added.
-    """
-
-    def __init__(self, engine: Engine, known: dict[FrameRequest, pd.DataFrame]) -> None:
-        self._engine = engine
-        self._known = known
-        self.answers: list[Stored] = []
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """Column names and kinds."""
-        return dict(self._engine.columns)
-
-    def __call__(self, request: FrameRequest) -> pd.DataFrame:
-        """Answer and remember."""
-        if request not in self._known:
-            self._known[request] = self._engine(request)
-        self.answers.append((request, self._known[request]))
-        return self._known[request]
 
 
 def _is_number(text: str) -> bool:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 130
+_MAX_FAILED = 25
 _PACKAGES = ("pyspark", "delta-spark", "pandas", "numpy", "scipy", "statsmodels", "mlflow")
 
 
@@ -65,6 +66,16 @@ class Readout:
         """The figures by file name without ending."""
         return registry.method(self.spec.method).figures(self.spec, self.result)
 
+    @property
+    def sentences(self) -> list[str]:
+        """What was found, in sentences."""
+        return [line(effect) for effect in headline(self.result.effects, asked=asked(self.spec))]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers that MLflow compares between runs, by name."""
+        return dict(_metrics(self.result))
+
 
 def effect_rows(readout: Readout) -> list[dict[str, Any]]:
     """Rows of the table `effects`."""
@@ -97,7 +108,7 @@ def note(readout: Readout) -> str:
         [
             f"### {spec.description or spec.name}",
             "",
-            *[f"- {line(effect)}" for effect in headline(result.effects, asked=asked(spec))],
+            *[f"- {sentence}" for sentence in readout.sentences],
             "",
             verdict,
             "",
@@ -230,7 +241,7 @@ def log(readout: Readout, run: Run) -> None:
             **versions(),
         }
     )
-    run.log_metrics(dict(_metrics(result)))
+    run.log_metrics(readout.metrics)
     run.log_table("effects", result.to_frame())
     run.log_table("diagnostics", result.diagnostics_frame().astype(object))
     for name, table in result.tables.items():
@@ -270,5 +281,7 @@ def _metrics(result: Result) -> Iterator[tuple[str, float]]:
 
 def _checks(result: Result) -> list[str]:
     failed = [f"- failed: {item.name}: {item.detail}" for item in result.failed_checks]
+    if len(failed) > _MAX_FAILED:
+        failed = [*failed[:_MAX_FAILED], f"- and {len(failed) - _MAX_FAILED} more"]
     n_passed = sum(item.passed is True for item in result.diagnostics)
     return [*failed, *([""] if failed else []), f"{n_passed} checks passed.", ""]

@@ -20,6 +20,7 @@ N_PICTURES = {
     "04_heterogeneity": 4,
     "05_rollout": 4,
     "06_encouragement": 3,
+    "07_regions": 12,
 }
 SMALL_PICTURE = 5_000
 IMAGE = 'src="data:image/png;base64,'

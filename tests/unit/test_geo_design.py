@@ -315,6 +315,7 @@ def test_histories_that_cannot_carry_the_plan(options: dict[str, Any], says: str
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ({"lifts": [0.0, 0.1]}, "lifts must not be zero"),
         ({"include": ["c00"], "control_only": ["c00"]}, "both in include and control_only"),
         ({"include": ["c00"], "excluded": ["c00"]}, "both in include and excluded"),
         ({"budget": 5.0}, "budget needs cost_per_unit"),

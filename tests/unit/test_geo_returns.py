@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from causal.core import registry
 from causal.core.errors import SpecError
@@ -15,6 +16,7 @@ from causal.core.plan import run
 from causal.core.result import Effect, Result
 from causal.core.spec import validate
 from causal.quasi.geo.returns import Spend, returns
+from causal.quasi.synthetic.control_options import ControlOptions
 
 
 def cumulative(*, estimate: float = 3000.0, std_error: float = 500.0, **given: Any) -> Effect:
@@ -127,8 +129,11 @@ def test_an_unbounded_interval_stays_unbounded() -> None:
 
 
 def test_a_rank_test_does_not_combine_with_an_uncertain_spend() -> None:
-    with pytest.raises(SpecError, match="rank test"):
-        analyse("synthetic_control", {"spend": 12.0, "spend_std_error": 1.0})
+    for name in ("spend_std_error", "margin_std_error"):
+        options = {"unit": "city", "period": "week", "outcome": "sales", "treated": "c00",
+                   "treatment_period": 14, "returns": {"spend": 12.0, name: 0.1}}  # fmt: skip
+        with pytest.raises(ValidationError, match="rank test"):  # before any data are read
+            ControlOptions(**options)
 
 
 @pytest.mark.parametrize(

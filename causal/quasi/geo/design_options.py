@@ -92,6 +92,12 @@ class GeoDesignOptions(PanelOptions):
         return self
 
     @model_validator(mode="after")
+    def _lifts_are_effects(self) -> "GeoDesignOptions":
+        if 0.0 in self.lifts:
+            raise ValueError("lifts must not be zero: the A/A rate is always shown")
+        return self
+
+    @model_validator(mode="after")
     def _regions_have_one_role(self) -> "GeoDesignOptions":
         roles = (("include", self.include), ("control_only", self.control_only))
         for name, regions in roles:

@@ -468,7 +468,7 @@ def _budget_check(spec: GeoDesignSpec, plan: pd.DataFrame) -> list[Diagnostic]:
     if budget is None:
         return []
     n_within = int(plan["is_within_budget"].sum())
-    detail = f"{n_within} of {len(plan)} designs find a lift that costs at most {budget:,.0f}"
+    detail = f"{n_within} of {len(plan)} designs find a lift that costs at most {budget:,}"
     return [
         Diagnostic(
             name="budget", statistic=float(n_within), pvalue=None, passed=n_within > 0,

@@ -42,7 +42,9 @@ def _points(axes: Axes, table: pd.DataFrame, *, at: str, colours: list[str]) -> 
     for row, colour in zip(table.to_dict("records"), colours, strict=True):
         axes.plot([row[at]] * 2, [row["ci_lower"], row["ci_upper"]], color=colour, linewidth=2.0)
         axes.plot([row[at]], [row["estimate"]], "o", color=colour, markersize=6)
-    axes.axhline(0.0, color="black", linewidth=0.8)
+    low, high = axes.get_ylim()
+    if low <= 0.0 <= high:  # elsewhere it would press the effects together
+        axes.axhline(0.0, color="black", linewidth=0.8)
 
 
 def _of(result: Result, name: str, outcome: str) -> pd.DataFrame:

@@ -117,6 +117,15 @@ class ControlOptions(RegionOptions):
         return self
 
     @model_validator(mode="after")
+    def _spend_is_known(self) -> "ControlOptions":
+        if self.returns is not None and not self.returns.is_known:
+            raise ValueError(
+                "returns: the interval of a rank test does not combine with spend_std_error or "
+                "margin_std_error; leave them out, or use method synthetic_did"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _predictors_differ(self) -> "ControlOptions":
         repeated = sorted({name for name in self.predictors if self.predictors.count(name) > 1})
         if repeated:

@@ -287,17 +287,21 @@ def _placebo_row(found: Study, item: DonorFit, *, is_treated: bool) -> Mapping[s
 
 
 def _placebo_gaps_table(found: Study) -> pd.DataFrame:
-    parts = [
-        pd.DataFrame(
-            {
-                "unit": str(found.panel.units[donor]), "start": float(found.panel.periods[n_pre]),
-                "period": found.panel.periods,
-                "event_time": np.arange(len(found.panel.periods)) - n_pre, "gap": item.gaps,
-            }
-        )
-        for (donor, n_pre), item in found.placebos.fits.items()
-    ]  # fmt: skip
-    return pd.concat(parts, ignore_index=True)
+    """One row per placebo and period; made of whole columns, for there may be thousands of each."""
+    fits, periods = found.placebos.fits, found.panel.periods
+    n_pre = np.repeat([n for _, n in fits], len(periods))
+    return pd.DataFrame(
+        {
+            "unit": np.repeat(
+                np.array([str(unit) for unit in found.panel.names(at for at, _ in fits)], object),
+                len(periods),
+            ),
+            "start": periods[n_pre],
+            "period": np.tile(periods, len(fits)),
+            "event_time": np.tile(np.arange(len(periods)), len(fits)) - n_pre,
+            "gap": np.concatenate([item.gaps for item in fits.values()]),
+        }
+    )
 
 
 def _left_out_table(left_out: Sequence[LeftOut], panel: RegionPanel) -> pd.DataFrame:

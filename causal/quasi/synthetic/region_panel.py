@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from causal.core.errors import DataError
 from causal.core.frames import Column, Condition, FrameRequest, GramRequest, Level
-from causal.core.gram import Array, Gram, Key, grams
+from causal.core.gram import Array, Gram, Key, grams, means
 from causal.quasi.synthetic.region_options import PanelOptions, RegionOptions
 
 Indices = NDArray[np.intp]
@@ -122,18 +122,25 @@ def observe_table(
     request = GramRequest(
         terms=(Column(column),), by=(options.unit, options.period), weight=weight, where=where
     )
-    cells = known_keys(grams((yield request), request))
-    check_cells(options, cells)
-    rows = [
-        (unit, period_number(options, period), _value(options, c))
-        for (unit, period), c in cells.items()
-    ]
-    long = pd.DataFrame(rows, columns=["unit", "period", "value"])
+    cells = means((yield request), request)
+    _check_known(cells, options)
+    n_rows = cells["n"] + cells["n_missing"]
+    several = cells.loc[n_rows > 1, [options.unit, options.period]]
+    check_single(options, list(several.itertuples(index=False, name=None)))
+    long = pd.DataFrame(
+        {
+            "unit": cells[options.unit],
+            "period": cells[options.period].map(
+                {name: period_number(options, name) for name in cells[options.period].unique()}
+            ),
+            "value": _values(options, cells),
+        }
+    )
     low = -np.inf if options.first_period is None else options.first_period
     high = np.inf if options.last_period is None else options.last_period
     long = long[long["period"].between(low, high)]
     table = long.pivot(index="unit", columns="period", values="value")
-    return table, sum(cell.n_missing for cell in cells.values())
+    return table, int(cells["n_missing"].sum())
 
 
 def names_a_region(name: Level, units: Iterable[Level]) -> Level | None:
@@ -157,10 +164,18 @@ def known_keys(cells: Mapping[Key, Gram]) -> dict[Key, Gram]:
     Raises:
         DataError: One has not.
     """
-    nameless = sum(cell.n + cell.n_missing for key, cell in cells.items() if None in key)
-    if nameless:
-        raise DataError("the region or the period is null", given=f"{nameless} rows")
+    _check_named(sum(cell.n + cell.n_missing for key, cell in cells.items() if None in key))
     return dict(cells)
+
+
+def _check_known(cells: pd.DataFrame, options: PanelOptions) -> None:
+    is_null = cells[[options.unit, options.period]].isna().any(axis=1)
+    _check_named(int(cells.loc[is_null, ["n", "n_missing"]].to_numpy().sum()))
+
+
+def _check_named(n_nameless: int) -> None:
+    if n_nameless:
+        raise DataError("the region or the period is null", given=f"{n_nameless} rows")
 
 
 def check_cells(options: PanelOptions, cells: Mapping[Key, Gram]) -> None:
@@ -169,7 +184,19 @@ def check_cells(options: PanelOptions, cells: Mapping[Key, Gram]) -> None:
     Raises:
         DataError: They do not.
     """
-    several = [key for key, cell in cells.items() if cell.n + cell.n_missing > 1]
+    check_single(options, [key for key, cell in cells.items() if cell.n + cell.n_missing > 1])
+
+
+def check_single(options: PanelOptions, several: Sequence[Key]) -> None:
+    """No cells hold several rows, unless rows are to be aggregated.
+
+    Args:
+        options: The options.
+        several: Keys of the cells that do.
+
+    Raises:
+        DataError: They do.
+    """
     if options.aggregate == "none" and several:
         raise DataError(
             f"more than one row for the same {options.unit} and {options.period}",
@@ -178,10 +205,11 @@ def check_cells(options: PanelOptions, cells: Mapping[Key, Gram]) -> None:
         )
 
 
-def _value(options: PanelOptions, cell: Gram) -> float:
-    if cell.n == 0 or cell.sum_weights <= 0:
-        return float("nan")
-    return float(cell.mean[0]) * (cell.sum_weights if options.aggregate == "sum" else 1.0)
+def _values(options: PanelOptions, cells: pd.DataFrame) -> "pd.Series[float]":
+    """The outcome of each cell; NaN where no row has one."""
+    is_known = (cells["n"] > 0) & (cells["sum_weights"] > 0)
+    factor = cells["sum_weights"] if options.aggregate == "sum" else 1.0
+    return (cells["mean"] * factor).where(is_known)
 
 
 def period_number(options: PanelOptions, period: Level | None) -> float:
@@ -212,7 +240,8 @@ def found_region(name: Level, units: Sequence[Level], *, role: str) -> Level:
     Raises:
         DataError: There is none.
     """
-    unit = names_a_region(name, units)
+    # Looked up at once where the spec has the very name; a few hundred names make many pairs.
+    unit = units[units.index(name)] if name in units else names_a_region(name, units)
     if unit is None:
         raise DataError(f"the data hold no such {role} region", given=str(name), allowed=units)
     return unit
