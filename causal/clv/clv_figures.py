@@ -90,6 +90,31 @@ def cumulative_figure(
     return figure
 
 
+def decile_figure(table: pd.DataFrame, *, what: str, model: str) -> Figure:
+    """Means of what came by groups of the prediction, beside the prediction.
+
+    Args:
+        table: Of a `causal.clv.deciles.Backtest`.
+        what: What was predicted, with its unit.
+        model: Name of the model, for the legend.
+    """
+    figure, axes = canvas()
+    at = np.arange(len(table))
+    bounds = np.abs(table[["ci_lower", "ci_upper"]].to_numpy().T - table["actual"].to_numpy())
+    axes.bar(at, table["predicted"], width=0.7, color=_MODEL, alpha=0.35, label=model)
+    axes.errorbar(
+        at, table["actual"], yerr=bounds, fmt="o", color=_ACTUAL, capsize=3, markersize=5,
+        label="actual, with interval of the mean",
+    )  # fmt: skip
+    axes.set_xticks(at, [f"{number}" for number in table["decile"]])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("group of customers, lowest prediction first")
+    axes.set_ylabel(f"mean {what}")
+    axes.set_title(f"Predicted and actual {what}", loc="left")
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
 def _labels(frequency: "pd.Series[int]") -> list[str]:
     names = [f"{value:.0f}" for value in frequency]
     return [*names[:-1], f"{names[-1]}+"]

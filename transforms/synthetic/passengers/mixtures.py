@@ -44,15 +44,19 @@ def poisson(uniform: Column, mean: Column) -> Column:
     SQL has no loop that ends when the cumulated probabilities pass a uniform, so Python looks.
     """
 
-    def quantiles(uniforms: pd.Series, means: pd.Series) -> pd.Series:
+    def quantiles(*columns: pd.Series) -> pd.Series:
         from scipy import special
 
-        above = np.ceil(special.pdtrik(uniforms, means)).clip(lower=0.0)
-        below = (above - 1.0).clip(lower=0.0)
+        uniforms, means = (column.to_numpy() for column in columns)
+        above = np.ceil(special.pdtrik(uniforms, means)).clip(min=0.0)
+        below = (above - 1.0).clip(min=0.0)
         # The inverse of the smooth distribution function may be a rounding error too high.
-        return below.where(special.pdtr(below, means) >= uniforms, above).astype("int32")
+        is_enough = special.pdtr(below, means) >= uniforms
+        return pd.Series(np.where(is_enough, below, above).astype(np.int32))
 
-    return pandas_udf(quantiles, "int")(uniform, mean)
+    # The stubs know functions of a few named columns.
+    drawn: Column = pandas_udf(quantiles, "int")(uniform, mean)  # type: ignore[call-overload]
+    return drawn
 
 
 def _levels() -> NDArray[np.float64]:

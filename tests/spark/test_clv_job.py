@@ -1,0 +1,214 @@
+"""Customers valued from a log of purchases: histories, back-test, table, refusals."""
+
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from causal.clv.cells import rows_of
+from causal.clv.models import MODELS, fit_purchases
+from causal.core.errors import CausalError, DataError, SpecError
+from causal.core.spec import validate
+from jobs import clv, generate
+from jobs.runtime.context import Context
+from jobs.runtime.progress import Progress
+from jobs.runtime.settings import Settings
+from transforms.histories import Log, births, check_known, histories, purchase_log
+
+pytestmark = pytest.mark.usefixtures("many_small_queries")
+
+SIZE = 3_000
+SPEC = """
+name: passenger_value
+source: {path: %(folder)s/passenger_trips.parquet}
+method: clv
+options:
+  unit: passenger_id
+  time: started_at
+  amount: fare
+  units: {path: %(folder)s/passengers.parquet, born: registered_on}
+  until: 2026-03-02
+  purchases: transactions
+  holdout_days: 28
+  horizon: {periods: 1, period_days: 30}
+"""
+
+
+class Shared(Context):
+    """A run on the session of the tests."""
+
+    def __init__(self, spark: SparkSession, settings: Settings) -> None:
+        super().__init__(settings=settings, progress=Progress())
+        self.__dict__["session"] = spark
+
+
+@pytest.fixture(scope="module")
+def folder(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The world of passengers in files."""
+    assert generate.JOB.defaults is not None
+    chosen = {"world": "passengers", "size": SIZE, "seed": 11}
+    config = validate(generate.GenerateConfig, {**generate.JOB.defaults({}), **chosen})
+    made = generate.JOB.build(config, {"passenger_ids": spark.range(0, SIZE, 1, 2)})
+    folder = tmp_path_factory.mktemp("passengers")
+    for name, frame in made.items():
+        frame.write.parquet(str(folder / f"{name}.parquet"))
+    return folder
+
+
+def test_the_job_values_every_passenger(
+    spark: SparkSession,
+    settings: Settings,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "value.yaml"
+    file.write_text(SPEC % {"folder": folder}, encoding="utf-8")
+    context = Shared(spark, settings)
+    config = clv.ClvConfig(spec=file, output=tmp_path / "out")
+    assert clv.run(context, config) == 0
+    assert clv.run(context, config) == 0
+    said = "".join(capsys.readouterr())
+    assert "already current (passenger_value)" in said
+    assert f"{SIZE:,} customers as of 2026-03-02" in said
+
+    place = f"{settings.local_warehouse}/{settings.database}/passenger_value"
+    found = spark.read.format("delta").load(place).toPandas().set_index("passenger_id").sort_index()
+    truth = pd.read_parquet(folder / "truth_passengers.parquet").set_index("passenger_id").sort_index()
+    assert list(found.index) == list(truth.index) == list(range(1, SIZE + 1))
+    _check_against_the_truth(found, truth)
+
+    # The fit on cells of a day is that on rows with their exact times, and so are predictions.
+    rows = rows_of(found["frequency"], found["recency"], found["age"])
+    own = fit_purchases("bg_nbd", rows)
+    stored = pd.read_json(tmp_path / "out" / "parameters.json").set_index("parameter")
+    assert np.allclose(stored["estimate"][list(own.names)], own.parameters, rtol=0.02)
+    expected = MODELS["bg_nbd"].conditional_purchases(own.parameters, rows, 30.0)
+    np.testing.assert_allclose(found["expected_purchases"], expected, rtol=0.03)
+
+    checks = {
+        row["name"]: row
+        for row in pd.read_json(tmp_path / "out" / "diagnostics.json").to_dict("records")
+    }
+    for name in ("backtest.purchases", "backtest.spend", "bg_nbd.rounding", "gamma_gamma.rounding"):
+        assert checks[name]["passed"], checks[name]
+    for name in ("tracking", "frequencies", "holdout", "deciles_spend", "deciles_purchases"):
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 5_000
+    deciles = pd.read_csv(tmp_path / "out" / "deciles_spend.csv")
+    assert deciles["n"].sum() == SIZE
+    assert deciles["predicted"].is_monotonic_increasing
+    kept = context.lakehouse.read("diagnostics").where("analysis = 'passenger_value'").count()
+    assert kept == len(checks)
+
+
+def _check_against_the_truth(found: pd.DataFrame, truth: pd.DataFrame) -> None:
+    """Predictions know less than the truth, and are right on the average of any group."""
+    predicted, true = found["expected_spend"], truth["expected_spend_next_30"]
+    assert np.corrcoef(predicted, true)[0, 1] > 0.6
+    for group in (predicted > -1, predicted > predicted.median(), found["frequency"] == 0):
+        off = (predicted - true)[group]
+        assert abs(off.mean()) < 4 * off.std() / group.sum() ** 0.5
+    alive = truth["left_on"].isna()
+    off = found["alive_probability"] - alive
+    assert abs(off.mean()) < 4 * off.std() / len(off) ** 0.5
+
+
+LOG = pd.DataFrame(
+    {
+        "who": ["a", "a", "a", "a", "b", "c", "c"],
+        "day": [dt.date(2026, 1, day) for day in (1, 1, 5, 9, 3, 2, 20)],
+        "paid": [5.0, 7.0, 20.0, 4.0, 3.0, 8.0, 6.0],
+    }
+)
+UNTIL = dt.date(2026, 1, 15)
+COLUMNS = {"unit": "who", "time": "day", "amount": "paid"}
+
+
+def _log(spark: SparkSession, frame: pd.DataFrame, *, is_daily: bool = True) -> Log:
+    rows = spark.createDataFrame(frame).transform(
+        purchase_log(**COLUMNS, until=dt.date(2026, 2, 1), is_daily=is_daily)
+    )
+    return Log(rows=rows, births=None, is_daily=is_daily)
+
+
+def _rows(frame: DataFrame) -> Mapping[str, Mapping[str, float]]:
+    return frame.toPandas().set_index("unit").drop(columns="born").to_dict("index")
+
+
+def test_histories_are_those_of_the_definition(spark: SparkSession) -> None:
+    """A day is one purchase, the first is no repeat, time ends with the last day."""
+    found = _rows(histories(_log(spark, LOG), until=UNTIL, grid=None, unit_days=1.0))
+    a, b, c = (found[name] for name in "abc")
+    assert (a["frequency"], a["recency"], a["age"], a["monetary_value"]) == (2, 8, 13, 12)
+    assert (b["frequency"], b["recency"], b["age"]) == (0, 0, 11)
+    assert np.isnan(b["monetary_value"])
+    assert (c["frequency"], c["later_purchases"], c["later_spend"]) == (0, 1, 6)
+    weeks = _rows(histories(_log(spark, LOG), until=UNTIL, grid=7.0, unit_days=7.0))["a"]
+    assert weeks["recency"] == pytest.approx(8 / 7)
+    assert (weeks["recency_cell"], weeks["age_cell"]) == (2, 2)
+
+
+def test_births_start_the_clock(spark: SparkSession) -> None:
+    units = pd.DataFrame(
+        {"who": ["a", "b", "c", "d"], "since": [dt.date(2026, 1, day) for day in (1, 1, 2, 10)]}
+    )
+    since = spark.createDataFrame(units).transform(births(unit="who", born="since", is_daily=True))
+    log = _log(spark, LOG)
+    found = _rows(
+        histories(
+            Log(rows=log.rows, births=since, is_daily=True), until=UNTIL, grid=None, unit_days=1.0
+        )
+    )
+    a, d = found["a"], found["d"]
+    assert (a["frequency"], a["recency"], a["age"], a["monetary_value"]) == (3, 9, 14, 12)
+    assert (d["frequency"], d["recency"], d["age"], d["later_purchases"]) == (0, 0, 5, 0)
+    check_known(Log(rows=log.rows, births=since, is_daily=True))
+    with pytest.raises(DataError, match=r"not in units; given: 2 purchases"):
+        check_known(Log(rows=log.rows, births=since.where("unit != 'c'"), is_daily=True))
+    late = since.selectExpr("unit", "born + 3 born")
+    with pytest.raises(DataError, match=r"before the day since which"):
+        check_known(Log(rows=log.rows, births=late, is_daily=True))
+    twice = spark.createDataFrame(pd.concat([units, units.head(1)]))
+    with pytest.raises(DataError, match=r"one row per unit; given: 5 rows of 4 units"):
+        twice.transform(births(unit="who", born="since", is_daily=True))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "text"),
+    [
+        ("who", None, "who is missing or infinite.*given: 1 of 7 rows"),
+        ("day", None, "day is missing or infinite.*given: 1 of 7 rows"),
+        ("paid", np.nan, "paid is missing or infinite.*given: 1 of 7 rows"),
+        ("paid", np.inf, "paid is missing or infinite.*given: 1 of 7 rows"),
+    ],
+)
+def test_missing_values_stop_the_job(
+    spark: SparkSession, column: str, value: object, text: str
+) -> None:
+    frame = LOG.copy()
+    frame.loc[3, column] = value
+    with pytest.raises(DataError, match=text):
+        _log(spark, frame)
+
+
+def test_what_the_spec_cannot_mean_is_said(
+    spark: SparkSession, settings: Settings, folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "value.yaml"
+    text = SPEC % {"folder": folder}
+    for old, new, message in (
+        ("time: started_at", "time: began_at", "the source has no such column; given: began_at"),
+        ("born: registered_on", "born: joined_on", "no such column; given: joined_on"),
+        ("name: passenger_value", "name: passengers", "this is a table of the suite"),
+        ("amount: fare", "amount: started_at", "unit, time and amount are three columns"),
+        ("until: 2026-03-02", "until: 2020-01-01", "no"),
+    ):
+        file.write_text(text.replace(old, new), encoding="utf-8")
+        with pytest.raises(CausalError, match=message) as caught:
+            clv.run(Shared(spark, settings), clv.ClvConfig(spec=file))
+        assert str(file) in str(caught.value)
+    assert issubclass(SpecError, CausalError)
