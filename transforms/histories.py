@@ -125,9 +125,9 @@ def histories(log: Log, *, until: dt.date, grid: float | None, unit_days: float)
         F.count_if(~is_before).cast("double").alias("later_purchases"),
         F.min("at").alias("first"),
         F.max(F.when(is_before, F.col("at"))).alias("last"),
-        F.sum(F.when(is_before, F.col("amount"))).alias("spent"),
+        _total(is_before).alias("spent"),
         F.min_by("amount", "at").alias("first_amount"),
-        F.coalesce(F.sum(F.when(~is_before, F.col("amount"))), F.lit(0.0)).alias("later_spend"),
+        _total(~is_before).alias("later_spend"),
     )
     watched = (
         _since_birth(sums, log, end) if log.births is not None else _since_first(sums, log, end)
@@ -259,3 +259,48 @@ def purchases_by_step(log: Log, customers: DataFrame, *, start: float, step: flo
     if log.births is None:
         rows = rows.unionByName(customers.select(number("born"), F.lit(-1).alias("n")))
     return rows.groupBy("step").agg(F.sum("n").alias("n"))
+
+
+def early_features(log: Log, *, feature_days: int, target_days: int, until: dt.date) -> DataFrame:
+    """One row per unit with what it did in its first days, and what it spent in those after.
+
+    Args:
+        log: The purchases, with births.
+        feature_days: First days, of which the features are.
+        target_days: Days after these, whose spend is the target.
+        until: First day that was not seen.
+
+    Returns:
+        `unit`; `recency_7`, days from the birth to the last purchase of the first days (0 without
+        one), `frequency_7`, how many, and `monetary_7`, their amount (named by `feature_days`);
+        `target`, null where its days are not over; `is_seen`, whether the first days are.
+    """
+    end = float((until - _EPOCH).days)
+    births = log.births
+    if births is None:
+        raise DataError("early features need the day since which each unit is watched")
+    last_day = float(feature_days + target_days)
+    age = F.col("at") - F.col("born")
+    is_early = age < float(feature_days)
+    is_late = ~is_early & (age < last_day)
+    sums = (
+        births.join(log.rows, on="unit", how="left")
+        .groupBy("unit", "born")
+        .agg(
+            F.coalesce(F.max(F.when(is_early, age)), F.lit(0.0)).alias(f"recency_{feature_days}"),
+            F.count_if(is_early).cast("double").alias(f"frequency_{feature_days}"),
+            _total(is_early).alias(f"monetary_{feature_days}"),
+            _total(is_late).alias("target"),
+        )
+    )
+    is_over = F.col("born") + last_day <= end
+    return sums.select(
+        *[name for name in sums.columns if name not in {"born", "target"}],
+        F.when(is_over, F.col("target")).alias("target"),
+        (F.col("born") + float(feature_days) <= end).alias("is_seen"),
+    )
+
+
+def _total(condition: Column) -> Column:
+    """Sum of amounts, rounded to millionths so that the order of rows does not show."""
+    return F.coalesce(F.round(F.sum(F.when(condition, F.col("amount"))), 6), F.lit(0.0))

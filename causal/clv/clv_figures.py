@@ -115,6 +115,56 @@ def decile_figure(table: pd.DataFrame, *, what: str, model: str) -> Figure:
     return figure
 
 
+def candidate_figure(table: pd.DataFrame, *, n_max: int = 15) -> Figure:
+    """Errors of candidates with their intervals, best on top.
+
+    Args:
+        table: Of a `causal.clv.early_spend.Search`.
+        n_max: How many are shown.
+    """
+    shown = table.head(n_max)
+    figure, axes = canvas()
+    at = -np.arange(len(shown))
+    bounds = np.abs(shown[["ci_lower", "ci_upper"]].to_numpy().T - shown["rmse"].to_numpy())
+    colours = [_MODEL, *[_ACTUAL] * (len(shown) - 1)]
+    for place, (y, colour) in enumerate(zip(at, colours, strict=True)):
+        axes.errorbar(
+            shown["rmse"].iloc[place], y, xerr=bounds[:, [place]], fmt="o", color=colour, capsize=3
+        )
+    axes.set_yticks(at, list(shown["candidate"]))
+    axes.set_xlabel("root mean squared error out of fold, with its interval")
+    axes.set_title("Candidates, best on top", loc="left")
+    return figure
+
+
+def residual_figure(held_out: pd.DataFrame, *, what: str, n_max: int = 4000) -> Figure:
+    """What came less what was predicted, by prediction, with means of equal groups.
+
+    Args:
+        held_out: Columns `predicted` and `actual`.
+        what: What was predicted.
+        n_max: Points shown, the first ones; means are over all.
+    """
+    figure, axes = canvas()
+    rows = held_out.assign(residual=held_out["actual"] - held_out["predicted"])
+    shown = rows.head(n_max)
+    axes.plot(shown["predicted"], shown["residual"], ".", color=_ACTUAL, alpha=0.15, markersize=4)
+    groups = np.array_split(rows.sort_values("predicted", kind="stable"), min(20, len(rows)))
+    means = pd.DataFrame([group[["predicted", "residual"]].mean() for group in groups])
+    axes.plot(
+        means["predicted"], means["residual"], "-o", color=_MODEL, markersize=4,
+        label="means of twenty groups",
+    )  # fmt: skip
+    low, high = np.quantile(rows["residual"], [0.005, 0.99])
+    axes.set_ylim(min(1.2 * low, -1e-9), max(1.2 * high, 1e-9))
+    axes.axhline(0.0, color="grey", linewidth=0.8)
+    axes.set_xlabel(f"predicted {what}")
+    axes.set_ylabel("actual less predicted")
+    axes.set_title("Residuals of held-out customers", loc="left")
+    axes.legend(frameon=False)
+    return figure
+
+
 def _labels(frequency: "pd.Series[int]") -> list[str]:
     names = [f"{value:.0f}" for value in frequency]
     return [*names[:-1], f"{names[-1]}+"]

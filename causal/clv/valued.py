@@ -67,9 +67,9 @@ class Valued:
         options, sums, total = self.spec.options, self.sums, self.total
         n, days = sums["customers"], options.horizon.periods * options.horizon.period_days
         alive = sums["alive_probability"]
-        low, high = float(total.ci_lower), float(total.ci_upper)
+        low, high = float(total.ci_lower[0]), float(total.ci_upper[0])
         there = f"{alive:,.0f} ({alive / n:.0%}) are expected to be still there"
-        bought = f"{float(total.estimate):,.0f} purchases [{low:,.0f}, {high:,.0f}]"
+        bought = f"{float(total.estimate[0]):,.0f} purchases [{low:,.0f}, {high:,.0f}]"
         lines = [
             f"{n:,.0f} customers as of {options.until}, of whom {there}",
             f"in the next {days:g} days they are expected to make {bought}",
@@ -112,3 +112,12 @@ class Valued:
             for part in ("predicted", "actual", "std_error", "rmse", "mae", "correlation"):
                 numbers[f"backtest/{test.what}/{part}"] = float(getattr(test, part))
         return numbers
+
+    def nested(self) -> Mapping[str, Mapping[str, float]]:
+        """Nothing competed."""
+        return {}
+
+    def texts(self) -> Mapping[str, str]:
+        """The parameters, unrounded."""
+        parameters = self.result.tables["parameters"]
+        return {"parameters.json": parameters.to_json(orient="records", indent=2)}

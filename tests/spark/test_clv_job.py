@@ -1,12 +1,15 @@
 """Customers valued from a log of purchases: histories, back-test, table, refusals."""
 
+import base64
 import datetime as dt
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from pyspark.sql import DataFrame, SparkSession
 
 from causal.clv.cells import rows_of
@@ -78,7 +81,9 @@ def test_the_job_values_every_passenger(
 
     place = f"{settings.local_warehouse}/{settings.database}/passenger_value"
     found = spark.read.format("delta").load(place).toPandas().set_index("passenger_id").sort_index()
-    truth = pd.read_parquet(folder / "truth_passengers.parquet").set_index("passenger_id").sort_index()
+    truth = (
+        pd.read_parquet(folder / "truth_passengers.parquet").set_index("passenger_id").sort_index()
+    )
     assert list(found.index) == list(truth.index) == list(range(1, SIZE + 1))
     _check_against_the_truth(found, truth)
 
@@ -115,6 +120,113 @@ def _check_against_the_truth(found: pd.DataFrame, truth: pd.DataFrame) -> None:
     alive = truth["left_on"].isna()
     off = found["alive_probability"] - alive
     assert abs(off.mean()) < 4 * off.std() / len(off) ** 0.5
+
+
+EARLY = """
+name: early_spend
+source: {path: %(folder)s/passenger_trips.parquet}
+method: early_spend
+seed: 2
+options:
+  unit: passenger_id
+  time: started_at
+  amount: fare
+  units: {path: %(folder)s/passengers.parquet, born: registered_on}
+  until: 2026-03-02
+  categorical: [city, platform]
+  families: {mean: {}, ridge: {penalty: [10]}, boosted: {max_iter: [40], max_leaf_nodes: [4, 8]}}
+"""
+
+
+def test_early_spend_is_learned_scored_and_told(
+    spark: SparkSession, settings: Settings, folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "early.yaml"
+    file.write_text(EARLY % {"folder": folder}, encoding="utf-8")
+    context = Shared(spark, settings)
+    assert clv.run(context, clv.ClvConfig(spec=file, output=tmp_path / "out")) == 0
+    place = f"{settings.local_warehouse}/{settings.database}/early_spend"
+    found = spark.read.format("delta").load(place).toPandas().set_index("passenger_id").sort_index()
+    expected = _early(folder)
+    assert len(found) == SIZE
+    for name in ("recency_7", "frequency_7", "monetary_7"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-6)
+
+    # Predictions are right on the average of groups, against the true expectation.
+    truth = pd.read_parquet(folder / "truth_passengers.parquet").set_index("passenger_id")
+    off = found["expected_spend_30"] - truth["expected_spend_30"].sort_index()
+    assert abs(off.mean()) < 4 * off.std() / SIZE**0.5 + 0.5
+    bought = found["frequency_7"] > 0
+    assert (
+        found["expected_spend_30"][bought].mean() > 2 * found["expected_spend_30"][~bought].mean()
+    )
+
+    candidates = pd.read_csv(tmp_path / "out" / "candidates.csv")
+    assert set(candidates["family"]) == {"mean", "ridge", "boosted"}
+    assert candidates["rmse"].is_monotonic_increasing
+    assert candidates["family"].iloc[-1] == "mean"
+    for name in ("candidates", "residuals", "deciles_spend"):
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 5_000
+    client = context.tracking._client
+    runs = client.search_runs([client.get_experiment_by_name("early_spend").experiment_id])
+    parents = [run.data.tags.get("mlflow.parentRunId") for run in runs]
+    assert sorted(map(bool, parents)) == [False, *[True] * 4]
+
+    _stored_model_scores_the_same(context, file, tmp_path, found)
+
+
+def _early(folder: Path) -> pd.DataFrame:
+    """The features, computed by pandas."""
+    units = pd.read_parquet(folder / "passengers.parquet").set_index("passenger_id").sort_index()
+    trips = pd.read_parquet(folder / "passenger_trips.parquet")
+    born = pd.to_datetime(units["registered_on"]).reindex(trips["passenger_id"]).to_numpy()
+    started = trips["started_at"].dt.tz_localize(None)
+    trips["age"] = (started - born).dt.total_seconds() / 86_400
+    early = trips[trips["age"] < 7].groupby("passenger_id")
+    made = {
+        "recency_7": early["age"].max(),
+        "frequency_7": early.size(),
+        "monetary_7": early["fare"].sum(),
+    }
+    return pd.DataFrame(made).reindex(units.index).fillna(0.0)
+
+
+def _stored_model_scores_the_same(
+    context: Context, file: Path, tmp_path: Path, found: pd.DataFrame
+) -> None:
+    """By its hash alone; a file that was changed, and a city never seen, stop the job."""
+    (sha256,) = set(found["model_sha256"])
+    model, text = tmp_path / "out" / "model.json", file.read_text(encoding="utf-8")
+    again = text.replace("name: early_spend", "name: scored_again")
+    again += f"  stored: {{path: {model}, sha256: {sha256}}}\n"
+    file.write_text(again, encoding="utf-8")
+    config = clv.ClvConfig(spec=file)
+    assert clv.run(context, config) == 0
+    place = f"{context.settings.local_warehouse}/{context.settings.database}/scored_again"
+    second = context.session.read.format("delta").load(place).toPandas()
+    second = second.set_index("passenger_id").sort_index()
+    pd.testing.assert_series_equal(second["expected_spend_30"], found["expected_spend_30"])
+
+    moved = tmp_path / "passengers.parquet"
+    folder = Path(yaml.safe_load(text)["options"]["units"]["path"])
+    pd.read_parquet(folder).assign(city="atlantis").to_parquet(moved)
+    other = again.replace("scored_again", "scored_wrongly")
+    file.write_text(other.replace(str(folder), str(moved)), encoding="utf-8")
+    with pytest.raises(CausalError, match="city has levels that the model was not trained on"):
+        clv.run(context, config)
+    file.write_text(other, encoding="utf-8")
+    whole = model.read_text(encoding="utf-8")
+    stored = json.loads(whole)
+    raw = bytearray(base64.b64decode(stored["model"]))
+    raw[len(raw) // 2] ^= 1
+    stored["model"] = base64.b64encode(bytes(raw)).decode()
+    model.write_text(json.dumps(stored), encoding="utf-8")
+    with pytest.raises(DataError, match="is not the recorded one"):
+        clv.run(context, config)
+    model.write_text(whole[: len(whole) // 2], encoding="utf-8")
+    with pytest.raises(DataError, match="no file of a model, or it is damaged"):
+        clv.run(context, config)
+    model.write_text(whole, encoding="utf-8")
 
 
 LOG = pd.DataFrame(
