@@ -247,7 +247,8 @@ def purchases_by_step(log: Log, customers: DataFrame, *, start: float, step: flo
 
     Args:
         log: The purchases.
-        customers: Rows of `histories`; where there are no births, their first purchases are none.
+        customers: Rows of `histories`, whose purchases count; where there are no births, their
+            first ones do not.
         start: Where the first step starts, days since 1970.
         step: Length of a step in days.
     """
@@ -255,7 +256,8 @@ def purchases_by_step(log: Log, customers: DataFrame, *, start: float, step: flo
     def number(at: str) -> Column:
         return F.floor((F.col(at) - start) / step).cast("int").alias("step")
 
-    rows = log.rows.select(number("at"), F.lit(1).alias("n"))
+    own = log.rows.join(customers.select("unit"), on="unit", how="left_semi")
+    rows = own.select(number("at"), F.lit(1).alias("n"))
     if log.births is None:
         rows = rows.unionByName(customers.select(number("born"), F.lit(-1).alias("n")))
     return rows.groupBy("step").agg(F.sum("n").alias("n"))

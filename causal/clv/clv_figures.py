@@ -9,6 +9,7 @@ from causal.core.canvas import canvas
 from causal.core.gram import Array
 from causal.core.inference import critical_value
 
+_GROUPS = 20
 _ACTUAL, _MODEL = "#1f3b5c", "#c8102e"
 
 
@@ -149,11 +150,12 @@ def residual_figure(held_out: pd.DataFrame, *, what: str, n_max: int = 4000) -> 
     rows = held_out.assign(residual=held_out["actual"] - held_out["predicted"])
     shown = rows.head(n_max)
     axes.plot(shown["predicted"], shown["residual"], ".", color=_ACTUAL, alpha=0.15, markersize=4)
-    groups = np.array_split(rows.sort_values("predicted", kind="stable"), min(20, len(rows)))
-    means = pd.DataFrame([group[["predicted", "residual"]].mean() for group in groups])
+    # Equal predictions stay together; groups of twentieths of the others.
+    rank = rows["predicted"].rank(method="average") * _GROUPS / (len(rows) + 1)
+    means = rows.groupby(rank.astype(int))[["predicted", "residual"]].mean()
     axes.plot(
         means["predicted"], means["residual"], "-o", color=_MODEL, markersize=4,
-        label="means of twenty groups",
+        label="means of twentieths of the prediction",
     )  # fmt: skip
     low, high = np.quantile(rows["residual"], [0.005, 0.99])
     axes.set_ylim(min(1.2 * low, -1e-9), max(1.2 * high, 1e-9))

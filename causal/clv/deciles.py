@@ -64,7 +64,7 @@ class Backtest:
             pvalue=two_sided_pvalue(statistic),
             passed=bool(abs(statistic) <= _TOLERATED),
             detail=(
-                f"{self.actual:,.0f} {self.what} came and {self.predicted:,.0f} were predicted "
+                f"{self.what}: {self.actual:,.0f} came, {self.predicted:,.0f} were predicted "
                 f"({self.actual / self.predicted - 1.0:+.1%}, {statistic:+.1f} standard errors)"
             ),
         )

@@ -122,7 +122,7 @@ class EarlySpendReport:
         return [
             f"{best} has the smallest error of {len(found.table)} candidates on {searched}",
             f"on {len(found.held_out):,} others {told} {errors['rmse_mean']:.4g}",
-            f"on these, {self.backtest.sentence}",
+            f"on these: {self.backtest.sentence}",
             f"{self.counts[0]:,} customers scored, model {self.sha256}",
         ]
 

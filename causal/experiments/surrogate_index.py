@@ -1,6 +1,6 @@
 """Long-term effects from short-term outcomes: the surrogate index as an experiment's outcome.
 
-On historical units, whose long-term outcome Y is known, Y is regressed on short-term outcomes S (the
+On historical units, whose long-term outcome Y is known, Y is regressed on short-term outcomes (the
 surrogates) and what else is known of a unit; the fitted value is the surrogate index. In an
 experiment that is too young for Y, the effect on the index is the effect on Y if three things hold:
 the treatment was randomised; Y is independent of the treatment given the surrogates (surrogacy);

@@ -212,7 +212,9 @@ def _tracking(item: Analysis, log: Log, customers: DataFrame, shown: ClvFit) -> 
     days = float((until - datetime(1970, 1, 1, tzinfo=UTC).date()).days)
     oldest = float(shown.cells.age.max()) * options.unit_days
     counts = collect_bounded(
-        histories.purchases_by_step(log, customers, start=days - oldest, step=_STEP_DAYS),
+        histories.purchases_by_step(
+            log, customers.where(F.col("born") < days), start=days - oldest, step=_STEP_DAYS
+        ),
         max_rows=_MAX_STEPS,
         what="purchases by week",
     ).set_index("step")["n"]

@@ -14,8 +14,8 @@ def coverage(*, n_worlds: int, n_history: int, n: int, seed: int) -> dict[str, f
     held = {"index": 0, "without_its_error": 0, "unexplained": 0}
     for world in range(n_worlds):
         rng = np.random.default_rng([seed, world])
-        engine = PandasEngine(units(rng, n))
-        history = PandasEngine(units(rng, n_history))
+        engine = PandasEngine(units(rng, n, noise=4.0))
+        history = PandasEngine(units(rng, n_history, noise=4.0))
         index = run(fit_index(outcome="year", surrogates=NAMES), history)
         result = run(estimate_long_term(index, **ARMS), engine)
         (effect,) = result.effects
@@ -31,7 +31,7 @@ def coverage(*, n_worlds: int, n_history: int, n: int, seed: int) -> dict[str, f
 
 def test_intervals_hold_the_long_term_effect() -> None:
     n_worlds = 400
-    found = coverage(n_worlds=n_worlds, n_history=60, n=4000, seed=1)
+    found = coverage(n_worlds=n_worlds, n_history=150, n=3000, seed=1)
     width = 3 * (0.95 * 0.05 / n_worlds) ** 0.5
     assert abs(found["index"] - 0.95) < width + 0.02
     assert abs(found["unexplained"] - 0.95) < width + 0.02

@@ -23,13 +23,15 @@ NAMES = ("visits", "spend")
 ARMS: dict[str, Any] = {"variant": "arm", "control": "control"}
 
 
-def units(rng: np.random.Generator, n: int, *, direct: float = 0.0) -> pd.DataFrame:
+def units(
+    rng: np.random.Generator, n: int, *, direct: float = 0.0, noise: float = 1.0
+) -> pd.DataFrame:
     """Treatment moves two surrogates; these, and directly the treatment, move the outcome."""
     treated = np.arange(n) % 2
     visits = rng.poisson(3 + 0.5 * treated).astype(float)
     spend = rng.gamma(2.0, 2.0, n) + 0.4 * treated
-    noise = rng.normal(size=n) * (1 + 0.2 * visits)
-    year = 1e4 + 2.0 * visits + 1.5 * spend + direct * treated + noise
+    rest = noise * rng.normal(size=n) * (1 + 0.2 * visits)
+    year = 1e4 + 2.0 * visits + 1.5 * spend + direct * treated + rest
     return pd.DataFrame(
         {
             "arm": np.where(treated, "perk", "control"),
