@@ -8,13 +8,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import certificate, cuped, did, engine, generation, iv, memory, placebos
+from bench import certificate, cuped, did, engine, generation, iv, memory, placebos, purchases
 from bench.harness import RESULTS, Bench, append, machine_facts, summary
 from bench.report import table
 
 QUESTIONS = {
     question.name: question
-    for module in (generation, cuped, did, iv, certificate, placebos, memory)
+    for module in (generation, cuped, did, iv, certificate, placebos, purchases, memory)
     for question in module.QUESTIONS
 }
 
