@@ -126,7 +126,7 @@ def histories(log: Log, *, until: dt.date, grid: float | None, unit_days: float)
         F.min("at").alias("first"),
         F.max(F.when(is_before, F.col("at"))).alias("last"),
         _total(is_before).alias("spent"),
-        F.min_by("amount", "at").alias("first_amount"),
+        F.min_by("amount", F.struct("at", "amount")).alias("first_amount"),
         _total(~is_before).alias("later_spend"),
     )
     watched = (
