@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,7 +79,7 @@ class EarlySpendReport:
     sha256: str
     counts: tuple[int, int]
 
-    @property
+    @cached_property
     def backtest(self) -> Backtest:
         """Held-out customers by tenth of the prediction."""
         held = self.found.held_out

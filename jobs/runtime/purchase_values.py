@@ -210,10 +210,12 @@ def _tracking(item: Analysis, log: Log, customers: DataFrame, shown: ClvFit) -> 
     options = _options(item)
     until = options.until - timedelta(days=options.holdout_days)
     days = float((until - datetime(1970, 1, 1, tzinfo=UTC).date()).days)
+    # Without births a daily clock ends with its last day, which is the one before the end.
+    last_tick = days - 1.0 if log.is_daily and log.births is None else days
     oldest = float(shown.cells.age.max()) * options.unit_days
     counts = collect_bounded(
         histories.purchases_by_step(
-            log, customers.where(F.col("born") < days), start=days - oldest, step=_STEP_DAYS
+            log, customers.where(F.col("born") < days), start=last_tick - oldest, step=_STEP_DAYS
         ),
         max_rows=_MAX_STEPS,
         what="purchases by week",
