@@ -2,6 +2,7 @@
 
 import base64
 import datetime as dt
+import importlib.util
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,13 +14,16 @@ import yaml
 from pyspark.sql import DataFrame, SparkSession
 
 from causal.clv.cells import rows_of
+from causal.clv.fitting import ClvOptions, fit
 from causal.clv.models import MODELS, fit_purchases
 from causal.core.errors import CausalError, DataError, SpecError
+from causal.core.plan import run
 from causal.core.spec import validate
 from jobs import clv, generate
 from jobs.runtime.context import Context
 from jobs.runtime.progress import Progress
 from jobs.runtime.settings import Settings
+from transforms.gram import SparkEngine
 from transforms.histories import Log, births, check_known, histories, purchase_log
 
 pytestmark = pytest.mark.usefixtures("many_small_queries")
@@ -240,11 +244,9 @@ UNTIL = dt.date(2026, 1, 15)
 COLUMNS = {"unit": "who", "time": "day", "amount": "paid"}
 
 
-def _log(spark: SparkSession, frame: pd.DataFrame, *, is_daily: bool = True) -> Log:
-    rows = spark.createDataFrame(frame).transform(
-        purchase_log(**COLUMNS, until=dt.date(2026, 2, 1), is_daily=is_daily)
-    )
-    return Log(rows=rows, births=None, is_daily=is_daily)
+def _log(spark: SparkSession, frame: pd.DataFrame, *, until: dt.date = dt.date(2026, 2, 1)) -> Log:
+    made = purchase_log(**COLUMNS, until=until, is_daily=True)
+    return Log(rows=spark.createDataFrame(frame).transform(made), births=None, is_daily=True)
 
 
 def _rows(frame: DataFrame) -> Mapping[str, Mapping[str, float]]:
@@ -287,6 +289,27 @@ def test_births_start_the_clock(spark: SparkSession) -> None:
     twice = spark.createDataFrame(pd.concat([units, units.head(1)]))
     with pytest.raises(DataError, match=r"one row per unit; given: 5 rows of 4 units"):
         twice.transform(births(unit="who", born="since", is_daily=True))
+
+
+def test_the_log_of_cdnow_gives_the_published_parameters(spark: SparkSession) -> None:
+    """Fader, Hardie and Lee (2005), from transactions to parameters in weeks."""
+    found = importlib.util.find_spec("lifetimes")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip("no CDNOW data: the package Lifetimes==0.11.3 is not installed")
+    file = Path(next(iter(found.submodule_search_locations))) / "datasets" / "CDNOW_sample.txt"
+    rows = pd.read_csv(
+        file, sep=r"\s+", header=None, names=["master", "who", "day", "items", "paid"]
+    )
+    rows["day"] = pd.to_datetime(rows["day"].astype(str), format="%Y%m%d").dt.date
+    customers = histories(
+        _log(spark, rows[["who", "day", "paid"]], until=dt.date(1997, 10, 1)),
+        until=dt.date(1997, 10, 1), grid=None, unit_days=7.0,
+    )  # fmt: skip
+    options = ClvOptions(frequency="frequency", recency="recency", age="age")
+    fitted = run(fit(options), SparkEngine(customers)).purchases
+    assert fitted.n == 2357
+    np.testing.assert_allclose(fitted.parameters, [0.243, 4.414, 0.793, 2.426], atol=1e-3)
+    assert fitted.log_likelihood == pytest.approx(-9582.4, abs=0.5)
 
 
 @pytest.mark.parametrize(
