@@ -141,7 +141,7 @@ def test_models_are_read_by_their_hash_alone(found: Search) -> None:
     for damaged in (text[:-9], "[]", json.dumps(data | {"model": "?"}), json.dumps({"a": 1})):
         with pytest.raises(DataError, match="no file of a model, or it is damaged"):
             read_model(damaged, sha256=sha256)
-    raw, own = dumped({"not": "a model"})  # type: ignore[arg-type] - that is the point
+    raw, own = dumped({"not": "a model"})  # type: ignore[arg-type]  # that is the point
     text = json.dumps({"model": base64.b64encode(raw).decode()})
     with pytest.raises(DataError, match="a model of something else; given: dict"):
         read_model(text, sha256=own)
