@@ -17,7 +17,7 @@ The first part is the squared error of a difference in means of the index, the s
 the index itself, which no number of experimental units removes.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ from causal.core.frames import (
     MeatRequest,
     Score,
 )
-from causal.core.gram import Array, Gram, grams, pooled, unpack
+from causal.core.gram import Array, Gram, Key, grams, pooled, unpack
 from causal.core.inference import effect, hc1_factor
 from causal.core.result import Diagnostic, Effect, Result
 
@@ -165,7 +165,8 @@ def estimate_long_term(
     request = GramRequest(terms=terms, by=(variant,), where=where)
     arms = _arms(grams((yield request), request), control=control, column=variant)
     base = arms[control]
-    effects, checks = [], [_fit_note(index), _missing_note(arms)]
+    effects: list[Effect] = []
+    checks = [_fit_note(index), _missing_note(arms)]
     for name, arm in arms.items():
         if name == control:
             continue
@@ -214,7 +215,8 @@ def back_test(
     request = GramRequest(terms=terms, by=(variant,), where=where)
     arms = _arms(grams((yield request), request), control=control, column=variant)
     base, p = arms[control], len(index.surrogates)
-    effects, checks = [], [_fit_note(index), _missing_note(arms)]
+    effects: list[Effect] = []
+    checks = [_fit_note(index), _missing_note(arms)]
     long_term = np.append(np.zeros(p), 1.0)
     unexplained = np.append(-index.slopes, 1.0)
     for name, arm in arms.items():
@@ -293,7 +295,7 @@ def _contrast(  # noqa: PLR0913 - one per part of the contrast
     )
 
 
-def _arms(found: dict[tuple[object, ...], Gram], *, control: str, column: str) -> dict[str, Gram]:
+def _arms(found: Mapping[Key, Gram], *, control: str, column: str) -> dict[str, Gram]:
     """Arms by name, the control first."""
     if (None,) in found:
         raise DataError(f"{column} is null in some rows", given=f"{found[(None,)].n} rows")

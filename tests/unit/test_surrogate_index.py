@@ -107,6 +107,7 @@ def test_little_history_is_told_in_the_error() -> None:
         found = index(units(np.random.default_rng(5), n))
         result = run(estimate_long_term(found, **ARMS), PandasEngine(EXPERIMENT))
         (share,) = [d.statistic for d in result.diagnostics if d.name == "index_error.perk"]
+        assert share is not None
         shares.append(share)
     assert shares[0] > 20 * shares[1] > 0
 
