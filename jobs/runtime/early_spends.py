@@ -23,6 +23,8 @@ from transforms.sampling import label
 from transforms.schema import Field, Table
 from transforms.terms import quoted
 
+_SHOWN = 5
+
 
 def early_spends(
     context: Context, item: Analysis, bound: Bound
@@ -44,6 +46,7 @@ def early_spends(
         n, n_young = _counts(rows)
         scored = rows.where("is_seen")
         report, model, sha256 = _model(context, item, spec, scored, counts=(n, n_young))
+        _check_levels(scored, model)
         made = scored.withColumn("model_sha256", F.lit(sha256)).transform(
             with_scores(
                 names=[spec.options.prediction],
@@ -111,6 +114,21 @@ def _model(
     text, sha256 = model_text(found.model)
     report = EarlySpendReport(spec=spec, found=found, text=text, sha256=sha256, counts=counts)
     return report, found.model, sha256
+
+
+def _check_levels(rows: DataFrame, model: SpendModel) -> None:
+    """Every level is one that the model knows, before anything is scored: the message is short."""
+    for name, known in model.levels:
+        is_known = F.coalesce(quoted(name).isin(list(known)), F.lit(False))
+        others = rows.where(~is_known).select(quoted(name).alias("level")).distinct()
+        shown = others.orderBy("level").limit(_SHOWN)
+        found = collect_bounded(shown, max_rows=_SHOWN, what=f"unknown levels of {name}")
+        if len(found):
+            raise DataError(
+                f"{name} has levels that the model was not trained on, or is missing",
+                given=", ".join(map(str, found["level"])),
+                allowed=list(known),
+            )
 
 
 def _check_fits(model: SpendModel, spec: EarlySpendSpec) -> None:
