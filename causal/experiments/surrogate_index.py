@@ -106,7 +106,7 @@ def fit_index(
         )
     inner, cross = gram.cross[:p, :p], gram.cross[:p, p]
     _check_inner(inner, surrogates)
-    slopes = np.linalg.solve(inner, cross)
+    slopes = np.asarray(np.linalg.solve(inner, cross), dtype=np.float64)
     residual = _residual(gram, slopes, terms)
     centred = [Linear((terms[at], Constant()), (1.0, -float(gram.mean[at]))) for at in range(p)]
     meat = yield MeatRequest(
