@@ -8,13 +8,34 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import certificate, cuped, did, engine, generation, iv, many_fits, memory, placebos
+from bench import (
+    certificate,
+    cuped,
+    did,
+    engine,
+    generation,
+    iv,
+    many_fits,
+    memory,
+    placebos,
+    purchases,
+)
 from bench.harness import RESULTS, Bench, append, machine_facts, summary
 from bench.report import table
 
 QUESTIONS = {
     question.name: question
-    for module in (generation, cuped, did, iv, certificate, placebos, many_fits, memory)
+    for module in (
+        generation,
+        cuped,
+        did,
+        iv,
+        certificate,
+        placebos,
+        many_fits,
+        purchases,
+        memory,
+    )  # fmt: skip
     for question in module.QUESTIONS
 }
 

@@ -47,8 +47,8 @@ class FitsConfig(JobConfig):
 
 def check(config: FitsConfig) -> None:
     """Validate specs, the options of their fits and the output folder without Spark."""
-    _loaded(config.paths)
-    analyze.check_folder(config.output)
+    loaded = _loaded(config.paths)
+    readout.check_output(config.output, below=analyze.own_folders(loaded))
 
 
 def run(context: Context, config: FitsConfig) -> int:

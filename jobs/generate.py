@@ -1,4 +1,4 @@
-"""Generate the worlds of subscribers, drivers and the shop, with true effects, into tables."""
+"""Generate the worlds of subscribers, drivers, the shop and passengers, and their truth."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +23,9 @@ from transforms.synthetic.checkout.tables import (
     TRUTH_USERS,
 )
 from transforms.synthetic.parameters import DriverWorld, Fault, SubscriberWorld
+from transforms.synthetic.passengers import world as passengers
+from transforms.synthetic.passengers.parameters import PassengerWorld
+from transforms.synthetic.passengers.tables import PASSENGER_TABLES
 from transforms.synthetic.tables import (
     DRIVER_TABLES,
     DRIVER_TRIALS,
@@ -44,16 +47,17 @@ class GenerateConfig(JobConfig):
 
     Attributes:
         world: Which worlds to generate.
-        size: Number of subscribers, and of users of the shop.
+        size: Number of subscribers, of users of the shop, and of passengers.
         days: Days of activity.
         seed: Seed of everything that is drawn.
         faults: Faults to switch on, at the strength that the world's file gives them.
         subscribers: Parameters of the world of subscribers; `conf/worlds/subscribers.yaml`.
         drivers: Parameters of the world of drivers; `conf/worlds/drivers.yaml`.
         checkout: Parameters of the world of the shop; `conf/worlds/checkout.yaml`.
+        passengers: Parameters of the world of passengers; `conf/worlds/passengers.yaml`.
     """
 
-    world: Literal["subscribers", "drivers", "both", "checkout", "all"] = Field(
+    world: Literal["subscribers", "drivers", "both", "checkout", "passengers", "all"] = Field(
         default="both", description="which worlds to generate; both: subscribers and drivers"
     )
     size: int = Field(
@@ -61,7 +65,7 @@ class GenerateConfig(JobConfig):
         ge=1_000,
         le=10**10,
         description="number of subscribers (drivers are a fifth of it, drivers_per_subscriber), "
-        "and of users of the shop",
+        "of users of the shop, and of passengers",
     )
     days: int = Field(
         default=56, ge=28, le=3_640, multiple_of=7, description="days of activity, whole weeks"
@@ -73,6 +77,7 @@ class GenerateConfig(JobConfig):
     subscribers: SubscriberWorld
     drivers: DriverWorld
     checkout: CheckoutWorld
+    passengers: PassengerWorld
 
     @model_validator(mode="after")
     def _time_is_enough(self) -> "GenerateConfig":
@@ -117,7 +122,12 @@ class GenerateConfig(JobConfig):
         return frozenset(self.faults) & frozenset(get_args(kind))
 
 
-_FAULTS: Mapping[str, Any] = {"subscribers": Fault, "drivers": Fault, "checkout": CheckoutFault}
+_FAULTS: Mapping[str, Any] = {
+    "subscribers": Fault,
+    "drivers": Fault,
+    "checkout": CheckoutFault,
+    "passengers": None,
+}
 
 
 def subscriber_plan(config: GenerateConfig) -> subscribers.SubscriberPlan:
@@ -138,6 +148,11 @@ def checkout_plan(config: GenerateConfig) -> checkout.CheckoutPlan:
     return checkout.plan(config.checkout, seed=config.seed, n_days=config.days, faults=faults)
 
 
+def passenger_plan(config: GenerateConfig) -> passengers.PassengerPlan:
+    """The world of passengers that the options describe."""
+    return passengers.plan(config.passengers, seed=config.seed, n_days=config.days)
+
+
 def defaults(_given: Mapping[str, object]) -> Mapping[str, object]:
     """The parameters of the worlds, from `conf/worlds`."""
     return {name: read_yaml(places.conf() / "worlds" / f"{name}.yaml").data for name in _FAULTS}
@@ -154,6 +169,7 @@ def writes(config: GenerateConfig) -> tuple[str, ...]:
         "subscribers": SUBSCRIBER_TABLES,
         "drivers": DRIVER_TABLES,
         "checkout": CHECKOUT_TABLES,
+        "passengers": PASSENGER_TABLES,
     }
     return tuple(table.name for name in config.worlds for table in tables[name])
 
@@ -266,12 +282,26 @@ def _checkout_effects(config: GenerateConfig, frames: Frames) -> Frames:
     )
 
 
+def _passenger_sources(session: SparkSession, config: GenerateConfig) -> Frames:
+    return {"passenger_ids": _ids(session, config.size)}
+
+
+def _passenger_frames(config: GenerateConfig, frames: Frames) -> Frames:
+    return passengers.passenger_frames(passenger_plan(config), units=frames["passenger_ids"])
+
+
+def _no_effects(_config: GenerateConfig, _frames: Frames) -> Frames:
+    """Nothing is tried on passengers."""
+    return {}
+
+
 _MAKERS: Mapping[str, _Maker] = {
     "subscribers": _Maker(
         sources=_subscriber_sources, build=_subscriber_frames, finish=_subscriber_effects
     ),
     "drivers": _Maker(sources=_driver_sources, build=_driver_frames, finish=_driver_effects),
     "checkout": _Maker(sources=_checkout_sources, build=_checkout_frames, finish=_checkout_effects),
+    "passengers": _Maker(sources=_passenger_sources, build=_passenger_frames, finish=_no_effects),
 }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, types
+from pyspark.sql import Column, DataFrame, types
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
@@ -19,6 +19,10 @@ from transforms.terms import bucketed, filtered, kinds, quoted
 
 Predict = Callable[[NDArray[np.int64], Sequence["pd.Series[Any]"]], NDArray[np.float64]]
 """From folds and features to predictions, one per row."""
+
+Score = Callable[[Sequence["pd.Series[Any]"]], NDArray[np.float64]]
+"""From the inputs of rows to several predictions of each."""
+_SCORES = "(scores)"
 
 _DDL = {
     "bigint": "BIGINT",
@@ -100,6 +104,32 @@ def declared(schema: types.StructType, *, table: str, unit: str, prediction: str
     Raises:
         SpecError: A column has a type or a name that no declared table has.
     """
+    made = Field(
+        name=prediction,
+        type="DOUBLE",
+        comment="Prediction by a model that has not seen the row's fold",
+        is_nullable=True,
+    )
+    return scored_table(
+        schema, table=table, unit=unit, made=(made,), comment=f"Rows of the source and {prediction}"
+    )
+
+
+def scored_table(
+    schema: types.StructType, *, table: str, unit: str, made: Sequence[Field], comment: str
+) -> Table:
+    """The declaration of a table that is made for the user: columns of a source, and new ones.
+
+    Args:
+        schema: Of the columns that are carried along.
+        table: Name of the table.
+        unit: Column that identifies a row.
+        made: The columns that are added.
+        comment: What a row is.
+
+    Raises:
+        SpecError: A column has a type or a name that no declared table has.
+    """
     fields = [
         Field(
             name=field.name,
@@ -109,19 +139,29 @@ def declared(schema: types.StructType, *, table: str, unit: str, prediction: str
         )
         for field in schema.fields
     ]
-    made = Field(
-        name=prediction,
-        type="DOUBLE",
-        comment="Prediction by a model that has not seen the row's fold",
-        is_nullable=True,
-    )
-    return Table(
-        name=table,
-        comment=f"Rows of the source and {prediction}",
-        fields=(*fields, made),
-        key=(unit,),
-        checks={},
-    )
+    return Table(name=table, comment=comment, fields=(*fields, *made), key=(unit,), checks={})
+
+
+def with_scores(*, names: Sequence[str], score: Score, inputs: Sequence[Column]) -> Transform:
+    """Add several predictions of one model; what `score` refuses stops the job.
+
+    Args:
+        names: The columns that are added, DOUBLE.
+        score: From the inputs of some rows to their predictions, an array of shape (n, names).
+        inputs: Columns that it is given, in its order.
+    """
+
+    def scored(*columns: pd.Series) -> pd.DataFrame:
+        return pd.DataFrame(score(columns), columns=list(names))
+
+    def transform(df: DataFrame) -> DataFrame:
+        fields = ", ".join(f"`{name}` double" for name in names)
+        # The stubs know functions of a few named columns.
+        made = pandas_udf(scored, fields)(*inputs)  # type: ignore[call-overload]
+        rows = df.select(*map(quoted, df.columns), made.alias(_SCORES))
+        return rows.select(*map(quoted, df.columns), f"`{_SCORES}`.*")
+
+    return transform
 
 
 def _ddl(field: types.StructField) -> str:

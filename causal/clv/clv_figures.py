@@ -9,6 +9,7 @@ from causal.core.canvas import canvas
 from causal.core.gram import Array
 from causal.core.inference import critical_value
 
+_GROUPS = 20
 _ACTUAL, _MODEL = "#1f3b5c", "#c8102e"
 
 
@@ -87,6 +88,82 @@ def cumulative_figure(
     axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
     axes.set_title("Repeat purchases over time", loc="left")
     axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def decile_figure(table: pd.DataFrame, *, what: str, model: str) -> Figure:
+    """Means of what came by groups of the prediction, beside the prediction.
+
+    Args:
+        table: Of a `causal.clv.deciles.Backtest`.
+        what: What was predicted, with its unit.
+        model: Name of the model, for the legend.
+    """
+    figure, axes = canvas()
+    at = np.arange(len(table))
+    bounds = np.abs(table[["ci_lower", "ci_upper"]].to_numpy().T - table["actual"].to_numpy())
+    axes.bar(at, table["predicted"], width=0.7, color=_MODEL, alpha=0.35, label=model)
+    axes.errorbar(
+        at, table["actual"], yerr=bounds, fmt="o", color=_ACTUAL, capsize=3, markersize=5,
+        label="actual, with interval of the mean",
+    )  # fmt: skip
+    axes.set_xticks(at, [f"{number}" for number in table["decile"]])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("group of customers, lowest prediction first")
+    axes.set_ylabel(f"mean {what}")
+    axes.set_title(f"Predicted and actual {what}", loc="left")
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def candidate_figure(table: pd.DataFrame, *, n_max: int = 15) -> Figure:
+    """Errors of candidates with their intervals, best on top.
+
+    Args:
+        table: Of a `causal.clv.early_spend.Search`.
+        n_max: How many are shown.
+    """
+    shown = table.head(n_max)
+    figure, axes = canvas()
+    at = -np.arange(len(shown))
+    bounds = np.abs(shown[["ci_lower", "ci_upper"]].to_numpy().T - shown["rmse"].to_numpy())
+    colours = [_MODEL, *[_ACTUAL] * (len(shown) - 1)]
+    for place, (y, colour) in enumerate(zip(at, colours, strict=True)):
+        axes.errorbar(
+            shown["rmse"].iloc[place], y, xerr=bounds[:, [place]], fmt="o", color=colour, capsize=3
+        )
+    axes.set_yticks(at, list(shown["candidate"]))
+    axes.set_xlabel("root mean squared error out of fold, with its interval")
+    axes.set_title("Candidates, best on top", loc="left")
+    return figure
+
+
+def residual_figure(held_out: pd.DataFrame, *, what: str, n_max: int = 4000) -> Figure:
+    """What came less what was predicted, by prediction, with means of equal groups.
+
+    Args:
+        held_out: Columns `predicted` and `actual`.
+        what: What was predicted.
+        n_max: Points shown, the first ones; means are over all.
+    """
+    figure, axes = canvas()
+    rows = held_out.assign(residual=held_out["actual"] - held_out["predicted"])
+    shown = rows.head(n_max)
+    axes.plot(shown["predicted"], shown["residual"], ".", color=_ACTUAL, alpha=0.15, markersize=4)
+    # Equal predictions stay together; groups of twentieths of the others.
+    rank = rows["predicted"].rank(method="average") * _GROUPS / (len(rows) + 1)
+    means = rows.groupby(rank.astype(int))[["predicted", "residual"]].mean()
+    axes.plot(
+        means["predicted"], means["residual"], "-o", color=_MODEL, markersize=4,
+        label="means of twentieths of the prediction",
+    )  # fmt: skip
+    low, high = np.quantile(rows["residual"], [0.005, 0.99])
+    axes.set_ylim(min(1.2 * low, -1e-9), max(1.2 * high, 1e-9))
+    axes.axhline(0.0, color="grey", linewidth=0.8)
+    axes.set_xlabel(f"predicted {what}")
+    axes.set_ylabel("actual less predicted")
+    axes.set_title("Residuals of held-out customers", loc="left")
+    axes.legend(frameon=False)
     return figure
 
 

@@ -52,7 +52,7 @@ class SpendCells:
         """Two points per cell that have its mean and variance."""
         if self.spread is None:
             return self
-        step = np.minimum(np.sqrt(self.spread), 0.999 * self.monetary_value)
+        step = np.minimum(np.sqrt(self.spread.clip(min=0.0)), 0.999 * self.monetary_value)
         return SpendCells(
             frequency=np.repeat(self.frequency, 2),
             monetary_value=np.column_stack(

@@ -29,7 +29,7 @@ from transforms.result_tables import FRAME_TABLES
 from transforms.stored_frames import answers_of
 
 OTHER_JOBS: Mapping[str, str] = MappingProxyType(
-    {"power": "power", "geo_design": "power", "cupac": "cupac"}
+    {"power": "power", "geo_design": "power", "cupac": "cupac", "clv": "clv", "early_spend": "clv"}
 )
 """Methods whose specs look like those of analyses, and the jobs that run them."""
 

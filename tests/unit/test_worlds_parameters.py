@@ -87,6 +87,27 @@ def test_a_wrong_parameter_of_the_shop_is_one_line(path: str, value: object, tex
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("starts_on", "2026-01-06", "Monday"),
+        ("registration_days", 30, "whole weeks"),
+        ("riding.weekday", [1, 1, 1, 1, 1, 1, 2], "must add to 1"),
+        ("cities.lisbon", 0.9, "must add to 1"),
+        ("platforms.ios", 0.9, "must add to 1"),
+        ("platform_tilt", 1.0, "takes a share out of"),
+        ("fares.spread", 1.0, "greater than 1"),
+        ("leaving.c", 1.0, "unknown key"),
+    ],
+)
+def test_a_wrong_parameter_of_the_passengers_is_one_line(
+    path: str, value: object, text: str
+) -> None:
+    with pytest.raises(SpecError, match=text) as caught:
+        validate(GenerateConfig, _changed(path, value, world="passengers"))
+    assert "\n" not in str(caught.value)
+
+
 def test_faults_are_those_of_the_chosen_worlds() -> None:
     with pytest.raises(SpecError, match="no world of 'both' has the fault missing_day"):
         _config(faults=["missing_day"])
@@ -98,14 +119,16 @@ def test_faults_are_those_of_the_chosen_worlds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("world", "n_worlds"), [("both", 2), ("all", 3), ("checkout", 1), ("drivers", 1)]
+    ("world", "n_worlds"),
+    [("both", 2), ("all", 4), ("checkout", 1), ("drivers", 1), ("passengers", 1)],
 )
 def test_a_world_writes_its_tables(world: str, n_worlds: int) -> None:
     config = _config(world=world)
     assert len(config.worlds) == n_worlds
     names = JOB.writes(config)
     assert any(name.startswith("checkout_") for name in names) == ("checkout" in config.worlds)
-    assert sum(name.endswith("_effects") for name in names) == n_worlds
+    n_without_trials = "passengers" in config.worlds
+    assert sum(name.endswith("_effects") for name in names) == n_worlds - n_without_trials
 
 
 @pytest.mark.parametrize(

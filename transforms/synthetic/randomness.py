@@ -63,6 +63,12 @@ class Draws:
         """A DOUBLE column, exponential with mean one."""
         return F.expr(f"-ln({self._uniform(stream, ids)})")
 
+    def uniforms(self, stream: str, *ids: str, n: str) -> Column:
+        """An ARRAY<DOUBLE> column of `n` (a column or expression) draws, uniform on (0, 1)."""
+        one = self._uniform(stream, (*ids, "number_"))
+        drawn = f"transform(sequence(1, CAST({n} AS INT)), number_ -> {one})"
+        return F.expr(f"CASE WHEN {n} > 0 THEN {drawn} ELSE CAST(array() AS ARRAY<DOUBLE>) END")
+
     def _bits(self, stream: str, ids: tuple[str, ...]) -> str:
         columns = ", ".join(f"CAST({name} AS BIGINT)" for name in ids)
         return f"xxhash64(BIGINT('{self.key(stream)}'), {columns})"

@@ -2,6 +2,7 @@
 
 from transforms.schema import Field, Table
 from transforms.synthetic.checkout.tables import CHECKOUT_TABLES
+from transforms.synthetic.passengers.tables import PASSENGER_TABLES
 
 _ID_COMMENT = {
     "subscriber_id": "Subscriber, numbered from 1",
@@ -343,4 +344,6 @@ DRIVER_TABLES: tuple[Table, ...] = (
     TRUTH_DRIVER_ROLLOUT,
     TRUTH_DRIVER_EFFECTS,
 )
-WORLD_TABLES: tuple[Table, ...] = SUBSCRIBER_TABLES + DRIVER_TABLES + CHECKOUT_TABLES
+WORLD_TABLES: tuple[Table, ...] = (
+    SUBSCRIBER_TABLES + DRIVER_TABLES + CHECKOUT_TABLES + PASSENGER_TABLES
+)
