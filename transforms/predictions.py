@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame, types
+from pyspark.sql import Column, DataFrame, types
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
@@ -20,6 +20,7 @@ from transforms.terms import bucketed, filtered, kinds, quoted
 Predict = Callable[[NDArray[np.int64], Sequence["pd.Series[Any]"]], NDArray[np.float64]]
 """From folds and features to predictions, one per row."""
 
+_SCORES = "(scores)"
 _DDL = {
     "bigint": "BIGINT",
     "int": "INT",
@@ -68,8 +69,7 @@ def with_prediction(
             raise SpecError(
                 "the source has this column already", given=name, key="options.prediction"
             )
-        inputs = [quoted(column).cast("double") for column in numbers]
-        inputs += [label(df, column) for column in labels]
+        inputs = _features(df, numbers, labels)
         rows = bucketed(filtered(df, where, kinds(df)), fold)
         number = F.coalesce(quoted(BUCKET), F.lit(-1)).cast("bigint")
         # The stubs know functions of a few named columns.
@@ -77,6 +77,53 @@ def with_prediction(
         return rows.select(*map(quoted, df.columns), predicted.alias(name))
 
     return transform
+
+
+def with_predictions(
+    *,
+    names: Sequence[str],
+    predict: Callable[[Sequence["pd.Series[Any]"]], NDArray[np.float64]],
+    numbers: Sequence[str],
+    labels: Sequence[str],
+) -> Transform:
+    """Add several predictions of each row, all by the same call; null where one is NaN.
+
+    The models travel as those of `with_prediction` do.
+
+    Args:
+        names: The columns that are added.
+        predict: From features to predictions, shape (n, number of names).
+        numbers: Features that are numbers, in the order that `predict` takes them.
+        labels: Features that are levels, after those.
+
+    Raises:
+        SpecError: There is a column of such a name already.
+    """
+
+    def score(*columns: pd.Series) -> pd.Series:
+        return pd.Series(list(predict(columns)), dtype=object)
+
+    def transform(df: DataFrame) -> DataFrame:
+        taken = [name for name in names if name in df.columns]
+        if taken:
+            raise SpecError("the source has this column already", given=taken[0])
+        inputs = _features(df, numbers, labels)
+        made = pandas_udf(score, "array<double>")(*inputs)  # type: ignore[call-overload]
+        values = [F.col(_SCORES)[place] for place in range(len(names))]
+        known = [
+            F.when(~F.isnan(value), value).alias(name)
+            for name, value in zip(names, values, strict=True)
+        ]
+        # Its own step, so that the models are asked once and not once a column.
+        return df.withColumn(_SCORES, made).select(*map(quoted, df.columns), *known)
+
+    return transform
+
+
+def _features(df: DataFrame, numbers: Sequence[str], labels: Sequence[str]) -> list[Column]:
+    """Features as models take them: numbers as doubles, then levels as text."""
+    inputs = [quoted(column).cast("double") for column in numbers]
+    return inputs + [label(df, column) for column in labels]
 
 
 def declared(schema: types.StructType, *, table: str, unit: str, prediction: str) -> Table:
@@ -91,15 +138,6 @@ def declared(schema: types.StructType, *, table: str, unit: str, prediction: str
     Raises:
         SpecError: A column has a type or a name that no declared table has.
     """
-    fields = [
-        Field(
-            name=field.name,
-            type=_ddl(field),
-            comment="As in the source",
-            is_nullable=field.name != unit,
-        )
-        for field in schema.fields
-    ]
     made = Field(
         name=prediction,
         type="DOUBLE",
@@ -109,9 +147,30 @@ def declared(schema: types.StructType, *, table: str, unit: str, prediction: str
     return Table(
         name=table,
         comment=f"Rows of the source and {prediction}",
-        fields=(*fields, made),
+        fields=(*carried(schema, unit=unit), made),
         key=(unit,),
         checks={},
+    )
+
+
+def carried(schema: types.StructType, *, unit: str) -> tuple[Field, ...]:
+    """Columns of a source as those of a table.
+
+    Args:
+        schema: Of the columns.
+        unit: The one that identifies a row.
+
+    Raises:
+        SpecError: A column has a type or a name that no declared table has.
+    """
+    return tuple(
+        Field(
+            name=field.name,
+            type=_ddl(field),
+            comment="As in the source",
+            is_nullable=field.name != unit,
+        )
+        for field in schema.fields
     )
 
 

@@ -61,6 +61,16 @@ class Readout:
         """The figures by file name without ending."""
         return registry.method(self.spec.method).figures(self.spec, self.result)
 
+    @property
+    def sentences(self) -> Sequence[str]:
+        """The result in plain words, as Markdown."""
+        return [line(effect) for effect in headline(self.result.effects)]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Further numbers for the MLflow run, beside effects and checks."""
+        return {}
+
 
 def effect_rows(readout: Readout) -> list[dict[str, Any]]:
     """Rows of the table `effects`."""
@@ -93,7 +103,7 @@ def note(readout: Readout) -> str:
         [
             f"### {spec.description or spec.name}",
             "",
-            *[f"- {line(effect)}" for effect in headline(result.effects)],
+            *[f"- {sentence}" for sentence in readout.sentences],
             "",
             verdict,
             "",
@@ -184,7 +194,7 @@ def log(readout: Readout, run: Run) -> None:
             **versions(),
         }
     )
-    run.log_metrics(dict(_metrics(result)))
+    run.log_metrics({**dict(_metrics(result)), **readout.metrics})
     run.log_table("effects", result.to_frame())
     run.log_table("diagnostics", result.diagnostics_frame().astype(object))
     for name, table in result.tables.items():
