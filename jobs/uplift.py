@@ -7,20 +7,18 @@ well scores rank. The model goes to MLflow with its hash; `score` and `policy` l
 """
 
 import dataclasses
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
-import pandas as pd
 from pydantic import Field
 from pyspark.sql import DataFrame
 
-from causal.core import plan
 from causal.core.errors import CausalError, DataError, HealthError, SpecError
-from causal.core.frames import Condition, FrameRequest, HashBucket, describe
+from causal.core.frames import Condition, HashBucket
 from causal.core.result import Diagnostic, Result
 from causal.uplift import learners_options, learners_readout
 from causal.uplift.learned_model import UpliftModel, learn
@@ -138,7 +136,7 @@ def _learned(context: Context, item: Analysis, bound: Bound, started_at: datetim
         rows.transform(part_of(spec.split, n_held_out=spec.n_held_out, part=part)) for part in PARTS
     )
     with context.progress.step(f"train {', '.join(spec.options.learners)}"):
-        model = _asked(context, learn(spec), training)
+        model = plans.asked(context, learn(spec), training)
     stored = Dumped.of(model)
     scored = held_out.transform(evaluated(model)).persist()
     try:
@@ -193,7 +191,7 @@ def _evaluated(
     """What is found on the held-out units, and the version of the table of their scores."""
     spec, options = model.spec, model.spec.options
     with context.progress.step("score the held-out units"):
-        rows = _asked(context, learners_readout.held_out(spec), scored)
+        rows = plans.asked(context, learners_readout.held_out(spec), scored)
     full = scored.transform(
         with_arm_scores(
             outcome=options.outcome,
@@ -203,7 +201,7 @@ def _evaluated(
         )
     )
     with context.progress.step("evaluate"):
-        result = _asked(context, learners_readout.estimate(model, rows), full)
+        result = plans.asked(context, learners_readout.estimate(model, rows), full)
     named = list(enumerate(model.treatments, start=1))
     scores = full.transform(
         score_rows(
@@ -233,15 +231,6 @@ def _beside_truth(context: Context, model: UpliftModel, full: DataFrame, result:
 
 def _part(analysis: str) -> str:
     return f"analysis = '{analysis}'"
-
-
-def _asked(context: Context, asking: Generator[FrameRequest, pd.DataFrame, T], df: DataFrame) -> T:
-    """Run a plan on rows."""
-    return plan.run(
-        asking,
-        analyses.engine_of(context, df),
-        on_request=lambda number, asked: context.progress.line(f"pass {number}: {describe(asked)}"),
-    )
 
 
 JOB = CommandJob(name="uplift", config=UpliftConfig, run=run, check=check)

@@ -1,14 +1,12 @@
 """From `uplift` over `score` to `policy` on a small world whose effects are known."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
 
-from causal.core.errors import DataError, SpecError
 from jobs import uplift
 from jobs.runtime import models
 from jobs.runtime.context import Context
