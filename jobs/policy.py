@@ -1,9 +1,9 @@
 """Who gets which treatment within a budget, and what that is worth on units held out.
 
-A spec names a model of `uplift`, costs and a budget (docs/methods/policy.md). The targets are scored
-in Spark, each gets the treatment that pays best at the price of the budget, and the policy is valued
-by doubly robust scores of units that the model has not seen, beside treating none, all, or as many
-at random.
+A spec names a model of `uplift`, costs and a budget (docs/methods/policy.md). The targets are
+scored in Spark, each gets the treatment that pays best at the price of the budget, and the policy
+is valued by doubly robust scores of units that the model has not seen, beside treating none, all,
+or as many at random.
 """
 
 import dataclasses
@@ -267,7 +267,7 @@ def _given(
 
 def _valued(context: Context, plan: Plan, item: Analysis, given: Given) -> Result:
     """The policy's value on the rows of the source that the model has not seen."""
-    spec, model = plan.spec, plan.model
+    model = plan.model
     options = model.spec.options
     df = _source(context, plan, item)
     split = model.spec.split
@@ -313,9 +313,10 @@ def _compared(context: Context, plan: Plan, scored: DataFrame, given: Given) -> 
         F.count(F.lit(1)).alias("n")
     )
     found = collect_bounded(counted, max_rows=n_arms, what="held-out units by arm")
+    n_by_arm = rows_by_arm(dict(zip(found["number"], found["n"], strict=True)), range(n_arms))
     compared = Compared(
         names=policy_names(model.treatments),
-        n_by_arm=tuple(rows_by_arm(dict(zip(found["number"], found["n"], strict=True)), range(n_arms))),
+        n_by_arm=tuple(n_by_arm),
         n_left_out=sum(rows.not_scored.values()),
         cluster=options.cluster,
         unit=options.unit,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 from pyspark.sql import DataFrame
@@ -24,7 +24,7 @@ from causal.uplift import learners_options, learners_readout
 from causal.uplift.learned_model import UpliftModel, learn
 from causal.uplift.learners_options import UpliftLearnersSpec
 from jobs import analyze
-from jobs.runtime import analyses, models, unit_truths
+from jobs.runtime import analyses, models, plans, unit_truths
 from jobs.runtime.analyses import Analysis, Bound
 from jobs.runtime.context import Context
 from jobs.runtime.contract import CommandJob, JobConfig
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FOLD_SALT = 2
-T = TypeVar("T")
 
 
 class UpliftConfig(JobConfig):

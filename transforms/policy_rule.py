@@ -97,7 +97,7 @@ def within_budget(df: DataFrame, rule: Rule, *, budget: float | None) -> Rule:
     highest = F.greatest(F.lit(0.0), *ratios).alias("highest")
     top = float(collect_bounded(df.agg(highest), max_rows=1, what="a price")["highest"].iloc[0])
     prices = bracket(
-        _spending(df, rule, lambda price: rule.at(price)),
+        _spending(df, rule, rule.at),
         low=0.0, high=2.0 * top + 1.0, budget=budget, slack=slack,
     )  # fmt: skip
     if prices.is_met:
