@@ -28,6 +28,9 @@ every_table_job = pytest.mark.parametrize("name", TABLE_JOBS)
 REQUIRED: Mapping[str, Mapping[str, Any]] = {
     "notebook": {"file": str(ROOT / "notebooks" / "01_quickstart.py")},
     "cupac": {"spec": str(ROOT / "conf" / "forecasts" / "revenue_forecast.yaml")},
+    "uplift": {"spec": str(ROOT / "conf" / "uplift" / "payout_uplift.yaml")},
+    "policy": {"spec": str(ROOT / "conf" / "uplift" / "payout_policy.yaml")},
+    "score": {"model": "payout_uplift", "table": "drivers", "output_table": "driver_scores"},
 }
 """Options without a default."""
 
