@@ -123,9 +123,9 @@ def check(config: PolicyConfig) -> None:
     item = analyses.load(config.spec, model=policy_options.SPEC)
     options = cast("PolicySpec", item.spec).options
     try:
-        models.check_reference(options.model, options.sha256)
+        models.check_reference(options.model, options.sha256, prefix="options.")
     except SpecError as error:
-        raise item.located(error.located(key=f"options.{error.key}")) from error
+        raise item.located(error) from error
     analyze.check_folder(config.output)
 
 

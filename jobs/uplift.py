@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from causal.core.errors import CausalError, DataError, HealthError, SpecError
 from causal.core.frames import Condition, HashBucket
@@ -33,6 +34,7 @@ from jobs.runtime.readout import Readout
 from jobs.runtime.runner import record
 from transforms.bounded import collect_bounded
 from transforms.result_tables import UPLIFT_SCORES
+from transforms.sampling import label
 from transforms.terms import filtered, kinds, quoted
 from transforms.uplift_frames import (
     PARTS,
@@ -130,7 +132,7 @@ def run(context: Context, config: UpliftConfig) -> int:
 
 def _learned(context: Context, item: Analysis, bound: Bound, started_at: datetime) -> Learned:
     spec = cast("UpliftLearnersSpec", item.spec)
-    rows = _rows(context, item)
+    rows, others = _rows(context, item)
     training, held_out = (
         rows.transform(part_of(spec.split, n_held_out=spec.n_held_out, part=part)) for part in PARTS
     )
@@ -146,12 +148,12 @@ def _learned(context: Context, item: Analysis, bound: Bound, started_at: datetim
         name="model", statistic=float(len(stored.data)), pvalue=None, passed=None,
         detail=f"SHA-256 of the model: {stored.sha256}",
     )  # fmt: skip
-    result = dataclasses.replace(result, diagnostics=(*result.diagnostics, note))
+    result = dataclasses.replace(result, diagnostics=(*result.diagnostics, others, note))
     return Learned(bound, result, started_at, stored, written)
 
 
-def _rows(context: Context, item: Analysis) -> DataFrame:
-    """The rows of the arms, with the fold that intervals are made by.
+def _rows(context: Context, item: Analysis) -> tuple[DataFrame, Diagnostic]:
+    """The rows of the arms, with the fold that intervals are made by, and how many others are not.
 
     Raises:
         SpecError: A column is missing.
@@ -162,15 +164,24 @@ def _rows(context: Context, item: Analysis) -> DataFrame:
     df, _ = context.lakehouse.read_source(spec.source, beside=item.file.path.parent)
     needed = (options.unit, options.outcome, options.variant, *options.inputs, *options.segments)
     check_columns(df, (*needed, spec.split.column))
-    rows = filtered(df, spec.source.conditions, kinds(df))
-    rows = filtered(rows, (Condition(options.variant, options.arms),), kinds(df))
-    lost = rows.where(quoted(spec.split.column).isNull()).limit(1)
-    if collect_bounded(lost, max_rows=1, what="rows without a cluster").shape[0]:
-        raise DataError(f"{spec.split.column} is null in some rows", given=spec.split.column)
-    if options.cluster is None:
-        return rows
-    fold = HashBucket(options.cluster, learners_readout.N_FOLDS, salt=spec.seed + _FOLD_SALT)
-    return rows.transform(with_fold(fold, name=learners_readout.FOLD))
+    chosen = filtered(df, spec.source.conditions, kinds(df))
+    is_own = label(df, options.variant).isin(*map(str, options.arms))
+    lacks_part = quoted(spec.split.column).isNull()
+    counted = chosen.agg(
+        F.count_if(is_own & lacks_part).alias("lost"),
+        F.count_if(~F.coalesce(is_own, F.lit(False))).alias("others"),
+    )
+    counts = collect_bounded(counted, max_rows=1, what="rows that are left out").iloc[0]
+    if counts["lost"]:
+        raise DataError(
+            f"{spec.split.column} is null, so that some rows are neither trained on nor held out",
+            given=f"{counts['lost']:,} rows",
+        )
+    rows = filtered(chosen, (Condition(options.variant, options.arms),), kinds(df))
+    if options.cluster is not None:
+        fold = HashBucket(options.cluster, learners_readout.N_FOLDS, salt=spec.seed + _FOLD_SALT)
+        rows = rows.transform(with_fold(fold, name=learners_readout.FOLD))
+    return rows, learners_readout.other_variants(int(counts["others"]))
 
 
 def check_columns(df: DataFrame, names: Iterable[str]) -> None:

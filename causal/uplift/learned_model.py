@@ -9,7 +9,7 @@ out, and the hash that says which these are: whoever values it can tell them.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,7 @@ class UpliftModel:
             rows' scores.
         n_rows: Training rows there are, by arm.
         n_drawn: Training rows learned from, by arm.
+        n_without_outcome: Further training rows, which nothing was learned from.
     """
 
     spec: UpliftLearnersSpec
@@ -57,6 +58,7 @@ class UpliftModel:
     edges: Mapping[str, Array] = field(repr=False)
     n_rows: tuple[int, ...]
     n_drawn: tuple[int, ...]
+    n_without_outcome: int = 0
 
     @property
     def treatments(self) -> tuple[str, ...]:
@@ -153,7 +155,8 @@ def learn(spec: UpliftLearnersSpec) -> Generator[FrameRequest, pd.DataFrame, Upl
             where=(*where, Condition(options.variant, (arm,))),
         )
         samples.append((yield request_))
-    return learned(spec, samples, n_rows=n_rows)
+    n_lost = sum(gram.n_missing for gram in found.values())
+    return replace(learned(spec, samples, n_rows=n_rows), n_without_outcome=n_lost)
 
 
 def learned(

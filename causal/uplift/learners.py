@@ -425,10 +425,9 @@ def _classifier(training: Training) -> Any:
     match training.base:
         case "linear":
             from sklearn.linear_model import LogisticRegression
-            from sklearn.pipeline import make_pipeline
-            from sklearn.preprocessing import StandardScaler
 
-            return make_pipeline(StandardScaler(), LogisticRegression(C=1e6, max_iter=1000))
+            # Newton's steps do not depend on the scale of the features, and take weights.
+            return LogisticRegression(C=1e6, max_iter=1000, solver="newton-cholesky")
         case "boosted":
             from sklearn.ensemble import HistGradientBoostingClassifier
 

@@ -371,7 +371,8 @@ def _checks(model: UpliftModel, rows: HeldOut) -> list[Diagnostic]:
         _note(
             "training_rows", float(sum(model.n_drawn)),
             f"learned from {sum(model.n_drawn):,} of {sum(model.n_rows):,} training units: "
-            + ", ".join(f"{arm} {n:,}" for arm, n in zip(options.arms, model.n_drawn, strict=True)),
+            + ", ".join(f"{arm} {n:,}" for arm, n in zip(options.arms, model.n_drawn, strict=True))
+            + f"; {model.n_without_outcome:,} more have no outcome",
         ),
     ]  # fmt: skip
     for name, n in rows.not_scored.items():
@@ -382,6 +383,11 @@ def _checks(model: UpliftModel, rows: HeldOut) -> list[Diagnostic]:
         if options.cluster is None:
             found.append(srm.check(counts, shares=planned, alpha=_ALPHA))
     return found
+
+
+def other_variants(n: int) -> Diagnostic:
+    """How many rows of the source are of other arms than those of the spec, or of none."""
+    return _note("other_variants", float(n), f"{n:,} rows of other variants are left out")
 
 
 _WHY = {

@@ -84,8 +84,13 @@ def store(context: Context, run: Run, stored: Dumped, *, name: str) -> None:
     context.progress.line(f"model: {place}run {run.run_id}, sha256 {stored.sha256}")
 
 
-def check_reference(reference: str, sha256: str | None) -> None:
+def check_reference(reference: str, sha256: str | None, *, prefix: str = "") -> None:
     """What can be told of a model's name and hash without looking for them.
+
+    Args:
+        reference: The name.
+        sha256: The hash, if one was given.
+        prefix: What stands before their keys.
 
     Raises:
         SpecError: They are none.
@@ -93,11 +98,11 @@ def check_reference(reference: str, sha256: str | None) -> None:
     if not REFERENCE.fullmatch(reference):
         raise SpecError(
             "this is no model", given=reference,
-            allowed="name, name/version, or the id of a run", key="model",
+            allowed="name, name/version, or the id of a run", key=f"{prefix}model",
         )  # fmt: skip
     if sha256 is not None and not SHA256.fullmatch(sha256):
         raise SpecError(
-            "this is no SHA-256", given=sha256, allowed="64 digits 0-9 a-f", key="sha256"
+            "this is no SHA-256", given=sha256, allowed="64 digits 0-9 a-f", key=f"{prefix}sha256"
         )
 
 
