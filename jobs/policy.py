@@ -357,26 +357,42 @@ def _beside_truth(
         .join(truths, on=unit_truths.UNIT, how="inner")
         .withColumns(true_effects)
     )
-    value = spec.options.outcome_value
-    names = policy_names(model.treatments)
+    own = own.persist()
+    try:
+        return _true_values(plan, own, given, result)
+    finally:
+        own.unpersist()
+
+
+def _true_values(plan: Plan, own: DataFrame, given: Given, result: Result) -> list[Diagnostic]:
+    spec, arms = plan.spec, range(len(given.treatments))
+    outcomes = [f"truth_outcome_{number}" for number in arms]
+    value, names = spec.options.outcome_value, policy_names(plan.model.treatments)
     learned = own.transform(
         with_values(outcomes, plan.rule, outcome_value=value, shares=given.shares)
     )
-    means = learned.agg(*[F.avg(value_name(n)).alias(name) for n, name in enumerate(names)])
+    means = learned.agg(
+        F.count(F.lit(1)).alias("n"),
+        *[F.avg(value_name(number)).alias(name) for number, name in enumerate(names)],
+    )
     row = collect_bounded(means, max_rows=1, what="true values").iloc[0]
-    knowing = own.transform(with_gains(list(true_effects), plan.rule, outcome_value=value))
     limit = spec.options.limit(sum(given.n))
-    budget = None if limit is None else limit * own.count() / sum(given.n)
+    knowing = own.transform(
+        with_gains([f"true_effect_{number}" for number in arms[1:]], plan.rule, outcome_value=value)
+    )
     start = dataclasses.replace(plan.rule, price=0.0, low_price=0.0, kept=1.0)
-    best = within_budget(knowing, start, budget=budget)
+    best = within_budget(
+        knowing, start, budget=None if limit is None else limit * row["n"] / sum(given.n)
+    )
     optimal = knowing.withColumn(TREATMENT, best.choice).transform(
         with_values(outcomes, best, outcome_value=value, shares=given.shares)
     )
     top = collect_bounded(
-        optimal.agg(F.avg(value_name(0)).alias("v")), max_rows=1, what="the best value"
+        optimal.agg(F.avg(value_name(0)).alias("value")), max_rows=1, what="the best value"
     )
-    truth = {name: float(row[name]) for name in names}
-    return policy_readout.beside_truth(result, truth, optimum=float(top["v"].iloc[0]))
+    return policy_readout.beside_truth(
+        result, {name: float(row[name]) for name in names}, optimum=float(top["value"].iloc[0])
+    )
 
 
 JOB = CommandJob(name="policy", config=PolicyConfig, run=run, check=check)

@@ -16,8 +16,8 @@ from causal.core.gram import Array
 Spending = Callable[[Array], Array]
 """From positions, ascending, to what is spent at each: it does not rise. Shape (k,)."""
 
-_POINTS = 31
-_MAX_ROUNDS = 60
+_POINTS = 15
+_MAX_ROUNDS = 80
 _ROUNDING = 1e-12
 
 
