@@ -45,14 +45,17 @@ class Rule:
     @property
     def choice(self) -> Column:
         """Number of the treatment, 0 for none."""
-        return F.when(quoted(TIE) < self.kept, self.at(self.price)).otherwise(
-            self.at(self.low_price)
-        )
+        return self.with_kept(F.lit(self.kept))
 
-    def at(self, price: float) -> Column:
+    def with_kept(self, kept: Column) -> Column:
+        """Number of the treatment if another share of the units decided at `price`."""
+        at_low = self.at(F.lit(self.low_price))
+        return F.when(quoted(TIE) < kept, self.at(F.lit(self.price))).otherwise(at_low)
+
+    def at(self, price: Column) -> Column:
         """Number of the treatment that is best at a price."""
         net = [
-            quoted(gain) - F.lit(float(price * cost))
+            quoted(gain) - price * F.lit(float(cost))
             for gain, cost in zip(self.gains, self.costs, strict=True)
         ]
         best = F.greatest(F.lit(0.0), *net)
@@ -106,7 +109,7 @@ def within_budget(df: DataFrame, rule: Rule, *, budget: float | None) -> Rule:
     if prices.spent_low - prices.spent_high <= slack:
         return found
     ties = bracket(
-        _spending(df, rule, lambda kept: _with(rule, prices, kept=kept).choice),
+        _spending(df, rule, found.with_kept),
         low=0.0, high=1.0, budget=budget, slack=slack,
     )  # fmt: skip
     return _with(rule, prices, kept=ties.high)
@@ -116,16 +119,16 @@ def _with(rule: Rule, prices: Bracket, *, kept: float) -> Rule:
     return replace(rule, price=prices.high, low_price=prices.low, kept=kept)
 
 
-def _spending(df: DataFrame, rule: Rule, chosen: Callable[[float], Column]) -> Spending:
+def _spending(df: DataFrame, rule: Rule, chosen: Callable[[Column], Column]) -> Spending:
     """What is spent at each of some positions, in one pass."""
 
     def spending(at: Array) -> Array:
-        sums = [
-            F.sum(rule.cost_of(chosen(float(position)))).alias(f"s{number}")
-            for number, position in enumerate(at)
-        ]
-        row = collect_bounded(df.agg(*sums), max_rows=1, what="what is spent").iloc[0]
-        return np.array([row[f"s{number}"] for number in range(len(at))], dtype=np.float64)
+        places = F.posexplode(F.array(*[F.lit(float(position)) for position in at]))
+        rows = df.select(quoted(TIE), *map(quoted, rule.gains), places.alias("place", "position"))
+        costs = rule.cost_of(chosen(F.col("position")))
+        sums = rows.groupBy("place").agg(F.sum(costs).alias("spent"))
+        found = collect_bounded(sums, max_rows=len(at), what="what is spent").set_index("place")
+        return np.array([found["spent"].get(n, 0.0) for n in range(len(at))], dtype=np.float64)
 
     return spending
 

@@ -217,7 +217,7 @@ def beside_truth(result: Result, truth: Mapping[str, float], *, optimum: float) 
         is_inside = item.ci_lower <= value <= item.ci_upper
         out.append(
             Diagnostic(
-                name=f"truth.{item.term.replace(' ', '_')}", statistic=value, pvalue=None,
+                name=f"truth.{item.term.replace(' - ', '_less_').replace(' ', '_')}", statistic=value, pvalue=None,
                 passed=is_inside,
                 detail=f"{item.term} is truly worth {value:+.4g} a unit, "
                 f"{'within' if is_inside else 'outside'} {_amount(item)}",
