@@ -215,10 +215,10 @@ def beside_truth(result: Result, truth: Mapping[str, float], *, optimum: float) 
         name, _, other = item.term.partition(" - ")
         value = truth[name] - (truth[other] if other else 0.0)
         is_inside = item.ci_lower <= value <= item.ci_upper
+        label = item.term.replace(" - ", "_less_").replace(" ", "_")
         out.append(
             Diagnostic(
-                name=f"truth.{item.term.replace(' - ', '_less_').replace(' ', '_')}", statistic=value, pvalue=None,
-                passed=is_inside,
+                name=f"truth.{label}", statistic=value, pvalue=None, passed=is_inside,
                 detail=f"{item.term} is truly worth {value:+.4g} a unit, "
                 f"{'within' if is_inside else 'outside'} {_amount(item)}",
             )

@@ -16,7 +16,7 @@ from causal.core.gram import Array
 Spending = Callable[[Array], Array]
 """From positions, ascending, to what is spent at each: it does not rise. Shape (k,)."""
 
-_POINTS = 15
+_POINTS = 31
 _MAX_ROUNDS = 80
 _ROUNDING = 1e-12
 
