@@ -21,6 +21,7 @@ from pyspark.sql import functions as F
 from causal.core.errors import CausalError, SpecError
 from causal.core.frames import Condition
 from causal.core.result import Diagnostic, Result
+from causal.core.unit_keys import check_units
 from causal.uplift import learners_readout, policy_options, policy_readout
 from causal.uplift.inputs import STATUSES
 from causal.uplift.learned_model import UpliftModel, name_of, rows_by_arm
@@ -196,6 +197,8 @@ def _assigned(
         df, _ = context.lakehouse.read_source(options.targets, beside=item.file.path.parent)
         score.check_features(df, model)
         targets = filtered(df, options.targets.conditions, kinds(df))
+    with context.progress.step("look at the targets"):
+        plans.asked(context, check_units((model.spec.options.unit,), ()), targets)
     effects = [effect_name(name) for name in model.treatments]
     scored = (
         targets.transform(with_effects(model, learner=plan.learner))
