@@ -23,21 +23,8 @@ from bench import (
 from bench.harness import RESULTS, Bench, append, machine_facts, summary
 from bench.report import table
 
-QUESTIONS = {
-    question.name: question
-    for module in (
-        generation,
-        cuped,
-        did,
-        iv,
-        certificate,
-        placebos,
-        many_fits,
-        purchases,
-        memory,
-    )  # fmt: skip
-    for question in module.QUESTIONS
-}
+MODULES = (generation, cuped, did, iv, certificate, placebos, many_fits, purchases, memory)
+QUESTIONS = {question.name: question for module in MODULES for question in module.QUESTIONS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

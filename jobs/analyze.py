@@ -1,7 +1,7 @@
 """Run analyses from their specs: estimates, checks and figures into tables, files and MLflow."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -104,7 +104,7 @@ def run_all(
         if written:
             record(context, [run_record(item, written) for item in done])
         for found in done:
-            _leave(context, found, output=_folder(output, found, len(loaded)), parent=parent)
+            leave(context, found, output=_folder(output, found, len(loaded)), parent=parent)
     return done
 
 
@@ -192,8 +192,23 @@ def _folder(output: Path | None, found: Readout, n_analyses: int) -> Path | None
     return output / found.spec.name if output is not None and n_analyses > 1 else output
 
 
-def _leave(context: Context, found: Readout, *, output: Path | None, parent: Run | None) -> None:
-    """Files, where they are wanted, and an MLflow run, unless this very run is there already."""
+def leave(
+    context: Context,
+    found: Readout,
+    *,
+    output: Path | None,
+    parent: Run | None = None,
+    more: Callable[[Run], None] | None = None,
+) -> None:
+    """Files, where they are wanted, and an MLflow run, unless this very run is there already.
+
+    Args:
+        context: The run.
+        found: The analysis with its result.
+        output: Folder for files.
+        parent: The MLflow run in which its own is nested.
+        more: Logs what else belongs to the MLflow run.
+    """
     if output is not None:
         readout.write_files(found, output)
         context.progress.line(f"{found.spec.name}: results in {output}")
@@ -211,6 +226,8 @@ def _leave(context: Context, found: Readout, *, output: Path | None, parent: Run
         ) as opened,
     ):
         readout.log(found, opened)
+        if more is not None:
+            more(opened)
 
 
 JOB = CommandJob(name="analyze", config=AnalyzeConfig, run=run, check=check)

@@ -69,8 +69,7 @@ def with_prediction(
 
     def transform(df: DataFrame) -> DataFrame:
         check_new(name, df.columns)
-        inputs = [quoted(column).cast("double") for column in numbers]
-        inputs += [label(df, column) for column in labels]
+        inputs = _features(df, numbers, labels)
         rows = bucketed(filtered(df, where, kinds(df)), fold)
         number = F.coalesce(quoted(BUCKET), F.lit(-1)).cast("bigint")
         # The stubs know functions of a few named columns.
@@ -80,16 +79,47 @@ def with_prediction(
     return transform
 
 
-def check_new(prediction: str, columns: Sequence[str]) -> None:
+def check_new(name: str, columns: Sequence[str], *, key: str | None = "options.prediction") -> None:
     """The name of a prediction is not that of a column of the source.
 
     Raises:
         SpecError: There is a column of this name already.
     """
-    if prediction in columns:
-        raise SpecError(
-            "the source has this column already", given=prediction, key="options.prediction"
-        )
+    if name in columns:
+        raise SpecError("the source has this column already", given=name, key=key)
+
+
+def with_predictions(
+    *, names: Sequence[str], predict: Score, numbers: Sequence[str], labels: Sequence[str]
+) -> Transform:
+    """Add several predictions of each row, all by the same call; null where one is NaN.
+
+    The models travel as those of `with_prediction` do.
+
+    Args:
+        names: The columns that are added.
+        predict: From features to predictions, shape (n, number of names).
+        numbers: Features that are numbers, in the order that `predict` takes them.
+        labels: Features that are levels, after those.
+
+    Raises:
+        SpecError: There is a column of such a name already.
+    """
+
+    def transform(df: DataFrame) -> DataFrame:
+        for name in names:
+            check_new(name, df.columns, key=None)
+        scored = with_scores(names=names, score=predict, inputs=_features(df, numbers, labels))
+        known = [F.when(~F.isnan(quoted(name)), quoted(name)).alias(name) for name in names]
+        return scored(df).select(*map(quoted, df.columns), *known)
+
+    return transform
+
+
+def _features(df: DataFrame, numbers: Sequence[str], labels: Sequence[str]) -> list[Column]:
+    """Features as models take them: numbers as doubles, then levels as text."""
+    inputs = [quoted(column).cast("double") for column in numbers]
+    return inputs + [label(df, column) for column in labels]
 
 
 def declared(schema: types.StructType, *, table: str, unit: str, prediction: str) -> Table:
@@ -130,16 +160,8 @@ def scored_table(
     Raises:
         SpecError: A column has a type or a name that no declared table has.
     """
-    fields = [
-        Field(
-            name=field.name,
-            type=_ddl(field),
-            comment="As in the source",
-            is_nullable=field.name != unit,
-        )
-        for field in schema.fields
-    ]
-    return Table(name=table, comment=comment, fields=(*fields, *made), key=(unit,), checks={})
+    fields = (*carried(schema, unit=unit), *made)
+    return Table(name=table, comment=comment, fields=fields, key=(unit,), checks={})
 
 
 def with_scores(*, names: Sequence[str], score: Score, inputs: Sequence[Column]) -> Transform:
@@ -158,10 +180,32 @@ def with_scores(*, names: Sequence[str], score: Score, inputs: Sequence[Column])
         fields = ", ".join(f"`{name}` double" for name in names)
         # The stubs know functions of a few named columns.
         made = pandas_udf(scored, fields)(*inputs)  # type: ignore[call-overload]
+        # Its own step, so that the model is asked once and not once a column.
         rows = df.select(*map(quoted, df.columns), made.alias(_SCORES))
         return rows.select(*map(quoted, df.columns), f"`{_SCORES}`.*")
 
     return transform
+
+
+def carried(schema: types.StructType, *, unit: str) -> tuple[Field, ...]:
+    """Columns of a source as those of a table.
+
+    Args:
+        schema: Of the columns.
+        unit: The one that identifies a row.
+
+    Raises:
+        SpecError: A column has a type or a name that no declared table has.
+    """
+    return tuple(
+        Field(
+            name=field.name,
+            type=_ddl(field),
+            comment="As in the source",
+            is_nullable=field.name != unit,
+        )
+        for field in schema.fields
+    )
 
 
 def _ddl(field: types.StructField) -> str:

@@ -170,7 +170,11 @@ EFFECTS = Table(
         Field(name="analysis", type="STRING", comment="Name of the analysis"),
         Field(name="method", type="STRING", comment="Method of the analysis, such as ab or did"),
         Field(name="estimator", type="STRING", comment="How it was estimated: welch, cuped, twfe"),
-        Field(name="estimand", type="STRING", comment="ate, att, cate, itt, late or coefficient"),
+        Field(
+            name="estimand",
+            type="STRING",
+            comment="ate, att, cate, itt, late, coefficient, rate or policy_value",
+        ),
         Field(name="metric", type="STRING", comment="Outcome measured"),
         Field(name="term", type="STRING", comment="Comparison or coefficient"),
         Field(name="scale", type="STRING", comment="absolute, or relative to the control level"),
@@ -397,6 +401,69 @@ RUNS = Table(
     },
 )
 
+_STATUS = Field(
+    name="status",
+    type="STRING",
+    comment="scored, or why not: unseen_category, missing_value",
+)
+
+UPLIFT_SCORES = Table(
+    name="uplift_scores",
+    comment="Scores of held-out units by the learners of an analysis, and what they are checked by",
+    fields=(
+        Field(name="analysis", type="STRING", comment="Name of the analysis"),
+        Field(name="learner", type="STRING", comment="s, t, x, dr, r or forest"),
+        Field(name="treatment", type="STRING", comment="Treatment that is compared with control"),
+        Field(name="unit_id", type="STRING", comment="The unit, as text"),
+        Field(name="variant", type="STRING", comment="Arm that the unit was in"),
+        Field(
+            name="outcome", type="DOUBLE", comment="Outcome; null: none is known", is_nullable=True
+        ),
+        _STATUS,
+        Field(
+            name="effect",
+            type="DOUBLE",
+            comment="Effect by a learner that has not seen the unit; null unless scored",
+            is_nullable=True,
+        ),
+        Field(
+            name="score_bin",
+            type="INT",
+            comment="Bin of the effect, from 0, ends at quantiles of training rows",
+            is_nullable=True,
+        ),
+        Field(
+            name="doubly_robust_effect",
+            type="DOUBLE",
+            comment="Doubly robust score of the effect: right on average, noisy for one unit",
+            is_nullable=True,
+        ),
+    ),
+    key=("analysis", "learner", "treatment", "unit_id"),
+    checks={"scored_have_effects": "(status = 'scored') = (effect IS NOT NULL)"},
+    clustering=("analysis", "unit_id"),
+)
+
+POLICY_ASSIGNMENTS = Table(
+    name="policy_assignments",
+    comment="Who gets which treatment under a policy",
+    fields=(
+        Field(name="policy", type="STRING", comment="Name of the policy"),
+        Field(name="unit_id", type="STRING", comment="The unit, as text"),
+        Field(name="treatment", type="STRING", comment="What the unit gets; control: nothing"),
+        Field(
+            name="gain",
+            type="DOUBLE",
+            comment="Value of the effect by its score less the cost, in money; 0 for control",
+        ),
+        Field(name="cost", type="DOUBLE", comment="Cost of the treatment in money"),
+        _STATUS,
+    ),
+    key=("policy", "unit_id"),
+    checks={"cost_not_negative": "cost >= 0"},
+    clustering=("policy", "unit_id"),
+)
+
 FRAME_TABLES: tuple[Table, ...] = (GRAM, PANEL_GRAM, MEAT, KEY_CHECK, HISTOGRAM)
 RESULT_TABLES: tuple[Table, ...] = (
     *FRAME_TABLES,
@@ -406,5 +473,7 @@ RESULT_TABLES: tuple[Table, ...] = (
     DIAGNOSTICS,
     LOOKS,
     DECISIONS,
+    UPLIFT_SCORES,
+    POLICY_ASSIGNMENTS,
     RUNS,
 )

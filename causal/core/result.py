@@ -11,7 +11,9 @@ from typing import Any, Literal
 import pandas as pd
 
 Scale = Literal["absolute", "relative"]
-Estimand = Literal["ate", "att", "atc", "overlap", "cate", "itt", "late", "coefficient"]
+Estimand = Literal[
+    "ate", "att", "atc", "overlap", "cate", "itt", "late", "coefficient", "rate", "policy_value"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +22,8 @@ class Effect:
 
     Attributes:
         estimator: How it was estimated, such as `welch`, `cuped`, `twfe`.
-        estimand: What is estimated: ate, att, cate, itt, late or a regression coefficient.
+        estimand: What is estimated: ate, att, cate, itt, late, a regression coefficient, how well
+            scores rank (rate), or what a policy is worth (policy_value).
         metric: The outcome measured.
         term: Which comparison or coefficient, such as `treatment - control` or `event_time=2`.
         scale: `absolute` in the metric's unit, `relative` as a share of the control level.

@@ -40,11 +40,9 @@ from causal.core.frames import (
     SampleRequest,
 )
 from causal.core.gram import Array, Gram, grams
-from causal.core.pandas_engine import label_text
+from causal.core.levels import codes_of, levels_of
 from causal.core.spec import COLUMN_PATTERN, Part, Spec
 
-MAX_LEVELS = 255
-"""Levels of one categorical feature that the trees can tell apart."""
 MIN_ROWS = 100
 """Rows with a target that each model must be trained on."""
 
@@ -237,7 +235,7 @@ def fitted(
         DataError: The rows are too few, do not vary, or a feature has too many levels.
     """
     options = spec.options
-    levels = {name: _levels(sample[name], name) for name in options.categorical}
+    levels = {name: levels_of(sample[name], name) for name in options.categorical}
     target = sample[options.target].to_numpy(dtype=np.float64)
     folds = sample[BUCKET].to_numpy(dtype=np.int64)
     matrix = design(options, [sample[name] for name in options.inputs], levels)
@@ -324,31 +322,12 @@ def design(
         if name not in levels:
             out.append(column.to_numpy(dtype=np.float64, na_value=np.nan))
             continue
-        codes = _codes(column, levels[name])
+        codes = codes_of(column, levels[name])
         if options.model == "ridge":
             out += [(codes == code).astype(np.float64) for code in range(len(levels[name]))]
         else:
             out.append(np.where(codes < 0, np.nan, codes))
     return np.column_stack(out)
-
-
-def _codes(column: "pd.Series[Any]", levels: Sequence[str]) -> NDArray[np.int64]:
-    places = {level: place for place, level in enumerate(levels)}
-    distinct = {value: label_text(value) for value in column.dropna().unique()}
-    known = {value: places.get(text, -1) for value, text in distinct.items()}
-    found = [known.get(value, -1) if pd.notna(value) else -1 for value in column]
-    return np.array(found, dtype=np.int64)
-
-
-def _levels(column: "pd.Series[Any]", name: str) -> tuple[str, ...]:
-    found = tuple(sorted(set(column.dropna())))
-    if len(found) > MAX_LEVELS:
-        raise DataError(
-            "a categorical feature has too many levels",
-            given=f"{name}: {len(found):,}",
-            allowed=f"{MAX_LEVELS}; merge rare ones, or give a number in place of them",
-        )
-    return found
 
 
 def _fit(spec: CupacSpec, matrix: Array, target: Array) -> Regressor:

@@ -1,6 +1,7 @@
 """Uplift by decile of the score, and whether scores are calibrated."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,11 @@ import pandas as pd
 from causal.core.errors import DataError, InferenceError
 from causal.core.gram import Array
 from causal.core.inference import critical_value
+from causal.uplift.resampling import Resampling, Sample, draws
 from causal.uplift.score_histogram import Arm, ScoreHistogram
 
 _MIN_UNITS = 2
+Measured = Literal["arms", "pseudo"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,12 @@ class Calibration:
 
 
 def uplift_by_group(
-    histogram: ScoreHistogram, *, n_groups: int = 10, confidence_level: float = 0.95
+    histogram: ScoreHistogram,
+    *,
+    n_groups: int = 10,
+    confidence_level: float = 0.95,
+    measured: Measured = "arms",
+    resampling: Resampling | None = None,
 ) -> pd.DataFrame:
     """Observed uplift in groups of equal size, highest scores first.
 
@@ -52,13 +60,16 @@ def uplift_by_group(
         histogram: The data.
         n_groups: Number of groups; 10 gives deciles.
         confidence_level: Nominal coverage.
+        measured: `arms`: difference in means of treated and control units; `pseudo`: mean of the
+            pseudo-outcomes, for treatments that were not randomised.
+        resampling: Gives the standard errors, for units that are correlated.
 
     Returns:
         One row per group: `group` (1 has the highest scores), `score` (mean), `n_treated`,
         `n_control`, `mean_treated`, `mean_control`, `uplift`, `std_error`, `ci_lower`, `ci_upper`.
 
     Raises:
-        DataError: A group has fewer than two units of an arm.
+        DataError: A group has fewer than two units of an arm, or there are no pseudo-outcomes.
     """
     n = histogram.n
     total = float(n.sum())
@@ -75,6 +86,17 @@ def uplift_by_group(
         )
     uplift = treated[1] - control[1]
     std_error = np.sqrt(treated[2] / treated[0] + control[2] / control[0])
+    if measured == "pseudo":
+        if histogram.pseudo is None:
+            raise DataError("the histogram has no pseudo-outcomes")
+        size, uplift, variance = _moments(histogram.pseudo, taken)
+        std_error = np.sqrt(variance / size)
+    if resampling is not None:
+
+        def statistic(sample: Sample) -> Array:
+            return _uplift(sample, taken, measured)
+
+        std_error = draws(histogram, statistic, resampling).std(axis=0, ddof=1)
     half = critical_value(confidence_level) * std_error
     return pd.DataFrame(
         {
@@ -99,9 +121,17 @@ def calibration(histogram: ScoreHistogram, *, n_groups: int = 10) -> Calibration
         DataError: A group has fewer than two units of an arm.
         InferenceError: Scores or errors do not differ between groups.
     """
+    return calibration_of(uplift_by_group(histogram, n_groups=n_groups))
+
+
+def calibration_of(table: pd.DataFrame) -> Calibration:
+    """The same of a table of `uplift_by_group`.
+
+    Raises:
+        InferenceError: Scores or errors do not differ between groups.
+    """
     from scipy import stats
 
-    table = uplift_by_group(histogram, n_groups=n_groups)
     score, uplift, std_error = (
         table[name].to_numpy(dtype=np.float64) for name in ("score", "uplift", "std_error")
     )
@@ -122,8 +152,8 @@ def calibration(histogram: ScoreHistogram, *, n_groups: int = 10) -> Calibration
         slope=slope,
         slope_std_error=spread**-0.5,
         statistic=statistic,
-        df=n_groups,
-        pvalue=float(stats.chi2.sf(statistic, n_groups)),
+        df=len(table),
+        pvalue=float(stats.chi2.sf(statistic, len(table))),
         mean_error=float(np.average(np.abs(uplift - score), weights=n)),
     )
 
@@ -134,6 +164,15 @@ def _shares(n: Array, start: Array, end: Array) -> Array:
     first = last - n
     inside = np.minimum(last, end[:, None]) - np.maximum(first, start[:, None])
     return np.asarray(np.divide(inside.clip(min=0.0), n, out=np.zeros_like(inside), where=n > 0))
+
+
+def _uplift(sample: Sample, taken: Array, measured: Measured) -> Array:
+    """Uplift by group of resampled data, shape (..., g)."""
+    bins = sample.bins
+    if measured == "pseudo" and sample.pseudo is not None and sample.n_pseudo is not None:
+        return np.asarray((sample.pseudo @ taken.T) / (sample.n_pseudo @ taken.T))
+    treated = (bins.treated @ taken.T) / (bins.n_treated @ taken.T)
+    return np.asarray(treated - (bins.control @ taken.T) / (bins.n_control @ taken.T))
 
 
 def _moments(arm: Arm, taken: Array) -> tuple[Array, Array, Array]:

@@ -14,7 +14,7 @@ import hmac
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -231,14 +231,14 @@ def train(
     )
 
 
-def dumped(learner: TrainedLearner) -> tuple[bytes, str]:
-    """A learner as bytes, and their SHA-256 to be recorded beside them."""
+def dumped(learner: object) -> tuple[bytes, str]:
+    """A learner (or what holds some) as bytes, and their SHA-256 to be recorded beside them."""
     data = pickle.dumps(learner, protocol=5)
     return data, hashlib.sha256(data).hexdigest()
 
 
-def loaded(data: bytes, *, sha256: str) -> TrainedLearner:
-    """The learner of these bytes, if they are the ones that were recorded.
+def loaded(data: bytes, *, sha256: str) -> Any:
+    """What `dumped` was given, of these bytes, if they are the ones that were recorded.
 
     Args:
         data: What `dumped` gave.
@@ -250,7 +250,7 @@ def loaded(data: bytes, *, sha256: str) -> TrainedLearner:
     found = hashlib.sha256(data).hexdigest()
     if not hmac.compare_digest(found, sha256):
         raise DataError("the stored learner is not the recorded one", given=found, allowed=sha256)
-    return cast("TrainedLearner", pickle.loads(data))  # noqa: S301 - its hash was checked
+    return pickle.loads(data)  # noqa: S301 - its hash was checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +264,43 @@ class ArmPredictions:
 
     outcomes: Array
     propensities: Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmModels:
+    """Models of the outcome in every arm and of the arm itself.
+
+    Attributes:
+        outcomes: One model per arm, control first.
+        chances: A classifier of the arm.
+    """
+
+    outcomes: tuple[Any, ...] = field(repr=False)
+    chances: Any = field(repr=False)
+
+    def predictions(self, features: Array) -> ArmPredictions:
+        """What they say of rows of features, shape (n, p)."""
+        return ArmPredictions(
+            outcomes=np.column_stack([model.predict(features) for model in self.outcomes]),
+            propensities=np.asarray(self.chances.predict_proba(features), dtype=np.float64),
+        )
+
+
+def arm_models(rows: TrainingRows, *, training: Training = DEFAULT) -> ArmModels:
+    """Models for doubly robust scores of rows that are not among these.
+
+    Args:
+        rows: The rows.
+        training: How.
+    """
+    outcomes = []
+    for arm in range(rows.n_treatments + 1):
+        at = rows.treatment == arm
+        weights = None if rows.weights is None else rows.weights[at]
+        fit = _regressor(training).fit(rows.features[at], rows.outcome[at], sample_weight=weights)
+        outcomes.append(fit)
+    chances = _classifier(training).fit(rows.features, rows.treatment, **_weights(rows))
+    return ArmModels(outcomes=tuple(outcomes), chances=chances)
 
 
 def cross_fitted(
@@ -289,15 +326,8 @@ def cross_fitted(
         rest = rows.subset(~own)
         if rest.n_treatments < rows.n_treatments:
             raise DataError("the other folds lack an arm", given=f"fold {fold}")
-        model = _classifier(training).fit(rest.features, rest.treatment, **_weights(rest))
-        propensities[own] = model.predict_proba(rows.features[own])
-        for arm in range(rows.n_treatments + 1):
-            at = rest.treatment == arm
-            weights = None if rest.weights is None else rest.weights[at]
-            fit = _regressor(training).fit(
-                rest.features[at], rest.outcome[at], sample_weight=weights
-            )
-            outcomes[own, arm] = fit.predict(rows.features[own])
+        found = arm_models(rest, training=training).predictions(rows.features[own])
+        outcomes[own], propensities[own] = found.outcomes, found.propensities
     return ArmPredictions(outcomes=outcomes, propensities=propensities)
 
 
@@ -395,10 +425,9 @@ def _classifier(training: Training) -> Any:
     match training.base:
         case "linear":
             from sklearn.linear_model import LogisticRegression
-            from sklearn.pipeline import make_pipeline
-            from sklearn.preprocessing import StandardScaler
 
-            return make_pipeline(StandardScaler(), LogisticRegression(C=1e6, max_iter=1000))
+            # Newton's steps do not depend on the scale of the features, and take weights.
+            return LogisticRegression(C=1e6, max_iter=1000, solver="newton-cholesky")
         case "boosted":
             from sklearn.ensemble import HistGradientBoostingClassifier
 

@@ -7,7 +7,7 @@ as tied. The histogram is additive, so tens of millions of units cost what the b
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -94,6 +94,8 @@ class HistogramOptions(Part):
         control: The arm it is compared with.
         fold: Column of the fold (a hash of the unit or cluster), for intervals by folds.
         pseudo_outcome: Column of doubly robust scores, for RATE without randomisation.
+        pseudo_of: Whose scores count: units of the two arms, or those of all variants, which of
+            several treatments were in another one.
     """
 
     score: str = Field(pattern=COLUMN_PATTERN)
@@ -104,6 +106,7 @@ class HistogramOptions(Part):
     control: Level
     fold: str | None = Field(default=None, pattern=COLUMN_PATTERN)
     pseudo_outcome: str | None = Field(default=None, pattern=COLUMN_PATTERN)
+    pseudo_of: Literal["pair", "all"] = "pair"
 
     @model_validator(mode="after")
     def _arms_differ(self) -> "HistogramOptions":
@@ -240,21 +243,25 @@ def _counted(found: dict[Key, Gram], options: HistogramOptions) -> Counted:
     n_missing = sum(gram.n_missing + (gram.n if None in key else 0) for key, gram in found.items())
     if not kept:
         raise DataError("no unit of either arm has a score and an outcome", given=n_missing)
-    bins = sorted({_number(key[0]) for key in kept}, reverse=True)
-    folds = sorted({key[2:] for key in kept}, key=str)
+    has_pseudo = options.pseudo_outcome is not None
+    has_others = has_pseudo and options.pseudo_of == "all"
+    seen = used if has_others else kept
+    bins = sorted({_number(key[0]) for key in seen}, reverse=True)
+    folds = sorted({key[2:] for key in seen}, key=str)
     rows = {value: position for position, value in enumerate(bins)}
     columns = {value: position for position, value in enumerate(folds)}
-    has_pseudo = options.pseudo_outcome is not None
     names = ("treated", "control", "pseudo")
     sums = {name: np.zeros((3, len(bins), len(folds))) for name in names}
     score = np.zeros(len(bins))
-    for key, gram in kept.items():
+    n = np.zeros(len(bins))
+    for key, gram in seen.items():
         at = (rows[_number(key[0])], columns[key[2:]])
+        n[at[0]] += gram.n
         score[at[0]] += gram.n * gram.mean[1]
-        sums[arms[_text(key[1])]][:, *at] += _sums(gram, 0)
+        if key in kept:
+            sums[arms[_text(key[1])]][:, *at] += _sums(gram, 0)
         if has_pseudo:
             sums["pseudo"][:, *at] += _sums(gram, 2)
-    n = (sums["treated"][0] + sums["control"][0]).sum(axis=1)
     parts = {name: Arm(n=part[0], total=part[1], squares=part[2]) for name, part in sums.items()}
     histogram = ScoreHistogram(
         score=score / n,
@@ -269,7 +276,7 @@ def _counted(found: dict[Key, Gram], options: HistogramOptions) -> Counted:
         histogram=histogram,
         diagnostics=(
             _note("missing_rows", n_missing, "units lack a score, variant, fold or outcome"),
-            _note("other_variants", n_other, "units of other variants"),
+            _note("other_variants", 0 if has_others else n_other, "units of other variants"),
         ),
     )
 

@@ -29,7 +29,15 @@ from transforms.result_tables import FRAME_TABLES
 from transforms.stored_frames import answers_of
 
 OTHER_JOBS: Mapping[str, str] = MappingProxyType(
-    {"power": "power", "geo_design": "power", "cupac": "cupac", "clv": "clv", "early_spend": "clv"}
+    {
+        "power": "power",
+        "geo_design": "power",
+        "cupac": "cupac",
+        "clv": "clv",
+        "early_spend": "clv",
+        "uplift_learners": "uplift",
+        "policy": "policy",
+    }
 )
 """Methods whose specs look like those of analyses, and the jobs that run them."""
 
@@ -208,11 +216,16 @@ def bind(
             df, identity = _until(df, until), f"{identity} until {until.day}"
     except CausalError as error:
         raise analysis.located(error) from error
-    limits = context.settings.limits
-    spark = SparkEngine(df, limits=Limits(max_rows=limits.frame_rows, max_bytes=limits.frame_bytes))
+    spark = engine_of(context, df)
     answers = stored.of(analysis.spec.name, identity) if stored is not None else []
     engine = StoredGramEngine(answers, otherwise=spark)
     return Bound(analysis, engine, str(source.table or source.path), identity, version)
+
+
+def engine_of(context: Context, df: DataFrame) -> SparkEngine:
+    """An engine on rows, within the limits of the settings."""
+    limits = context.settings.limits
+    return SparkEngine(df, limits=Limits(max_rows=limits.frame_rows, max_bytes=limits.frame_bytes))
 
 
 def _until(df: DataFrame, until: Until) -> DataFrame:

@@ -67,12 +67,12 @@ class Readout:
         return registry.method(self.spec.method).figures(self.spec, self.result)
 
     @property
-    def sentences(self) -> list[str]:
+    def sentences(self) -> Sequence[str]:
         """What was found, in sentences."""
         return [line(effect) for effect in headline(self.result.effects, asked=asked(self.spec))]
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> Mapping[str, float]:
         """The numbers that MLflow compares between runs, by name."""
         return dict(_metrics(self.result))
 

@@ -8,6 +8,7 @@ KILLED, one that fails as FAILED. Runs whose process is gone are closed on the n
 import os
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from causal.core.errors import CausalError, SpecError
+from causal.core.errors import CausalError, DataError, SpecError
 from jobs.runtime.locks import held
 from jobs.runtime.logs import redacted
 from jobs.runtime.settings import Settings
@@ -94,6 +95,14 @@ class Run:
     def log_dict(self, name: str, data: Mapping[str, Any]) -> None:
         """A mapping as JSON or YAML, by the name's ending."""
         self._client.log_dict(self.run_id, dict(data), artifact_name(name))
+
+    def log_bytes(self, name: str, data: bytes) -> None:
+        """A file of bytes; the name carries its ending."""
+        folder, _, file = artifact_name(name).rpartition("/")
+        with tempfile.TemporaryDirectory() as place:
+            path = Path(place) / file
+            path.write_bytes(data)
+            self._client.log_artifact(self.run_id, str(path), folder or None)
 
     def note(self, markdown: str) -> None:
         """The text on top of the run's page."""
@@ -177,11 +186,84 @@ class Tracking:
         )
         return str(found[0].info.run_id) if found else None
 
+    def register(self, name: str, run: Run, *, folder: str, tags: Mapping[str, str]) -> str | None:
+        """A new version of a registered model, which is made if there is none of this name.
+
+        Args:
+            name: The model.
+            run: The run that holds it.
+            folder: Folder of the run's files that holds it.
+            tags: Tags of the version.
+
+        Returns:
+            The version; `None`: the store has no registry.
+        """
+        from mlflow.exceptions import MlflowException
+
+        client = self._client
+        source = f"{client.get_run(run.run_id).info.artifact_uri}/{folder}"
+        try:
+            if not client.search_registered_models(filter_string=f"name = '{name}'"):
+                client.create_registered_model(name)
+            made = client.create_model_version(name, source, run.run_id, tags=dict(tags))
+        except MlflowException:
+            return None
+        return str(made.version)
+
+    def model_run(self, name: str, version: str | None) -> tuple[str, str, Mapping[str, str]]:
+        """Run id, version and tags of a version of a registered model; the newest if left out.
+
+        Raises:
+            SpecError: There is no such model or version.
+        """
+        found = self._client.search_model_versions(f"name = '{name}'")
+        versions = {str(item.version): item for item in found}
+        if not versions:
+            raise SpecError("no model of this name is registered", given=name, key="model")
+        chosen = version if version is not None else max(versions, key=int)
+        if chosen not in versions:
+            raise SpecError(
+                f"the model {name} has no such version",
+                given=chosen, allowed=sorted(versions, key=int), key="model",
+            )  # fmt: skip
+        item = versions[chosen]
+        return str(item.run_id), chosen, dict(item.tags)
+
+    def run_data(self, run_id: str) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """Tags and parameters of a run.
+
+        Raises:
+            SpecError: There is no such run.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            data = self._client.get_run(run_id).data
+        except MlflowException as error:
+            raise SpecError("there is no such run", given=run_id, key="model") from error
+        return dict(data.tags), dict(data.params)
+
+    def artifact(self, run_id: str, name: str) -> bytes:
+        """A file of a run.
+
+        Raises:
+            DataError: It is not there.
+        """
+        from mlflow.exceptions import MlflowException
+
+        with tempfile.TemporaryDirectory() as place:
+            try:
+                path = self._client.download_artifacts(run_id, name, place)
+                return Path(path).read_bytes()
+            except (MlflowException, OSError) as error:
+                raise DataError("the run has no such file", given=name, file=run_id) from error
+
     @cached_property
     def _client(self) -> "MlflowClient":
         """MLflow's client on a store that exists; closes runs whose process is gone."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
         from mlflow import MlflowClient
 

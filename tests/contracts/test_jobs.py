@@ -29,6 +29,9 @@ REQUIRED: Mapping[str, Mapping[str, Any]] = {
     "notebook": {"file": str(ROOT / "notebooks" / "01_quickstart.py")},
     "clv": {"spec": str(ROOT / "conf" / "customers" / "passenger_value.yaml")},
     "cupac": {"spec": str(ROOT / "conf" / "forecasts" / "revenue_forecast.yaml")},
+    "uplift": {"spec": str(ROOT / "conf" / "uplift" / "payout_uplift.yaml")},
+    "policy": {"spec": str(ROOT / "conf" / "uplift" / "payout_policy.yaml")},
+    "score": {"model": "payout_uplift", "table": "drivers", "output_table": "driver_scores"},
 }
 """Options without a default."""
 

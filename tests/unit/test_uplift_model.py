@@ -1,0 +1,323 @@
+"""Models of uplift: what specs refuse, how rows are read, and what is found on held-out ones."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causal.core.buckets import bucket_numbers
+from causal.core.errors import CausalError, DataError, SpecError
+from causal.core.pandas_engine import PandasEngine
+from causal.core.plan import run
+from causal.core.result import Result
+from causal.core.spec import validate
+from causal.uplift import learners_readout, policy_options
+from causal.uplift.inputs import MISSING, SCORED, UNSEEN, Inputs
+from causal.uplift.learned_model import UpliftModel, learn
+from causal.uplift.learners import dumped, loaded
+from causal.uplift.learners_options import SPEC, UpliftLearnersSpec
+from causal.uplift.policy import doubly_robust_scores
+from causal.uplift.spending import bracket
+from jobs import policy, score, uplift
+from jobs.runtime.places import root
+
+OPTIONS: dict[str, Any] = {
+    "unit": "user",
+    "outcome": "spend",
+    "variant": "arm",
+    "control": "none",
+    "treatments": ["mail", "call"],
+    "features": ["x"],
+    "categorical": ["tier"],
+    "segments": ["tier"],
+    "learners": ["t"],
+    "base": "linear",
+    "groups": 4,
+    "bins": 20,
+    "draws": 200,
+}
+ARMS = ("none", "mail", "call")
+
+
+def spec_of(**changes: Any) -> UpliftLearnersSpec:
+    data = {"name": "who", "source": {"table": "users"}, "method": "uplift_learners", "seed": 4}
+    return validate(SPEC, {**data, "options": {**OPTIONS, **changes}})
+
+
+def users(n: int = 4000, *, seed: int = 1, chances: tuple[float, ...] = (0.4, 0.3, 0.3)) -> Any:
+    rng = np.random.default_rng(seed)
+    x, tier = rng.normal(size=n), rng.choice(["a", "b"], n)
+    arm = rng.choice(3, n, p=chances)
+    effect = np.column_stack([np.zeros(n), 1 + x, np.where(tier == "a", 2.0, -1.0)])
+    spend = 5 + x + effect[np.arange(n), arm] + rng.normal(size=n)
+    return pd.DataFrame(
+        {
+            "user": np.arange(n),
+            "home": np.arange(n) // 2,
+            "arm": np.array(ARMS)[arm],
+            "x": x,
+            "tier": tier,
+            "spend": spend,
+        }
+    )
+
+
+def parts(spec: UpliftLearnersSpec, frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    is_held_out = bucket_numbers(frame[spec.split.column], spec.split) < spec.n_held_out
+    return frame[~is_held_out], frame[is_held_out].reset_index(drop=True)
+
+
+def evaluated(model: UpliftModel, held_out: pd.DataFrame) -> tuple[pd.DataFrame, Result]:
+    """The frame that evaluations read, made by one process, and what they find."""
+    names = list(model.evaluation_names())
+    found = model.evaluation([held_out[name] for name in model.inputs.columns])
+    frame = pd.concat([held_out, pd.DataFrame(found, columns=names)], axis=1)
+    frame["fold"] = frame["home"] % 200
+    rows = run(learners_readout.held_out(model.spec), PandasEngine(frame))
+    chances = (
+        np.tile(rows.shares(model.spec), (len(frame), 1))
+        if model.spec.options.is_randomised
+        else frame[[f"chance_{arm}" for arm in range(3)]].to_numpy()
+    )
+    scores = doubly_robust_scores(
+        outcome=frame["spend"].to_numpy(),
+        treatment=frame["arm"].map(ARMS.index).to_numpy(dtype=np.int64),
+        predictions=frame[[f"predicted_{arm}" for arm in range(3)]].to_numpy(),
+        propensities=chances,
+    )
+    for number in (1, 2):
+        frame[f"gain_{number}"] = scores[:, number] - scores[:, 0]
+    return frame, run(learners_readout.estimate(model, rows), PandasEngine(frame))
+
+
+@pytest.fixture(scope="module")
+def model() -> UpliftModel:
+    return run(learn(spec_of()), PandasEngine(parts(spec_of(), users())[0]))
+
+
+def test_effects_are_found_on_units_held_out(model: UpliftModel) -> None:
+    frame, result = evaluated(model, parts(model.spec, users())[1])
+    effects = result.to_frame().set_index("term")
+    truth = {
+        "mail - none": 1 + frame["x"].mean(),
+        "call - none": np.where(frame["tier"] == "a", 2.0, -1.0).mean(),
+        "call - none | tier=b": -1.0,
+        "mail - none | tier=a": 1 + frame.loc[frame["tier"] == "a", "x"].mean(),
+    }
+    for term, value in truth.items():
+        row = effects.loc[term]
+        assert abs(row["estimate"] - value) < 4 * row["std_error"]
+    gain = frame["gain_1"]
+    assert effects.loc["mail - none", "estimate"] == pytest.approx(gain.mean(), rel=1e-9)
+    assert effects.loc["mail - none", "std_error"] == pytest.approx(
+        gain.std(ddof=1) / np.sqrt(len(gain)), rel=1e-9
+    )
+    assert effects.loc["mail - none | autoc", "ci_lower"] > 0
+    assert effects.loc["mail - none | group 1 of 4", "estimate"] > 1.5
+    assert not [check for check in result.failed_checks if check.name == "held_out"]
+    assert {"ranking", "groups", "calibration", "qini_curve", "inputs"} <= set(result.tables)
+    text = " ".join(learners_readout.sentences(model.spec, result))
+    assert "tier=b: call - none gives -" in text
+    assert "is harmed" in text
+    assert "Scores find those who benefit more" in text
+    assert set(learners_readout.figures(model.spec, result)) == {
+        f"{name}_t_{arm}" for name in ("uplift_by_group", "qini") for arm in ("mail", "call")
+    }
+    assert "calibration_slope/t/mail" in learners_readout.metrics(result)
+
+
+def test_clusters_are_held_out_whole_and_errors_are_theirs() -> None:
+    spec = spec_of(cluster="home")
+    training, held_out = parts(spec, users())
+    assert not set(training["home"]) & set(held_out["home"])
+    frame, result = evaluated(run(learn(spec), PandasEngine(training)), held_out)
+    row = result.effects[0]
+    sums = frame.assign(off=frame["gain_1"] - frame["gain_1"].mean()).groupby("home")["off"].sum()
+    g, n = len(sums), len(frame)
+    assert row.n_clusters == g
+    assert row.df == g - 1
+    assert row.std_error == pytest.approx(np.sqrt((sums**2).sum() * g / (g - 1)) / n, rel=1e-9)
+
+
+def test_what_was_not_randomised_is_compared_by_doubly_robust_scores_alone() -> None:
+    rng = np.random.default_rng(3)
+    frame = users(6000)
+    chance = 1 / (1 + np.exp(-frame["x"]))
+    arm = np.where(rng.random(6000) < chance, "mail", "none")
+    frame["spend"] = 5 + 2 * frame["x"] + (arm == "mail") * (1 + frame["x"]) + rng.normal(size=6000)
+    frame["arm"] = arm
+    spec = spec_of(treatments=["mail"], propensity="learned", learners=["dr"])
+    training, held_out = parts(spec, frame)
+    model = run(learn(spec), PandasEngine(training))
+    names = list(model.evaluation_names())
+    found = model.evaluation([held_out[name] for name in model.inputs.columns])
+    scored = pd.concat([held_out, pd.DataFrame(found, columns=names)], axis=1)
+    scores = doubly_robust_scores(
+        outcome=scored["spend"].to_numpy(),
+        treatment=(scored["arm"] == "mail").to_numpy().astype(np.int64),
+        predictions=scored[["predicted_0", "predicted_1"]].to_numpy(),
+        propensities=scored[["chance_0", "chance_1"]].to_numpy(),
+    )
+    scored["gain_1"] = scores[:, 1] - scores[:, 0]
+    rows = run(learners_readout.held_out(spec), PandasEngine(scored))
+    result = run(learners_readout.estimate(model, rows), PandasEngine(scored))
+    naive = scored.groupby("arm")["spend"].mean()
+    assert naive["mail"] - naive["none"] > 2
+    ate = result.effects[0]
+    assert abs(ate.estimate - (1 + scored["x"].mean())) < 4 * ate.std_error
+    groups = result.tables["groups"]
+    assert (np.abs(groups["uplift"] - groups["score"]) < 4 * groups["std_error"]).all()
+    assert "qini_curve" not in result.tables
+    assert set(result.tables["ranking"]["figure"]) == {"autoc", "rate_qini"}
+
+
+def test_planned_shares_are_checked() -> None:
+    spec = spec_of(propensity={"none": 0.34, "mail": 0.33, "call": 0.33})
+    trained = run(learn(spec), PandasEngine(parts(spec, users())[0]))
+    _, result = evaluated(trained, parts(spec, users())[1])
+    (check,) = [item for item in result.diagnostics if item.name == "sample_ratio"]
+    assert check.passed is False
+
+
+def test_rows_that_are_new_in_kind_have_no_effect(model: UpliftModel) -> None:
+    rows = pd.DataFrame({"x": [0.5, np.nan, 0.1, np.inf], "tier": ["a", "b", "c", None]})
+    found = model.effects([rows["x"], rows["tier"]], learner="t")
+    assert found[:, 0].tolist() == [SCORED, MISSING, UNSEEN, MISSING]
+    assert np.isnan(found[:, 1:]).any(axis=1).tolist() == [False, True, True, True]
+    none = model.evaluation([rows["x"][1:], rows["tier"][1:]])
+    assert np.isnan(none[:, 1:]).all()
+
+
+def test_missing_features_are_learned_from_where_that_is_asked_for() -> None:
+    sample = pd.DataFrame({"x": [1.0, np.nan, 3.0, 8.0], "tier": ["a", None, "b", "b"]})
+    inputs = Inputs.of(sample, numbers=["x"], labels=["tier"], missing="model")
+    matrix, status = inputs.read([sample["x"], sample["tier"]])
+    np.testing.assert_array_equal(matrix, [[1, 0, 0, 0], [3, 1, 0, 1], [3, 0, 1, 0], [8, 0, 1, 0]])
+    assert status.tolist() == [SCORED] * 4
+    with pytest.raises(DataError, match=r"x \(1 of 4\), tier \(1 of 4\)"):
+        Inputs.of(sample, numbers=["x"], labels=["tier"], missing="refuse")
+    with pytest.raises(DataError, match="infinite"):
+        Inputs.of(sample.replace(8.0, np.inf), numbers=["x"], labels=[], missing="model")
+    with pytest.raises(DataError, match="no value"):
+        Inputs.of(sample.assign(x=np.nan), numbers=["x"], labels=[], missing="model")
+
+
+def test_a_small_arm_is_named() -> None:
+    frame = users()
+    few = frame.index[frame["arm"] == "call"][12:]
+    with pytest.raises(DataError, match=r"call \(\d+\)") as raised:
+        run(learn(spec_of()), PandasEngine(parts(spec_of(), frame.drop(few))[0]))
+    assert raised.value.key == "options.treatments"
+
+
+def test_a_unit_that_repeats_is_refused() -> None:
+    frame = users()
+    frame.loc[1, "user"] = frame.loc[0, "user"]
+    with pytest.raises(DataError, match="must identify the rows"):
+        run(learn(spec_of(held_out=0.05)), PandasEngine(frame))
+
+
+def test_a_model_travels_as_bytes_with_a_hash(model: UpliftModel) -> None:
+    data, sha256 = dumped(model)
+    rows = users(50, seed=9)
+    again = loaded(data, sha256=sha256)
+    columns = [rows["x"], rows["tier"]]
+    np.testing.assert_array_equal(
+        again.effects(columns, learner="t"), model.effects(columns, learner="t")
+    )
+    with pytest.raises(CausalError, match="not the recorded one"):
+        loaded(data[:-1], sha256=sha256)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"treatments": ["mail", "none"]}, "stands twice"),
+        ({"features": [], "categorical": []}, "at least one column"),
+        ({"features": ["x", "spend"]}, "spend is the outcome"),
+        ({"features": ["x", "x"]}, "listed twice"),
+        ({"learners": ["t", "t"]}, "a learner stands twice"),
+        ({"learners": ["z"]}, "learners"),
+        ({"propensity": {"none": 0.5, "mail": 0.5}}, "one share for each arm"),
+        ({"propensity": {"none": 0.5, "mail": 0.5, "call": 0.1}}, "sum to 1"),
+        ({"held_out": 0.0}, "held_out"),
+        ({"trees": 10}, "multiple of 4"),
+        ({"leafs": 3}, "did you mean 'leaves'"),
+    ],
+)
+def test_specs_are_checked(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        spec_of(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"budget": 5.0, "budget_per_unit": 1.0}, "not both"),
+        ({"costs": {"mail": -1.0}}, "costs.mail"),
+        ({"outcome_value": 0}, "worth nothing"),
+        ({"unseen": "guess"}, "unseen"),
+    ],
+)
+def test_policies_are_checked(changes: dict[str, Any], message: str) -> None:
+    data = {"name": "who", "source": {"table": "users"}, "method": "policy"}
+    options = {"model": "who", "costs": {"mail": 1.0}, **changes}
+    with pytest.raises(SpecError, match=message):
+        validate(policy_options.SPEC, {**data, "options": options})
+
+
+def test_a_budget_is_bracketed() -> None:
+    rng = np.random.default_rng(5)
+    drops = np.sort(rng.gamma(1.0, 2.0, 5000))
+
+    def spending(at: np.ndarray) -> np.ndarray:
+        return 2.0 * (drops[None, :] > at[:, None]).sum(axis=1)
+
+    found = bracket(spending, low=0.0, high=100.0, budget=3333.0, slack=2.0)
+    assert (found.spent_high, found.spent_low) == (3332.0, 3334.0)
+    assert found.high >= drops[5000 - 1667] >= found.low
+    assert bracket(spending, low=0.0, high=100.0, budget=1e5, slack=2.0).is_met
+    with pytest.raises(DataError, match="no policy"):
+        bracket(lambda at: 7.0 + 0 * at, low=0.0, high=1.0, budget=5.0, slack=1.0)
+
+
+def test_equal_drops_leave_a_bracket_without_width() -> None:
+    found = bracket(
+        lambda at: np.where(at < 0.7, 900.0, 0.0), low=0.0, high=3.0, budget=500.0, slack=1.0
+    )
+    assert (found.spent_low, found.spent_high) == (900.0, 0.0)
+    assert found.high - found.low < 1e-15
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "../x.pkl"}, "model: this is no model"),
+        ({"sha256": "abc"}, "sha256: this is no SHA-256"),
+        ({"table": None}, "exactly one of --table and --path"),
+        ({"path": "nowhere.parquet", "table": None}, "nothing to read"),
+        ({"output_table": "effects"}, "a table of the suite"),
+        ({"output_table": "No Name"}, "no name of a table"),
+    ],
+)
+def test_what_score_is_given_is_checked_before_spark(changes: dict[str, Any], message: str) -> None:
+    given = {"model": "who/2", "table": "drivers", "output_table": "driver_scores", **changes}
+    with pytest.raises(SpecError, match=message):
+        score.check(score.ScoreConfig(**given))
+
+
+def test_specs_of_the_suite_are_valid_and_errors_name_file_and_key(tmp_path: Path) -> None:
+    folder = root() / "conf" / "uplift"
+    uplift.check(uplift.UpliftConfig(spec=folder / "payout_uplift.yaml"))
+    policy.check(policy.PolicyConfig(spec=folder / "payout_policy.yaml"))
+    text = (folder / "payout_policy.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "policy.yaml"
+    file.write_text(text.replace("model: payout_uplift", "model: /etc/x"), encoding="utf-8")
+    with pytest.raises(SpecError, match=r"policy.yaml.*options\.model: this is no model"):
+        policy.check(policy.PolicyConfig(spec=file))
+    text = (folder / "payout_uplift.yaml").read_text(encoding="utf-8")
+    file.write_text(text.replace("learners: [dr, t]", "learners: [dr, u]"), encoding="utf-8")
+    with pytest.raises(SpecError, match=r"policy.yaml.*options\.learners"):
+        uplift.check(uplift.UpliftConfig(spec=file))
