@@ -16,45 +16,11 @@
 
 # COMMAND ----------
 
-import os
+from jobs.notebook_runner.start import prepared
 
-on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
-dbutils.widgets.dropdown("env", "databricks" if on_databricks else "local", ["local", "cluster", "databricks"], "Settings of conf")
-dbutils.widgets.text("warehouse", "", "Folder of the tables (not on Databricks)")
-dbutils.widgets.text("schema", "causalake", "Schema of the tables")
-dbutils.widgets.text("size", "20000", "Number of units, if they must be generated")
-dbutils.widgets.text("seed", "20261121", "Seed of the world")
-
-# COMMAND ----------
-
-from jobs.runtime.context import Context
-from jobs.runtime.progress import Progress
-from jobs.runtime.settings import load_settings
-
-schema = dbutils.widgets.get("schema")
-settings = load_settings(
-    env=dbutils.widgets.get("env"),
-    warehouse=dbutils.widgets.get("warehouse") or None,
-    overrides=[f"database={schema}"],
-)
-context = Context(settings=settings, progress=Progress())
+prepared(dbutils, world="drivers", jobs=("generate",))
+context = prepared(dbutils, world="subscribers", jobs=("generate", "exposure", "cohorts", "panels", "regions"))
 lakehouse = context.lakehouse
-
-# COMMAND ----------
-
-# DBTITLE 1,Make what is not there
-from jobs.runtime.catalogue import find_job
-from jobs.runtime.cli import configured
-from jobs.runtime.runner import run_job
-
-OPTIONS = {"generate": {name: int(dbutils.widgets.get(name)) for name in ("size", "seed")}}
-NEEDED = {"subscribers": ("generate", "exposure", "cohorts", "panels", "regions"), "drivers": ("generate",)}
-for world, names in NEEDED.items():
-    for name in names:
-        job = find_job(name)
-        config = configured(job, {"world": world, **OPTIONS.get(name, {})})
-        if not all(lakehouse.exists(table) for table in job.writes(config)):
-            run_job(context, job, config)
 
 # COMMAND ----------
 
