@@ -14,7 +14,7 @@ from types import MappingProxyType
 from pydantic import Field
 
 from causal.clv import early_spend, value_spec
-from causal.core.errors import CausalError, SpecError
+from causal.core.errors import CausalError
 from causal.core.spec import Spec
 from jobs.runtime import analyses, customers, readout
 from jobs.runtime.analyses import Analysis, Bound
@@ -27,7 +27,6 @@ from jobs.runtime.readout import Readout
 from jobs.runtime.runner import RunRecord, record
 from jobs.runtime.spark_errors import translated
 from transforms.result_tables import DIAGNOSTICS
-from transforms.tables import TABLES
 
 Method = Callable[[Context, Analysis, Bound], tuple[Report, Stored, int | None]]
 _MODELS: Mapping[str, type[Spec]] = MappingProxyType(
@@ -52,14 +51,7 @@ class ClvConfig(JobConfig):
 
 def check(config: ClvConfig) -> None:
     """Validate the spec and the output folder without Spark."""
-    item = analyses.load(config.spec, model=_MODELS)
-    if item.spec.name in TABLES:
-        error = SpecError(
-            "this is a table of the suite: the spec's name is that of the table that is written",
-            given=item.spec.name,
-            key="name",
-        )
-        raise item.located(error)
+    analyses.load_for_table(config.spec, model=_MODELS)
     readout.check_output(config.output)
 
 

@@ -25,7 +25,6 @@ from jobs.runtime.lakehouse import Lakehouse
 from jobs.runtime.runner import RunRecord, record
 from transforms.columns import quoted
 from transforms.predictions import check_new, declared, with_prediction
-from transforms.tables import TABLES
 
 
 class CupacConfig(JobConfig):
@@ -44,15 +43,7 @@ def check(config: CupacConfig) -> None:
 
 
 def _loaded(config: CupacConfig) -> Analysis:
-    item = analyses.load(config.spec, model=cupac.SPEC)
-    if item.spec.name in TABLES:
-        error = SpecError(
-            "this is a table of the suite: the spec's name is that of the table that is written",
-            given=item.spec.name,
-            key="name",
-        )
-        raise item.located(error)
-    return item
+    return analyses.load_for_table(config.spec, model=cupac.SPEC)
 
 
 def run(context: Context, config: CupacConfig) -> int:

@@ -6,6 +6,7 @@ is compared by itself with the never-treated ones. A fit that fails is a row wit
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -82,8 +83,9 @@ def run_all(context: Context, config: FitsConfig) -> list[FitsRun]:
         if folder is not None and len(loaded) > 1:
             folder = folder / found.spec.name
         if folder is not None:
-            _leave(context, found, folder=folder)
-        many_fits.track(context, found)
+            readout.leave_files(folder, texts={"fits.csv": _fits_csv(found)}, figures={})
+        more = partial(many_fits.track_clearest, context, found)
+        analyze.leave(context, found, output=folder, more=more)
         _show(context, found)
         done.append(found)
     return done
@@ -99,11 +101,9 @@ def _loaded(paths: Sequence[Path]) -> tuple[analyses.Analysis, ...]:
     return loaded
 
 
-def _leave(context: Context, found: FitsRun, *, folder: Path) -> None:
-    readout.write_files(found, folder)
-    table = found.result.tables["fits"].to_csv(index=False, lineterminator="\n").rstrip("\n")
-    readout.leave_files(folder, texts={"fits.csv": table}, figures={})
-    context.progress.line(f"{found.spec.name}: results in {folder}")
+def _fits_csv(found: FitsRun) -> str:
+    table = found.result.tables["fits"]
+    return str(table.to_csv(index=False, lineterminator="\n")).rstrip("\n")
 
 
 def _show(context: Context, found: FitsRun) -> None:

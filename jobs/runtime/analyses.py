@@ -27,6 +27,7 @@ from transforms.bounded import collect_bounded
 from transforms.gram import Limits, SparkEngine
 from transforms.result_tables import FRAME_TABLES
 from transforms.stored_frames import answers_of
+from transforms.tables import TABLES
 
 OTHER_JOBS: Mapping[str, str] = MappingProxyType(
     {
@@ -168,6 +169,23 @@ def _method_name(data: Mapping[str, object], allowed: Sequence[str]) -> str:
         allowed=allowed,
         key="method",
     )
+
+
+def load_for_table(path: Path | str, *, model: Models) -> Analysis:
+    """Read and validate, as `load` does, a spec after whose name a table is called.
+
+    Raises:
+        SpecError: It does not fit, or the suite has a table of this name.
+    """
+    item = load(path, model=model)
+    if item.spec.name in TABLES:
+        error = SpecError(
+            "this is a table of the suite: the spec's name is that of the table that is written",
+            given=item.spec.name,
+            key="name",
+        )
+        raise item.located(error)
+    return item
 
 
 def load_all(paths: Sequence[Path], *, model: Models | None = None) -> tuple[Analysis, ...]:

@@ -208,30 +208,17 @@ def _batch(
     return [(fit_, str(texts[fit_.number])) for fit_ in wanted]
 
 
-def track(context: Context, found: FitsRun) -> None:
-    """An MLflow run of the fits as a whole, in which those of the clearest fits are nested.
+def track_clearest(context: Context, found: FitsRun, opened: Run) -> None:
+    """Nest the runs of the clearest fits in the MLflow run of the fits as a whole.
 
     A nested run is that of the same analysis by itself, with its figures, so these fits are made
     once more, here. Their number is bounded by `fits.tracked_fits`.
     """
-    if context.tracking.find_finished(found.run_key) is not None:
-        context.progress.line(f"{found.spec.name}: already in MLflow")
-        return
-    with (
-        context.progress.step(f"log {found.spec.name} to MLflow"),
-        context.tracking.run(
-            found.spec.name,
-            run_name=found.spec.name,
-            run_key=found.run_key,
-            tags=readout.tags(found),
-        ) as opened,
-    ):
-        readout.log(found, opened)
-        chosen = clearest(found)
-        panel = _panel(context, found, chosen)
-        for number, fit in enumerate(chosen, start=1):
-            context.progress.bar(done=number - 1, total=len(chosen), label=f"log {fit.label}")
-            _track_fit(context, found, fit, panel=panel, parent=opened)
+    chosen = clearest(found)
+    panel = _panel(context, found, chosen)
+    for number, fit in enumerate(chosen, start=1):
+        context.progress.bar(done=number - 1, total=len(chosen), label=f"log {fit.label}")
+        _track_fit(context, found, fit, panel=panel, parent=opened)
 
 
 def clearest(found: FitsRun) -> list[Fit]:

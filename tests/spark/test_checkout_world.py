@@ -14,6 +14,7 @@ from causal.core.pandas_engine import PandasEngine
 from causal.core.spec import validate
 from jobs import generate, visitors
 from jobs.runtime import analyses, truths
+from tests.world_tables import check_table
 from transforms.checkout_tables import CHECKOUT_DERIVED_TABLES
 from transforms.synthetic.checkout.tables import CHECKOUT_TABLES, OUTCOMES
 from transforms.synthetic.checkout.visitors import enrolled_share
@@ -81,12 +82,7 @@ def test_partitions_do_not_matter_and_the_seed_does(spark: SparkSession, world: 
     "table", [*CHECKOUT_TABLES, *CHECKOUT_DERIVED_TABLES], ids=lambda table: table.name
 )
 def test_tables_have_unique_keys_and_no_missing_values(table: Any, world: Frames) -> None:
-    frame = world[table.name]
-    assert tuple(frame.columns) == table.columns
-    assert len(frame) > 0
-    assert not frame.duplicated(list(table.key)).any()
-    required = [field.name for field in table.fields if not field.is_nullable]
-    assert not frame[required].isna().to_numpy().any()
+    check_table(table, world[table.name])
 
 
 def test_outcomes_are_the_potential_outcomes_of_the_assigned_variant(world: Frames) -> None:

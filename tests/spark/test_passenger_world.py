@@ -12,6 +12,7 @@ from scipy import stats
 
 from causal.core.spec import validate
 from jobs import generate
+from tests.world_tables import check_table
 from transforms.synthetic.passengers.mixtures import poisson
 from transforms.synthetic.passengers.tables import PASSENGER_TABLES
 from transforms.synthetic.randomness import Draws
@@ -55,11 +56,7 @@ def test_partitions_do_not_matter_and_the_seed_does(spark: SparkSession, world: 
 @pytest.mark.parametrize("table", PASSENGER_TABLES, ids=lambda table: table.name)
 def test_tables_have_unique_keys_and_no_missing_values(table: Any, world: Frames) -> None:
     frame = world[table.name]
-    assert tuple(frame.columns) == table.columns
-    assert len(frame) > 0
-    assert not frame.duplicated(list(table.key)).any()
-    required = [field.name for field in table.fields if not field.is_nullable]
-    assert not frame[required].isna().to_numpy().any()
+    check_table(table, frame)
     assert set(frame["passenger_id"]) <= set(range(1, SIZE + 1))
 
 

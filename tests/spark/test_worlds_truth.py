@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from causal.core.spec import validate
 from jobs.generate import JOB, GenerateConfig
+from tests.world_tables import check_table
 from transforms.synthetic.randomness import Draws
 from transforms.synthetic.tables import DRIVER_TABLES, SUBSCRIBER_TABLES
 
@@ -97,12 +98,7 @@ def test_spark_and_numpy_draw_the_same(spark: SparkSession) -> None:
     "table", [*SUBSCRIBER_TABLES, *DRIVER_TABLES], ids=lambda table: table.name
 )
 def test_tables_have_unique_keys_and_no_missing_values(table: Any, world: Frames) -> None:
-    frame = world[table.name]
-    assert tuple(frame.columns) == table.columns
-    assert len(frame) > 0
-    assert not frame.duplicated(list(table.key)).any()
-    required = [field.name for field in table.fields if not field.is_nullable]
-    assert not frame[required].isna().to_numpy().any()
+    check_table(table, world[table.name])
 
 
 @pytest.mark.parametrize("name", WORLDS)
