@@ -144,7 +144,10 @@ def _model(data: Mapping[str, object], model: Models | None) -> type[Spec]:
     if model is None:
         return registry.method(_method_name(data, registry.names())).SPEC
     if isinstance(model, type):
-        model = dict.fromkeys(get_args(model.model_fields["method"].annotation), model)
+        known = get_args(model.model_fields["method"].annotation)
+        if not known:
+            return model
+        model = dict.fromkeys(known, model)
     return model[_method_name(data, tuple(model))]
 
 
