@@ -89,10 +89,14 @@ class EarlySpendReport:
         rows = held.assign(absolute_error=error)
         rows[deciles.GROUP] = group
         asked = deciles.request(predicted="predicted", actual="actual", error="absolute_error")
+        # The fitted level errs as a mean over the customers of the search does.
+        squared = float(((held["predicted"] - held["actual"]) ** 2).mean())
+        level_error = np.sqrt(squared / self.found.n_searched) * len(held)
         return deciles.backtest(
             PandasEngine(rows)(asked),
             asked,
             what="spend",
+            relative_error=float(level_error / held["predicted"].sum()),
             confidence_level=self.spec.confidence_level,
         )
 

@@ -10,8 +10,9 @@ from causal.core.errors import InferenceError
 from causal.core.gram import Array
 from causal.core.result import Effect, Estimand, Scale
 
-JointTest = Literal["hotelling", "wald"]
-"""Reference of a joint test: F(q, df - q + 1) of Hotelling's T squared, or F(q, df) as it is."""
+JointTest = Literal["hotelling", "wald", "exact"]
+"""Reference of a joint test: F(q, df - q + 1) of Hotelling's T squared, or F(q, df); `exact` where
+the covariance is known up to one factor, so that F(q, df) is its distribution."""
 
 
 def effect(  # noqa: PLR0913 - one argument per field of an effect

@@ -167,7 +167,7 @@ class DidOptions(Part):
     @property
     def joint_reference(self) -> JointTest:
         """The reference of the test of the leads; exact for classical errors."""
-        return "wald" if self.covariance == "classical" else self.joint_test or "hotelling"
+        return "exact" if self.covariance == "classical" else self.joint_test or "hotelling"
 
     @property
     def needs_blocks(self) -> bool:

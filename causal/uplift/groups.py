@@ -8,7 +8,7 @@ import pandas as pd
 
 from causal.core.errors import DataError, InferenceError
 from causal.core.gram import Array
-from causal.core.inference import critical_value
+from causal.core.inference import critical_value, hotelling
 from causal.uplift.resampling import Resampling, Sample, draws
 from causal.uplift.score_histogram import Arm, ScoreHistogram
 
@@ -25,7 +25,7 @@ class Calibration:
         intercept_std_error: Its standard error.
         slope: Slope of the line.
         slope_std_error: Its standard error.
-        statistic: Chi-square of observed less predicted over the groups.
+        statistic: Quadratic form of observed less predicted over the groups.
         df: Its degrees of freedom: groups.
         pvalue: P-value of scores being right in every group.
         mean_error: Mean absolute difference of observed and predicted, weighted by units; noise
@@ -71,7 +71,44 @@ def uplift_by_group(
     Raises:
         DataError: A group has fewer than two units of an arm, or there are no pseudo-outcomes.
     """
+    return grouped_uplift(
+        histogram, n_groups=n_groups, confidence_level=confidence_level, measured=measured,
+        resampling=resampling,
+    ).table  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Groups:
+    """Uplift by group with the covariance of the groups.
+
+    Attributes:
+        table: As of `uplift_by_group`.
+        covariance: Of the observed uplifts, shape (g, g); `None`: they are independent.
+        df: Degrees of freedom of that covariance.
+    """
+
+    table: pd.DataFrame
+    covariance: Array | None = None
+    df: float | None = None
+
+
+def grouped_uplift(
+    histogram: ScoreHistogram,
+    *,
+    n_groups: int = 10,
+    confidence_level: float = 0.95,
+    measured: Measured = "arms",
+    resampling: Resampling | None = None,
+) -> Groups:
+    """As `uplift_by_group`, with the covariance of groups whose units are correlated.
+
+    Groups of `pseudo` count the units that have pseudo-outcomes, of whatever arm.
+    """
     n = histogram.n
+    if measured == "pseudo":
+        if histogram.pseudo is None:
+            raise DataError("the histogram has no pseudo-outcomes")
+        n = histogram.pseudo.n.sum(axis=1)
     total = float(n.sum())
     sizes = np.full(n_groups, np.floor(total / n_groups))
     sizes[: round(total - sizes.sum())] += 1
@@ -86,19 +123,22 @@ def uplift_by_group(
         )
     uplift = treated[1] - control[1]
     std_error = np.sqrt(treated[2] / treated[0] + control[2] / control[0])
-    if measured == "pseudo":
-        if histogram.pseudo is None:
-            raise DataError("the histogram has no pseudo-outcomes")
+    if measured == "pseudo" and histogram.pseudo is not None:
         size, uplift, variance = _moments(histogram.pseudo, taken)
         std_error = np.sqrt(variance / size)
+    covariance = df = None
     if resampling is not None:
 
         def statistic(sample: Sample) -> Array:
             return _uplift(sample, taken, measured)
 
-        std_error = draws(histogram, statistic, resampling).std(axis=0, ddof=1)
+        covariance = np.cov(draws(histogram, statistic, resampling), rowvar=False)
+        covariance = np.atleast_2d(covariance)
+        std_error = np.sqrt(np.diag(covariance))
+        n_folds = histogram.treated.n.shape[1]
+        df = float(n_folds - 1) if resampling.by == "folds" else None
     half = critical_value(confidence_level) * std_error
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "group": np.arange(1, n_groups + 1),
             "score": taken @ (n * histogram.score) / (taken @ n),
@@ -112,6 +152,7 @@ def uplift_by_group(
             "ci_upper": uplift + half,
         }
     )
+    return Groups(table=table, covariance=covariance, df=df)
 
 
 def calibration(histogram: ScoreHistogram, *, n_groups: int = 10) -> Calibration:
@@ -121,17 +162,18 @@ def calibration(histogram: ScoreHistogram, *, n_groups: int = 10) -> Calibration
         DataError: A group has fewer than two units of an arm.
         InferenceError: Scores or errors do not differ between groups.
     """
-    return calibration_of(uplift_by_group(histogram, n_groups=n_groups))
+    return calibration_of(grouped_uplift(histogram, n_groups=n_groups))
 
 
-def calibration_of(table: pd.DataFrame) -> Calibration:
-    """The same of a table of `uplift_by_group`.
+def calibration_of(groups: Groups) -> Calibration:
+    """The same of groups at hand; where they are correlated the test is Hotelling's.
 
     Raises:
         InferenceError: Scores or errors do not differ between groups.
     """
     from scipy import stats
 
+    table = groups.table
     score, uplift, std_error = (
         table[name].to_numpy(dtype=np.float64) for name in ("score", "uplift", "std_error")
     )
@@ -144,16 +186,23 @@ def calibration_of(table: pd.DataFrame) -> Calibration:
         raise InferenceError("all groups have the same mean score")
     slope = float(weight @ ((score - centre) * uplift) / spread)
     level = float(weight @ uplift / weight.sum())
-    statistic = float((((uplift - score) / std_error) ** 2).sum())
+    covariance = np.diag(std_error**2) if groups.covariance is None else groups.covariance
+    on_slope = weight * (score - centre) / spread
+    on_intercept = weight / weight.sum() - centre * on_slope
+    off = uplift - score
+    statistic = float(off @ np.linalg.solve(covariance, off))
+    pvalue = float(stats.chi2.sf(statistic, len(table)))
+    if groups.df is not None:
+        _, pvalue = hotelling(off, covariance, df=groups.df)
     n = table["n_treated"].to_numpy() + table["n_control"].to_numpy()
     return Calibration(
         intercept=level - slope * centre,
-        intercept_std_error=float(np.sqrt(1 / weight.sum() + centre**2 / spread)),
+        intercept_std_error=float(np.sqrt(on_intercept @ covariance @ on_intercept)),
         slope=slope,
-        slope_std_error=spread**-0.5,
+        slope_std_error=float(np.sqrt(on_slope @ covariance @ on_slope)),
         statistic=statistic,
         df=len(table),
-        pvalue=float(stats.chi2.sf(statistic, len(table))),
+        pvalue=pvalue,
         mean_error=float(np.average(np.abs(uplift - score), weights=n)),
     )
 

@@ -21,7 +21,7 @@ from causal.core.inference import critical_value, effect
 from causal.core.result import Diagnostic, Effect, Result
 from causal.core.unit_keys import check_units
 from causal.uplift.evaluation import Intervals, evaluate, qini_band, rate
-from causal.uplift.groups import calibration_of, uplift_by_group
+from causal.uplift.groups import Groups, calibration_of, grouped_uplift
 from causal.uplift.inputs import STATUSES
 from causal.uplift.learned_model import UpliftModel, name_of, rows_by_arm
 from causal.uplift.learners_options import UpliftLearnersSpec
@@ -260,7 +260,7 @@ class _Ranking:
             by="folds" if is_clustered else "units", n_draws=options.draws, seed=spec.seed
         )
         intervals = Intervals(resampling=resampling, confidence_level=spec.confidence_level)
-        groups = uplift_by_group(
+        groups = grouped_uplift(
             histogram,
             n_groups=options.groups,
             confidence_level=spec.confidence_level,
@@ -285,9 +285,9 @@ class _Ranking:
                 n_control=round(row["n_control"]),
                 **shared,
             )
-            for row in groups.to_dict("records")
+            for row in groups.table.to_dict("records")
         ]
-        tables = {"groups": groups}
+        tables = {"groups": groups.table}
         if histogram.score.size == 1 or not np.ptp(histogram.score) > 0:
             note = _note(
                 f"ranking.{learner}.{label['treatment']}", None,
@@ -339,9 +339,7 @@ def _labelled(
     return out
 
 
-def _calibrated(
-    groups: pd.DataFrame, *, learner: str, treatment: str
-) -> tuple[pd.DataFrame, Diagnostic]:
+def _calibrated(groups: Groups, *, learner: str, treatment: str) -> tuple[pd.DataFrame, Diagnostic]:
     found = calibration_of(groups)
     passed = found.pvalue >= _ALPHA
     detail = (

@@ -199,7 +199,7 @@ def test_the_job_writes_a_table_that_an_analysis_reads(
         (
             "users.parquet",
             "predicted_spend",
-            "tier",
+            "variant",
             r"prediction: the source has this column alre",
         ),
         ("empty.csv", "unit: user", "unit: user", r"options\.unit: .*the source has no columns"),

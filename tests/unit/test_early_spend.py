@@ -193,6 +193,16 @@ def test_the_report_says_what_the_search_found(found: Search) -> None:
         assert figure.axes[0].get_xlabel()
 
 
+def test_the_back_test_allows_for_the_error_of_the_fitted_level(found: Search) -> None:
+    """As a mean of the searched foretells one of the others: variances of both add up."""
+    test = EarlySpendReport(spec=spec(), found=found, text="", sha256="", counts=(0, 0)).backtest
+    off = found.held_out["predicted"] - found.held_out["actual"]
+    n = len(off)
+    alone = (test.table["n"] * test.table["std_error"]).pow(2).sum()
+    expected = alone + n**2 * (off**2).mean() / found.n_searched
+    assert test.std_error == pytest.approx(np.sqrt(expected), rel=1e-9)
+
+
 def test_a_back_test_sees_a_bias_and_has_the_errors_of_its_groups() -> None:
     rng = np.random.default_rng(3)
     predicted = rng.gamma(2.0, 2.0, 4000)

@@ -308,6 +308,25 @@ def test_power_with_few_clusters_against_simulation(test: str, reference: str) -
     assert trend_power(pretested(path), slope * study.line, test=test).power > 0.63
 
 
+@pytest.mark.parametrize("test", ["individual", "joint"])
+def test_power_where_one_variance_is_estimated_against_simulation(test: str) -> None:
+    """Classical errors: the covariance is known but for a factor that is a chi-square over df."""
+    path, df, k, n = a_path(16, 3, 2), 9, 3, 60_000
+    study = pretested(path, df=df, joint_test="exact")
+    assert trend_power(study, 0 * study.line, test="joint").power == pytest.approx(0.05, abs=1e-9)
+    slope = detectable_slope(study, power=0.6, test=test)
+    rng = np.random.default_rng(19)
+    pre = rng.multivariate_normal(slope * study.line[:k], path.covariance[:k, :k], n)
+    factor = rng.chisquare(df, n) / df
+    if test == "individual":
+        errors = np.sqrt(factor[:, None] * np.diag(path.covariance)[:k])
+        passed = (np.abs(pre) <= stats.t.ppf(0.975, df) * errors).all(axis=1)
+    else:
+        whitened = np.linalg.solve(np.linalg.cholesky(path.covariance[:k, :k]), pre.T)
+        passed = (whitened**2).sum(axis=0) / (k * factor) <= stats.f.ppf(0.95, k, df)
+    assert 1 - passed.mean() == pytest.approx(0.6, abs=4 * np.sqrt(0.24 / n) + 1e-3)
+
+
 def test_many_clusters_are_a_known_covariance() -> None:
     path = a_path(16, 3, 2)
     known, many = pretested(path), pretested(path, df=1e7)

@@ -2,11 +2,13 @@
 
 import doctest
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from causal.core.errors import CausalError, DataError, InferenceError, SpecError
 from causal.core.pandas_engine import PandasEngine
@@ -24,7 +26,7 @@ from causal.uplift.evaluation import (
     rate,
     uplift_at,
 )
-from causal.uplift.groups import calibration, uplift_by_group
+from causal.uplift.groups import Groups, calibration, calibration_of, uplift_by_group
 from causal.uplift.resampling import Resampling, observed
 from causal.uplift.score_histogram import HistogramOptions, count, histogram_of
 
@@ -371,6 +373,50 @@ def test_the_band_follows_the_curve() -> None:
     np.testing.assert_allclose([bar.get_height() for bar in bars], table["uplift"])
     bare = evaluation_figures.qini_figure(band, outcome="visits")
     assert bare.axes[0].get_title(loc="left") == "Qini curve"
+
+
+def test_groups_of_pseudo_outcomes_hold_equally_many_units_of_all_arms() -> None:
+    """A third arm that is likelier at high scores counts in groups and in their mean scores."""
+    rng = np.random.default_rng(3)
+    score = np.repeat(np.arange(20.0), 50)
+    third = rng.uniform(size=1000) < (score + 1) / 25
+    frame = pd.DataFrame({"score": score, "third": third, "pseudo": score + rng.normal(size=1000)})
+    pair = frame[~frame["third"]]
+    whole, two = (
+        histogram_of(
+            score=rows["score"], treated=np.arange(len(rows)) % 2, outcome=rows["pseudo"],
+            pseudo_outcome=rows["pseudo"],
+        )
+        for rows in (frame, pair)
+    )  # fmt: skip
+    data = replace(two, pseudo=whole.pseudo)
+    table = uplift_by_group(data, n_groups=5, measured="pseudo")
+    ranked = frame.sort_values("score", ascending=False, kind="stable")
+    for found, column in (("score", "score"), ("uplift", "pseudo")):
+        parts = np.array_split(ranked[column].to_numpy(), 5)
+        np.testing.assert_allclose(table[found], [part.mean() for part in parts])
+
+
+def test_calibration_of_correlated_groups_is_that_of_their_covariance() -> None:
+    rng = np.random.default_rng(4)
+    root = rng.normal(size=(4, 4)) + 2 * np.eye(4)
+    covariance = root @ root.T
+    score, uplift = np.array([4.0, 3.0, 2.0, 1.0]), np.array([5.0, 2.5, 2.0, 0.0])
+    table = pd.DataFrame(
+        {
+            "score": score, "uplift": uplift, "std_error": np.sqrt(np.diag(covariance)),
+            "n_treated": 5, "n_control": 5,
+        }
+    )  # fmt: skip
+    found = calibration_of(Groups(table=table, covariance=covariance, df=30.0))
+    x, w = np.column_stack([np.ones(4), score]), np.diag(1 / np.diag(covariance))
+    maps = np.linalg.solve(x.T @ w @ x, x.T @ w)
+    np.testing.assert_allclose([found.intercept, found.slope], maps @ uplift)
+    errors = np.sqrt(np.diag(maps @ covariance @ maps.T))
+    np.testing.assert_allclose([found.intercept_std_error, found.slope_std_error], errors)
+    distance = (uplift - score) @ np.linalg.solve(covariance, uplift - score)
+    assert found.statistic == pytest.approx(distance)
+    assert found.pvalue == pytest.approx(stats.f.sf(27 / (30 * 4) * distance, 4, 27))
 
 
 def test_what_cannot_be_right_is_refused() -> None:

@@ -58,6 +58,8 @@ class Pretested:
         """Estimated over true standard errors of what is tested, shape (n points, n_pre)."""
         if self.df is None:
             return np.ones((_N_POINTS, self.n_pre))
+        if self.joint_test == "exact":
+            return _common_ratios(self.n_pre, self.df)
         return wishart_ratios(self.covariance[: self.n_pre, : self.n_pre], self.df)
 
     def passing(self, mean: Array, test: Pretest, level: float) -> tuple[float, Array]:
@@ -197,8 +199,10 @@ def _joint(study: Pretested, mean: Array, covariance: Array, level: float) -> tu
         return passing, mean * float(special.chndtr(critical, k + 2, moved)) / passing
     scale, second = referred(1.0, size=k, df=df, kind=study.joint_test)
     critical = float(special.fdtri(k, second, 1.0 - level)) / scale
-    # T^2 / df is a noncentral chi2 over an independent chi2 with df - k + 1 degrees of freedom.
-    exact, rest = referred(critical, size=k, df=df, kind="hotelling")
+    # T^2 / df is a noncentral chi2 over an independent chi2 with df - k + 1 degrees of freedom, or
+    # with df where one factor of the covariance is estimated.
+    kind: JointTest = "exact" if study.joint_test == "exact" else "hotelling"
+    exact, rest = referred(critical, size=k, df=df, kind=kind)
     passing = float(special.ncfdtr(k, rest, moved, exact))
     inside = float(special.ncfdtr(k + 2, rest, moved, exact * k / (k + 2)))
     return passing, mean * inside / passing
@@ -241,6 +245,14 @@ def normal_in_box(mean: Array, covariance: Array, half: Array) -> tuple[float, A
     if not total > 0:
         return 0.0, np.full(k, np.nan)
     return total, np.asarray(weights @ inside / weights.sum(), dtype=np.float64)
+
+
+def _common_ratios(k: int, df: float) -> Array:
+    """The same where one factor of the covariance is estimated: all errors are off alike."""
+    from scipy import special
+
+    point = even_points(_N_POINTS, k + 1)[:, k:]
+    return np.broadcast_to(np.sqrt(special.chdtri(df, point) / df), (_N_POINTS, k))
 
 
 def wishart_ratios(covariance: Array, df: float) -> Array:
