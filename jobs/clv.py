@@ -51,8 +51,12 @@ class ClvConfig(JobConfig):
 
 def check(config: ClvConfig) -> None:
     """Validate the spec and the output folder without Spark."""
-    analyses.load_for_table(config.spec, model=_MODELS)
+    _loaded(config)
     readout.check_output(config.output)
+
+
+def _loaded(config: ClvConfig) -> Analysis:
+    return analyses.load_for_table(config.spec, model=_MODELS)
 
 
 def run(context: Context, config: ClvConfig) -> int:
@@ -61,8 +65,7 @@ def run(context: Context, config: ClvConfig) -> int:
     Raises:
         CausalError: The log cannot carry the model, or the table cannot be written.
     """
-    check(config)
-    item = analyses.load(config.spec, model=_MODELS)
+    item = _loaded(config)
     started_at = datetime.now(UTC)
     bound = customers.bound_log(context, item)
     try:

@@ -13,7 +13,7 @@ from pydantic import Field
 from pyspark.sql import functions as F
 
 from causal.core import plan
-from causal.core.errors import CausalError, SpecError
+from causal.core.errors import CausalError
 from causal.core.frames import describe
 from causal.experiments import cupac
 from causal.experiments.cupac import CupacSpec, Forecasts
@@ -25,6 +25,7 @@ from jobs.runtime.lakehouse import Lakehouse
 from jobs.runtime.runner import RunRecord, record
 from transforms.columns import quoted
 from transforms.predictions import check_new, declared, with_prediction
+from transforms.schema import check_columns
 
 
 class CupacConfig(JobConfig):
@@ -85,14 +86,7 @@ def _written(context: Context, item: Analysis, bound: Bound) -> tuple[str, int |
     df, _ = context.lakehouse.read_source(spec.source, beside=item.file.path.parent)
     kept = df.columns if options.keep is None else list(spec.kept)
     for key, names in (("unit", [options.unit]), ("keep", kept)):
-        unknown = [name for name in names if name not in df.columns]
-        if unknown:
-            raise SpecError(
-                "the source has no such column",
-                given=unknown[0],
-                allowed=df.columns or "nothing: the source has no columns",
-                key=f"options.{key}",
-            )
+        check_columns(df.columns, names, key=f"options.{key}")
     check_new(options.prediction, df.columns)
     table = declared(
         df.select(*map(quoted, kept)).schema,

@@ -121,13 +121,18 @@ class Plan:
 
 def check(config: PolicyConfig) -> None:
     """Validate the spec and the output folder without Spark."""
+    _loaded(config)
+    readout.check_output(config.output)
+
+
+def _loaded(config: PolicyConfig) -> Analysis:
     item = analyses.load(config.spec, model=policy_options.SPEC)
     options = cast("PolicySpec", item.spec).options
     try:
         models.check_reference(options.model, options.sha256, prefix="options.")
     except SpecError as error:
         raise item.located(error) from error
-    readout.check_output(config.output)
+    return item
 
 
 def run(context: Context, config: PolicyConfig) -> int:
@@ -136,8 +141,7 @@ def run(context: Context, config: PolicyConfig) -> int:
     Raises:
         CausalError: The model is not the recorded one, or the data cannot carry the policy.
     """
-    check(config)
-    item = analyses.load(config.spec, model=policy_options.SPEC)
+    item = _loaded(config)
     started_at = datetime.now(UTC)
     try:
         found, written = _made(context, item, started_at)

@@ -31,7 +31,7 @@ from transforms.bounded import collect_bounded
 from transforms.predictions import carried
 from transforms.sampling import label
 from transforms.schema import Field as Column
-from transforms.schema import Table
+from transforms.schema import Table, check_columns
 from transforms.tables import TABLES
 from transforms.terms import kinds, quoted
 from transforms.uplift_frames import effect_name, status_text, with_effects
@@ -242,11 +242,7 @@ def _declared(df: DataFrame, config: ScoreConfig, model: UpliftModel) -> Table:
     """
     unit = model.spec.options.unit
     names = tuple(dict.fromkeys((unit, *config.keep)))
-    unknown = [name for name in names if name not in df.columns]
-    if unknown:
-        raise SpecError(
-            "the source has no such column", given=unknown[0], allowed=df.columns, key="keep"
-        )
+    check_columns(df.columns, names, key="keep")
     made = (
         *(
             Column(

@@ -7,7 +7,7 @@ well scores rank. The model goes to MLflow with its hash; `score` and `policy` l
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +18,7 @@ from pydantic import Field
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from causal.core.errors import CausalError, DataError, HealthError, SpecError
+from causal.core.errors import CausalError, DataError, HealthError
 from causal.core.frames import Condition, HashBucket
 from causal.core.result import Diagnostic, Result
 from causal.uplift import learners_options, learners_readout
@@ -35,6 +35,7 @@ from jobs.runtime.runner import record
 from transforms.bounded import collect_bounded
 from transforms.result_tables import UPLIFT_SCORES
 from transforms.sampling import label
+from transforms.schema import check_columns
 from transforms.terms import filtered, kinds, quoted
 from transforms.uplift_frames import (
     PARTS,
@@ -163,7 +164,7 @@ def _rows(context: Context, item: Analysis) -> tuple[DataFrame, Diagnostic]:
     options = spec.options
     df, _ = context.lakehouse.read_source(spec.source, beside=item.file.path.parent)
     needed = (options.unit, options.outcome, options.variant, *options.inputs, *options.segments)
-    check_columns(df, (*needed, spec.split.column))
+    check_columns(df.columns, (*needed, spec.split.column))
     chosen = filtered(df, spec.source.conditions, kinds(df))
     is_own = label(df, options.variant).isin(*map(str, options.arms))
     lacks_part = quoted(spec.split.column).isNull()
@@ -182,17 +183,6 @@ def _rows(context: Context, item: Analysis) -> tuple[DataFrame, Diagnostic]:
         fold = HashBucket(options.cluster, learners_readout.N_FOLDS, salt=spec.seed + _FOLD_SALT)
         rows = rows.transform(with_fold(fold, name=learners_readout.FOLD))
     return rows, learners_readout.other_variants(int(counts["others"]))
-
-
-def check_columns(df: DataFrame, names: Iterable[str]) -> None:
-    """The columns are there.
-
-    Raises:
-        SpecError: One is missing.
-    """
-    for name in names:
-        if name not in df.columns:
-            raise SpecError("the source has no such column", given=name, allowed=df.columns)
 
 
 def _evaluated(

@@ -5,7 +5,7 @@ constraints; transforms select its columns; the data dictionary is printed from 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import types
@@ -129,3 +129,24 @@ def _data_type(ddl: str, *, field: str) -> types.DataType:
         allowed = [*_ATOMIC, "ARRAY<...>"]
         raise SpecError(f"field {field} has a type that is not known", given=ddl, allowed=allowed)
     return _ATOMIC[ddl.upper()]()
+
+
+def check_columns(
+    columns: Sequence[str], names: Iterable[str | None], *, key: str | None = None
+) -> None:
+    """A source has the columns that a spec names.
+
+    Args:
+        columns: Those of the source.
+        names: Those that are needed; `None`: an option that was left out.
+        key: Where the spec names them.
+
+    Raises:
+        SpecError: One is missing.
+    """
+    for name in names:
+        if name is not None and name not in columns:
+            raise SpecError(
+                "the source has no such column", given=name,
+                allowed=columns or "nothing: the source has no columns", key=key,
+            )  # fmt: skip

@@ -20,7 +20,7 @@ from jobs.runtime.lakehouse import Lakehouse
 from jobs.runtime.tracking import Run
 from transforms import histories
 from transforms.histories import Log
-from transforms.schema import Table
+from transforms.schema import Table, check_columns
 from transforms.terms import filtered, kinds
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def opened_log(context: Context, item: Analysis, *, is_daily: bool) -> Log:
     """
     options = log_options(item)
     source, _ = context.lakehouse.read_source(item.spec.source, beside=item.file.path.parent)
-    _check_columns(source, [options.unit, options.time, options.amount], key="options")
+    check_columns(source.columns, [options.unit, options.time, options.amount], key="options")
     with context.progress.step("read the purchases"):
         rows = filtered(source, item.spec.source.conditions, kinds(source)).transform(
             histories.purchase_log(
@@ -163,16 +163,8 @@ def units_of(context: Context, item: Analysis, *, columns: tuple[str, ...] = ())
     if options.units is None:
         raise SpecError("this key is required", key="options.units")
     units, _ = context.lakehouse.read_source(options.units, beside=item.file.path.parent)
-    _check_columns(units, [options.unit, options.units.born, *columns], key="options.units")
+    check_columns(units.columns, [options.unit, options.units.born, *columns], key="options.units")
     return filtered(units, options.units.conditions, kinds(units))
-
-
-def _check_columns(df: DataFrame, names: list[str | None], *, key: str) -> None:
-    unknown = [name for name in names if name is not None and name not in df.columns]
-    if unknown:
-        raise SpecError(
-            "the source has no such column", given=unknown[0], allowed=df.columns, key=key
-        )
 
 
 def leave(
