@@ -99,6 +99,13 @@ class Exponential:
 
 
 @dataclass(frozen=True)
+class Reciprocal:
+    """`1 / term`; missing where the term is. The caller sees to it that the term is never 0."""
+
+    term: "Term"
+
+
+@dataclass(frozen=True)
 class Between:
     """1 where `low <= term < high` (`<=` if `is_closed`), 0 elsewhere; missing where the term is.
 
@@ -160,6 +167,7 @@ Term = (
     | Clipped
     | Logistic
     | Exponential
+    | Reciprocal
     | Between
     | HashBucket
     | UnitValue
@@ -461,7 +469,13 @@ def required_columns(term: Term) -> frozenset[str]:
             return frozenset({period})
         case Product(parts) | Linear(parts, _):
             return frozenset().union(*(required_columns(part) for part in parts))
-        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+        case (
+            Clipped(inner)
+            | Logistic(inner)
+            | Exponential(inner)
+            | Reciprocal(inner)
+            | Between(inner)
+        ):
             return required_columns(inner)
         case _:
             return columns_of(term)
@@ -521,7 +535,13 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: C901, PLR0911 - one per
     match item:
         case Product(parts) | Linear(parts, _):
             return parts
-        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+        case (
+            Clipped(inner)
+            | Logistic(inner)
+            | Exponential(inner)
+            | Reciprocal(inner)
+            | Between(inner)
+        ):
             return (inner,)
         case Score(left, right):
             return (left, right)
@@ -567,7 +587,7 @@ def label(term: Term) -> str:  # noqa: C901, PLR0911 - one per kind
             return _mapped_label(term)
 
 
-def _mapped_label(term: Clipped | Logistic | Exponential | Between) -> str:
+def _mapped_label(term: Clipped | Logistic | Exponential | Reciprocal | Between) -> str:
     inner = label(term.term)
     match term:
         case Clipped(_, low, high):
@@ -576,6 +596,8 @@ def _mapped_label(term: Clipped | Logistic | Exponential | Between) -> str:
             return f"logistic {inner}"
         case Exponential():
             return f"exp {inner}"
+        case Reciprocal():
+            return f"1 / {inner}"
         case Between(_, low, high):
             return f"[{inner} in {_ends(low, high)}]"
 
@@ -621,8 +643,8 @@ _TYPES: Mapping[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (
         Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Logistic, Exponential,
-        Between, UnitValue, StartsIn, Condition, Score, HashBucket, GramRequest, MeatRequest,
-        PanelGramRequest, KeyRequest, HistogramRequest, SampleRequest,
+        Reciprocal, Between, UnitValue, StartsIn, Condition, Score, HashBucket, GramRequest,
+        MeatRequest, PanelGramRequest, KeyRequest, HistogramRequest, SampleRequest,
     )
 }  # fmt: skip
 
