@@ -19,11 +19,12 @@ from bench import (
     memory,
     placebos,
     purchases,
+    readout,
 )
 from bench.harness import RESULTS, Bench, append, machine_facts, summary
 from bench.report import table
 
-MODULES = (generation, cuped, did, iv, certificate, placebos, many_fits, purchases, memory)
+MODULES = (generation, cuped, did, iv, certificate, placebos, many_fits, purchases, readout, memory)
 QUESTIONS = {question.name: question for module in MODULES for question in module.QUESTIONS}
 
 
