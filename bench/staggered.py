@@ -97,7 +97,7 @@ def _cells(cells: pd.DataFrame) -> dict[str, list[float]]:
 
 def measure(question: Question, bench: Bench) -> Record:
     """CPU seconds of both on the units that pyfixest survives; ours on all of them beside."""
-    n_all, n_some = bench.size(10_000_000, small=4_000), bench.size(200_000, small=2_000)
+    n_all, n_some = bench.size(10_000_000, small=4_000), bench.size(100_000, small=2_000)
     whole, some, peer = (
         found_by("bench.staggered", side, bench.data, bench.memory, n)
         for side, n in (("ours", n_all), ("ours", n_some), ("pyfixest", n_some))
@@ -136,7 +136,7 @@ def check(ours: dict[str, Any], peer: dict[str, Any]) -> None:
 QUESTIONS = (
     Question(
         name="staggered",
-        work="ATT(g, t) of 200,000 units x 26 weeks (10 M units in the notes)",
+        work="ATT(g, t) of 100,000 units x 26 weeks (10 M units in the notes)",
         peer="pyfixest's saturated event study, data in memory",
         target=1.0,
         measure=measure,
