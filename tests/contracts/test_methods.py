@@ -447,6 +447,9 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "staggered given a covariate": covariate_example(),
     "staggered of rows": staggered_example(panel=False),
+    "staggered of rows given a covariate": covariate_example(
+        panel=False, adjustment="doubly_robust"
+    ),
     "staggered doubly robust": covariate_example(adjustment="doubly_robust", weights="share"),
     "synthetic_control": region_example("synthetic_control"),
     "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),
