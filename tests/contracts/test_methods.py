@@ -435,6 +435,7 @@ EXAMPLES: Mapping[str, Example] = {
     "did sun_abraham": did_example("sun_abraham"),
     "did etwfe": did_example("etwfe"),
     "did two_stage": did_example("two_stage"),
+    "did imputation": did_example("imputation", leave_out=True),
     "did twfe CR3": did_example("twfe", covariance="CR3"),
     "did twfe two ways": did_example("twfe", cluster=["u", "t"]),
     "did twfe wild_bootstrap": did_example("twfe", wild_bootstrap={"n_draws": 999}),
