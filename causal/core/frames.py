@@ -183,6 +183,9 @@ class Condition:
     values: tuple[Level, ...]
 
 
+_SINCE_STORED = {"left out": "at its default"}
+"""Marks fields younger than stored frames, whose requests keep the text they were stored under."""
+
 BUCKET = "(bucket)"
 """Name of the key that a `HashBucket` adds to an answer; no column has brackets by accident."""
 
@@ -209,6 +212,8 @@ class GramRequest:
             least one row used); one that has rows under several keys counts under each. Sums of
             large values lose digits: take deviations from a constant near their mean. Not with
             `absorb`.
+        crossed: Which terms have cross-products: `all`, or `none`: `cross` then has no entries.
+            Not with `absorb`.
     """
 
     terms: tuple[Term, ...]
@@ -218,11 +223,14 @@ class GramRequest:
     where: tuple[Condition, ...] = ()
     bucket: HashBucket | None = None
     summed_by: tuple[str, ...] = ()
+    crossed: Literal["all", "none"] = dataclasses.field(default="all", metadata=_SINCE_STORED)
 
     def __post_init__(self) -> None:
         """Absorbed units have an aggregation of their own."""
         if self.absorb is not None and (self.bucket is not None or self.summed_by):
             raise ValueError("a request with absorb has neither bucket nor summed_by")
+        if self.absorb is not None and self.crossed == "none":
+            raise ValueError("a request with absorb is of cross-products")
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -612,7 +620,8 @@ def describe(request: FrameRequest) -> str:
         case GramRequest(terms=terms, by=by, absorb=absorb, bucket=bucket, summed_by=summed_by):
             within = f" within {absorb}" if absorb else ""
             sums = f", sums{_by(summed_by)}" if summed_by else ""
-            return f"gram, {len(terms)} terms{within}{_by(by)}{_in_buckets(bucket)}{sums}"
+            name = "gram" if request.crossed == "all" else "means"
+            return f"{name}, {len(terms)} terms{within}{_by(by)}{_in_buckets(bucket)}{sums}"
         case MeatRequest(scores=scores, cluster=cluster, absorb=absorb):
             within = f" within {absorb}" if absorb else ""
             return f"meat, {len(scores)} scores{within}{_by(cluster)}"
@@ -652,7 +661,8 @@ _TYPES: Mapping[str, Callable[..., Any]] = {
 def encode(item: object) -> Any:
     """Terms and requests as JSON-ready values; `decode` is the inverse."""
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        fields = {f.name: encode(getattr(item, f.name)) for f in dataclasses.fields(item)}
+        values = [(f, getattr(item, f.name)) for f in dataclasses.fields(item)]
+        fields = {f.name: encode(v) for f, v in values if not f.metadata or v != f.default}
         return {"kind": type(item).__name__, **fields}
     if isinstance(item, tuple):
         return [encode(part) for part in item]

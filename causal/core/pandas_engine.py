@@ -193,7 +193,7 @@ def _gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
         mean = _mean(x, w)
         n_units = 0
         if request.absorb is None:
-            deviations = x - mean
+            deviations = x - mean if request.crossed == "all" else x[:, :0]
         else:
             units = pd.factorize(frame[request.absorb].iloc[at])[0]
             deviations = _within(x, w, units)
@@ -230,7 +230,7 @@ def _grouped_gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
     # A second step, so that a large mean does not cost the deviations digits.
     mean += _group_sums((x - mean[codes]) * w[:, None], codes, size) / safe
     deviations = x - mean[codes]
-    rows, columns = np.triu_indices(x.shape[1])
+    rows, columns = np.triu_indices(x.shape[1] if request.crossed == "all" else 0)
     cross = _group_sums(deviations[:, rows] * deviations[:, columns] * w[:, None], codes, size)
     keys = {name: [_null(value) for value in frame[name].iloc[first]] for name in request.keys}
     answer = {

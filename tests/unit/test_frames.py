@@ -89,6 +89,12 @@ REQUESTS: st.SearchStrategy[FrameRequest] = st.one_of(
         where=CONDITIONS,
     ),
     st.builds(
+        GramRequest,
+        terms=st.lists(TERMS, max_size=3).map(tuple),
+        by=KEYS,
+        crossed=st.sampled_from(["all", "none"]),
+    ),
+    st.builds(
         MeatRequest,
         scores=SCORES,
         cluster=KEYS,
