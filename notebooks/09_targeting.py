@@ -103,14 +103,12 @@ display(found[found["name"].str.startswith(("truth_rank", "model", "held_out"))]
 
 # COMMAND ----------
 
-from causal.core.spec import Source
 from jobs import score
 
 score.run(context, score.ScoreConfig(
     model="ad_free_uplift", table="subscriber_experiment_units", output_table="ad_free_scores", keep=("experiment", "tier", "pre_minutes"),
 ))
-scores, _ = lakehouse.read_source(Source(table="ad_free_scores"))
-scores.createOrReplaceTempView("ad_free_scores")
+spark.read.table(lakehouse.identifier("ad_free_scores")).createOrReplaceTempView("ad_free_scores")
 
 # COMMAND ----------
 

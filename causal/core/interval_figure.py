@@ -40,7 +40,7 @@ def interval_figure(
     if truths.nunique() == 1 and truths.notna().all():
         axes.axvline(truths.iloc[0], color=_TRUTH, linewidth=1.5, label="truth")
     elif truths.notna().any():
-        axes.plot(truths, at, "D", color=_TRUTH, markersize=5, label="truth")
+        axes.plot(truths, at, "|", color=_TRUTH, markersize=15, markeredgewidth=2, label="truth")
     axes.axvline(reference, color=_GREY, linewidth=0.9, linestyle=":")
     axes.set_yticks(at, table[label])
     axes.set_ylim(len(table) - 0.4, -0.6)

@@ -21,6 +21,9 @@ N_PICTURES = {
     "05_rollout": 4,
     "06_encouragement": 3,
     "07_regions": 12,
+    "08_confounded_exposure": 5,
+    "09_targeting": 4,
+    "10_customer_value": 7,
 }
 SMALL_PICTURE = 5_000
 IMAGE = 'src="data:image/png;base64,'

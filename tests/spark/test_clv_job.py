@@ -169,7 +169,7 @@ def test_early_spend_is_learned_scored_and_told(
     assert set(candidates["family"]) == {"mean", "ridge", "boosted"}
     assert candidates["rmse"].is_monotonic_increasing
     assert candidates["family"].iloc[-1] == "mean"
-    for name in ("candidates", "residuals", "deciles_spend"):
+    for name in ("candidates", "predicted_actual", "residuals", "deciles_spend"):
         assert (tmp_path / "out" / f"{name}.png").stat().st_size > 5_000
     client = context.tracking._client
     runs = client.search_runs([client.get_experiment_by_name("early_spend").experiment_id])
