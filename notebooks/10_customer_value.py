@@ -172,5 +172,5 @@ display(pd.concat(checks))
 # COMMAND ----------
 
 # MAGIC %md
-# MAGIC The first week says the same each time; the month does not. Where the vouchers only bring trips forward the index promises too much, and the back-test
+# MAGIC The first week of those with vouchers is the same each time; their month is not. Where the vouchers only bring trips forward the index promises too much, and the back-test
 # MAGIC says so: an index should be trusted for the kinds of treatment for which such a test has held.
