@@ -65,7 +65,9 @@ def test_choices_follow_the_columns_and_outcomes_the_choices(
 
 def test_what_cannot_be_chosen_by_is_refused(spark: SparkSession, frame: pd.DataFrame) -> None:
     with pytest.raises(SpecError, match="nobody chooses"):
-        self_selected(unit="unit_id", outcome="minutes", potential=("y_0", "y_1"), pull={}, salt="s")
+        self_selected(
+            unit="unit_id", outcome="minutes", potential=("y_0", "y_1"), pull={}, salt="s"
+        )
     transform = self_selected(
         unit="unit_id", outcome="minutes", potential=("y_0", "y_1"), pull={"age": 1.0}, salt="s"
     )
