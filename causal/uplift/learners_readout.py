@@ -6,7 +6,7 @@ answered from has the columns of `UpliftModel.evaluation`, and `arm_score` and `
 of them: what an arm would have been worth, and by how much more than control.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -504,7 +504,7 @@ def figures(spec: UpliftLearnersSpec, result: Result) -> dict[str, "Figure"]:
     """Qini and TOC curves and uplift by group, by file name without ending."""
     from causal.uplift.evaluation_figures import decile_figure, qini_figure, toc_figure
 
-    drawn = {
+    drawn: dict[str, tuple[str, Callable[..., Figure]]] = {
         "uplift_by_group": ("groups", decile_figure),
         "qini": ("qini_curve", qini_figure),
         "toc": ("toc_curve", toc_figure),
