@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import (
+    aipw,
     certificate,
     cuped,
     did,
@@ -19,11 +20,28 @@ from bench import (
     memory,
     placebos,
     purchases,
+    readout,
+    staggered,
+    uplift_scoring,
 )
 from bench.harness import RESULTS, Bench, append, machine_facts, summary
 from bench.report import table
 
-MODULES = (generation, cuped, did, iv, certificate, placebos, many_fits, purchases, memory)
+MODULES = (
+    generation,
+    cuped,
+    did,
+    iv,
+    certificate,
+    placebos,
+    many_fits,
+    purchases,
+    readout,
+    aipw,
+    staggered,
+    uplift_scoring,
+    memory,
+)
 QUESTIONS = {question.name: question for module in MODULES for question in module.QUESTIONS}
 
 

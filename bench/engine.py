@@ -10,6 +10,8 @@ from jobs.runtime.settings import Settings, load_settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+    from jobs.runtime.context import Context
+
 
 def settings(data: Path) -> Settings:
     """Settings whose tables lie below the folder of the measurements."""
@@ -29,3 +31,13 @@ def start(data: Path, *, memory: str, master: str | None = None) -> "SparkSessio
     if master is not None:
         extra["spark.master"] = master
     return build_session(settings(data), extra=extra)
+
+
+def context(data: Path, session: "SparkSession") -> "Context":
+    """What a job is given, on a session that has started."""
+    from jobs.runtime.context import Context
+    from jobs.runtime.progress import Progress
+
+    made = Context(settings=settings(data), progress=Progress(is_quiet=True))
+    made.__dict__["session"] = session
+    return made

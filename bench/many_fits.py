@@ -8,7 +8,6 @@ some of the outcomes. pysyncon gives the weights of a few fits, without placebos
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from pysyncon import Synth
 
 from bench import engine
 from bench.harness import Bench, DisagreementError, Question, Record, Usage
+from bench.own_process import found_by
 from bench.processes import tree_cpu_seconds
 from causal.core import plan
 from causal.core.pandas_engine import PandasEngine
@@ -71,12 +71,9 @@ def on_spark(path: Path, folder: Path, *, n_outcomes: int, n_cores: int) -> dict
         n_cores: Cores of the session.
     """
     from jobs.runtime import analyses, many_fits
-    from jobs.runtime.context import Context
-    from jobs.runtime.progress import Progress
 
     session = engine.start(folder, memory="2g", master=f"local[{n_cores}]")
-    context = Context(settings=engine.settings(folder), progress=Progress(is_quiet=True))
-    context.__dict__["session"] = session
+    context = engine.context(folder, session)
 
     def made(number: int) -> many_fits.FitsRun:
         file = folder / f"many_fits_{number}.yaml"
@@ -155,15 +152,7 @@ def _scaled(found: dict[str, Any], factor: float) -> Usage:
 
 
 def _in_own_process(bench: Bench, path: Path, *, n_outcomes: int, n_cores: int) -> dict[str, Any]:
-    command = [
-        *(sys.executable, "-m", "bench.many_fits"),
-        *(str(path), str(bench.data), str(n_outcomes), str(n_cores)),
-    ]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found = found_by("bench.many_fits", path, bench.data, n_outcomes, n_cores)
     print(f"  {n_cores} cores: {found['n_fits']} fits in {found['wall']:.1f} s", flush=True)
     return found
 

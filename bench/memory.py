@@ -6,26 +6,22 @@ heap is the engine's (in local mode driver and executors share it).
 """
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 from bench import data, engine
 from bench.harness import Bench, Question, Record
-from bench.processes import descendants, peak_resident_bytes
+from bench.own_process import LIMIT_MIB, found_by, peaks
 
-MIB = 2**20
 N_PERIODS = 4
-LIMIT_MIB = 2048
 FLAT = 1.15
 
 
 def measure(question: Question, bench: Bench) -> Record:
     """The largest size's memory over the smallest's, both of the driver's Python."""
     sizes = (100_000, 1_000_000, 10_000_000) if bench.scale == "full" else (500, 1_000, 2_000)
-    peaks = {n_units: _in_own_process(bench, n_units=n_units) for n_units in sizes}
-    python = [peaks[n_units]["python_mib"] for n_units in sizes]
+    held = {n: found_by("bench.memory", bench.data, bench.memory, n) for n in sizes}
+    python = [held[n_units]["python_mib"] for n_units in sizes]
     return Record(
         question=question.name,
         work=question.work,
@@ -37,20 +33,13 @@ def measure(question: Question, bench: Bench) -> Record:
         peer_runs=(),
         rows=sizes[-1],
         notes={
-            "units": {str(n_units): found for n_units, found in peaks.items()},
+            "units": {str(n_units): found for n_units, found in held.items()},
             "is_below_2_gb": max(python) < LIMIT_MIB,
         },
     )
 
 
-def _in_own_process(bench: Bench, *, n_units: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "bench.memory", str(bench.data), bench.memory, str(n_units)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def peaks_of(folder: Path, *, memory: str, n_units: int) -> dict[str, float]:
+def peaks_of(folder: Path, *, memory: str, n_units: int) -> dict[str, int]:
     """Run the requests and say how much memory it took, in MiB."""
     from pyspark.sql import functions as F
 
@@ -76,11 +65,7 @@ def peaks_of(folder: Path, *, memory: str, n_units: int) -> dict[str, float]:
     )
     SparkEngine(units)(STATISTICS)
     SparkEngine(days)(PanelGramRequest(unit="unit_id", period="period", outcome=Column("y")))
-    java = max((peak_resident_bytes(pid) for pid in descendants(os.getpid())), default=0)
-    found = {
-        "python_mib": round(peak_resident_bytes(os.getpid()) / MIB),
-        "jvm_mib": round(java / MIB),
-    }
+    found = peaks()
     session.stop()
     return found
 

@@ -149,7 +149,8 @@ def store(context: Context, done: Sequence[Readout]) -> dict[str, int]:
         return {}
     keys = ", ".join(f"'{item.run_key}'" for item in done)
     part = f"run_key IN ({keys})"
-    commit = hashlib.sha256(keys.encode()).hexdigest()
+    contents = ", ".join(f"'{item.content_key}'" for item in done)
+    commit = hashlib.sha256(contents.encode()).hexdigest()
     rows = (
         (EFFECTS, [row for item in done for row in readout.effect_rows(item)]),
         (DIAGNOSTICS, [row for item in done for row in readout.diagnostic_rows(item)]),
@@ -199,6 +200,7 @@ def leave(
     output: Path | None,
     parent: Run | None = None,
     more: Callable[[Run], None] | None = None,
+    is_new: bool = False,
 ) -> None:
     """Files, where they are wanted, and an MLflow run, unless this very run is there already.
 
@@ -208,11 +210,12 @@ def leave(
         output: Folder for files.
         parent: The MLflow run in which its own is nested.
         more: Logs what else belongs to the MLflow run.
+        is_new: Whether the result is another one than that of a run that is there already.
     """
     if output is not None:
         readout.write_files(found, output)
         context.progress.line(f"{found.spec.name}: results in {output}")
-    if context.tracking.find_finished(found.run_key) is not None:
+    if not is_new and context.tracking.find_finished(found.run_key) is not None:
         context.progress.line(f"{found.spec.name}: already in MLflow")
         return
     with (

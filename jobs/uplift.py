@@ -74,10 +74,17 @@ class Learned(Readout):
     Attributes:
         stored: The model as it is kept.
         scores: The table of scores and the version written.
+        is_trained: Whether it was trained now; else it is that of a finished run of the same key.
     """
 
     stored: Dumped
     scores: Mapping[str, int]
+    is_trained: bool
+
+    @property
+    def content_key(self) -> str:
+        """Names the model too: training again may give another one of the same key."""
+        return f"{self.run_key}.{self.stored.sha256}"
 
     @property
     def figures(self) -> Mapping[str, "Figure"]:
@@ -145,7 +152,7 @@ def _made(context: Context, item: Analysis, bound: Bound, *, output: Path | None
     written = {**found.scores, **analyze.store(context, [found])}
     record(context, [analyze.run_record(found, written, job="uplift")])
     keep = partial(models.store, context, stored=found.stored, name=item.spec.name)
-    analyze.leave(context, found, output=output, more=keep)
+    analyze.leave(context, found, output=output, more=keep, is_new=found.is_trained)
     context.progress.text("\n" + "\n".join(f"- {text}" for text in found.sentences))
     context.progress.text("\n" + found.result.summary())
     return found
@@ -157,9 +164,14 @@ def _learned(context: Context, item: Analysis, bound: Bound, started_at: datetim
     training, held_out = (
         rows.transform(part_of(spec.split, n_held_out=spec.n_held_out, part=part)) for part in PARTS
     )
-    with context.progress.step(f"train {', '.join(spec.options.learners)}"):
-        model = plans.asked(context, learn(spec), training)
-    stored = Dumped.of(model)
+    known = models.finished(context, bound.run_key)
+    if known is None:
+        with context.progress.step(f"train {', '.join(spec.options.learners)}"):
+            model = plans.asked(context, learn(spec), training)
+        stored = Dumped.of(model)
+    else:
+        model, stored = known.model, Dumped(known.data, known.sha256)
+        context.progress.line(f"model: that of run {known.run_id}, sha256 {known.sha256}")
     scored = held_out.transform(evaluated(model)).persist()
     try:
         result, written = _evaluated(context, model, scored, run_key=bound.run_key)
@@ -170,7 +182,7 @@ def _learned(context: Context, item: Analysis, bound: Bound, started_at: datetim
         detail=f"SHA-256 of the model: {stored.sha256}",
     )  # fmt: skip
     result = dataclasses.replace(result, diagnostics=(*result.diagnostics, others, note))
-    return Learned(bound, result, started_at, stored, written)
+    return Learned(bound, result, started_at, stored, written, is_trained=known is None)
 
 
 def _rows(context: Context, item: Analysis) -> tuple[DataFrame, Diagnostic]:

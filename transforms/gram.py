@@ -132,7 +132,6 @@ class SparkEngine:
                 return sampling.answer(df, request, max_bytes=self._limits.max_bytes)
 
     def _gram(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
-        size = len(request.terms)
         df = bucketed(df, request.bucket)
         if request.summed_by:
             return self._gram_of_sums(df, request)
@@ -140,7 +139,7 @@ class SparkEngine:
         rows = self._terms(
             df, request.terms, request.weight, keys=request.keys, shift=shift, required=()
         )
-        sums = rows.groupBy(*_grouping(request.keys)).agg(*_row_sums(), *_moments(size))
+        sums = rows.groupBy(*_grouping(request.keys)).agg(*_row_sums(), *_moments(request))
         return _gram_frame(self._collect(sums, request.keys), request, shift)
 
     def _known_shift(self, df: DataFrame, request: GramRequest) -> np.ndarray:
@@ -173,7 +172,7 @@ class SparkEngine:
             F.count_if(has_rows).alias("n_used"),
             F.sum("w").alias("w"),
             F.min("w_min").alias("w_min"),
-            *_moments(size),
+            *_moments(request),
         )
         return _gram_frame(self._collect(sums, request.keys), request, shift)
 
@@ -186,7 +185,7 @@ class SparkEngine:
         rows = self._terms(
             df, request.terms, request.weight, keys=keys, shift=shift, required=(unit,)
         )
-        units = rows.groupBy(*_grouping(keys)).agg(*_row_sums(), *_moments(size))
+        units = rows.groupBy(*_grouping(keys)).agg(*_row_sums(), *_moments(request))
         sums = units.groupBy(*_grouping(request.by)).agg(
             *[F.sum(name).alias(name) for name in ("n_all", "n_used", "w")],
             F.min("w_min").alias("w_min"),
@@ -420,8 +419,13 @@ def _side_product(i: int, j: int) -> SparkColumn:
     return F.expr(f"sum(w * t{i} * t{j}) AS c{i}_{j}")
 
 
-def _moments(size: int) -> list[SparkColumn]:
-    return _side_sums(size) + [_side_product(i, j) for i, j in packed_indices(size)]
+def _moments(request: GramRequest) -> list[SparkColumn]:
+    products = [_side_product(i, j) for i, j in packed_indices(_n_crossed(request))]
+    return _side_sums(len(request.terms)) + products
+
+
+def _n_crossed(request: GramRequest) -> int:
+    return len(request.terms) if request.crossed == "all" else 0
 
 
 def _covariation(i: int, j: int) -> str:
@@ -462,7 +466,7 @@ def _gram_frame(frame: pd.DataFrame, request: GramRequest, shift: np.ndarray) ->
     frame = frame[frame["n_all"] > 0]
     if (frame["w_min"] < 0).any():
         raise DataError("weights must not be negative", given=f"{frame['w_min'].min():g}")
-    sums, products = sums_of(frame, len(request.terms))
+    sums, products = sums_of(frame, len(request.terms), n_crossed=_n_crossed(request))
     weights = frame["w"].to_numpy(dtype=np.float64)
     mean, cross = centred(sums, products, weights, shift)
     if request.absorb is not None:

@@ -27,6 +27,7 @@ from causal.core.frames import (
     Linear,
     Logistic,
     Product,
+    Reciprocal,
     Term,
 )
 
@@ -71,7 +72,13 @@ def compiled(
             return reduce(
                 add, [F.lit(float(c)) * compiled(part, columns, held) for part, c in parts]
             )
-        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+        case (
+            Clipped(inner)
+            | Logistic(inner)
+            | Exponential(inner)
+            | Reciprocal(inner)
+            | Between(inner)
+        ):
             return _mapped(term, compiled(inner, columns, held))
         case _:
             return _compiled_atom(term, columns)
@@ -211,7 +218,9 @@ def _clipped(value: SparkColumn, *, low: float | None, high: float | None) -> Sp
     return out
 
 
-def _mapped(term: Clipped | Logistic | Exponential | Between, value: SparkColumn) -> SparkColumn:
+def _mapped(
+    term: Clipped | Logistic | Exponential | Reciprocal | Between, value: SparkColumn
+) -> SparkColumn:
     """A term that is a function of one other; null and NaN stay what they are."""
     match term:
         case Clipped(_, low, high):
@@ -220,6 +229,8 @@ def _mapped(term: Clipped | Logistic | Exponential | Between, value: SparkColumn
             return F.lit(1.0) / (F.lit(1.0) + F.exp(-value))
         case Exponential():
             return F.exp(value)
+        case Reciprocal():
+            return F.lit(1.0) / value
         case Between(_, low, high, is_closed):
             inside = value.isNotNull()
             if low is not None:

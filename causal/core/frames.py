@@ -99,6 +99,13 @@ class Exponential:
 
 
 @dataclass(frozen=True)
+class Reciprocal:
+    """`1 / term`; missing where the term is. The caller sees to it that the term is never 0."""
+
+    term: "Term"
+
+
+@dataclass(frozen=True)
 class Between:
     """1 where `low <= term < high` (`<=` if `is_closed`), 0 elsewhere; missing where the term is.
 
@@ -160,6 +167,7 @@ Term = (
     | Clipped
     | Logistic
     | Exponential
+    | Reciprocal
     | Between
     | HashBucket
     | UnitValue
@@ -174,6 +182,9 @@ class Condition:
     column: str
     values: tuple[Level, ...]
 
+
+_SINCE_STORED = {"left out": "at its default"}
+"""Marks fields younger than stored frames, whose requests keep the text they were stored under."""
 
 BUCKET = "(bucket)"
 """Name of the key that a `HashBucket` adds to an answer; no column has brackets by accident."""
@@ -201,6 +212,8 @@ class GramRequest:
             least one row used); one that has rows under several keys counts under each. Sums of
             large values lose digits: take deviations from a constant near their mean. Not with
             `absorb`.
+        crossed: Which terms have cross-products: `all`, or `none`: `cross` then has no entries.
+            Not with `absorb`.
     """
 
     terms: tuple[Term, ...]
@@ -210,11 +223,14 @@ class GramRequest:
     where: tuple[Condition, ...] = ()
     bucket: HashBucket | None = None
     summed_by: tuple[str, ...] = ()
+    crossed: Literal["all", "none"] = dataclasses.field(default="all", metadata=_SINCE_STORED)
 
     def __post_init__(self) -> None:
         """Absorbed units have an aggregation of their own."""
         if self.absorb is not None and (self.bucket is not None or self.summed_by):
             raise ValueError("a request with absorb has neither bucket nor summed_by")
+        if self.absorb is not None and self.crossed == "none":
+            raise ValueError("a request with absorb is of cross-products")
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -461,7 +477,13 @@ def required_columns(term: Term) -> frozenset[str]:
             return frozenset({period})
         case Product(parts) | Linear(parts, _):
             return frozenset().union(*(required_columns(part) for part in parts))
-        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+        case (
+            Clipped(inner)
+            | Logistic(inner)
+            | Exponential(inner)
+            | Reciprocal(inner)
+            | Between(inner)
+        ):
             return required_columns(inner)
         case _:
             return columns_of(term)
@@ -521,7 +543,13 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: C901, PLR0911 - one per
     match item:
         case Product(parts) | Linear(parts, _):
             return parts
-        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+        case (
+            Clipped(inner)
+            | Logistic(inner)
+            | Exponential(inner)
+            | Reciprocal(inner)
+            | Between(inner)
+        ):
             return (inner,)
         case Score(left, right):
             return (left, right)
@@ -567,7 +595,7 @@ def label(term: Term) -> str:  # noqa: C901, PLR0911 - one per kind
             return _mapped_label(term)
 
 
-def _mapped_label(term: Clipped | Logistic | Exponential | Between) -> str:
+def _mapped_label(term: Clipped | Logistic | Exponential | Reciprocal | Between) -> str:
     inner = label(term.term)
     match term:
         case Clipped(_, low, high):
@@ -576,6 +604,8 @@ def _mapped_label(term: Clipped | Logistic | Exponential | Between) -> str:
             return f"logistic {inner}"
         case Exponential():
             return f"exp {inner}"
+        case Reciprocal():
+            return f"1 / {inner}"
         case Between(_, low, high):
             return f"[{inner} in {_ends(low, high)}]"
 
@@ -590,7 +620,8 @@ def describe(request: FrameRequest) -> str:
         case GramRequest(terms=terms, by=by, absorb=absorb, bucket=bucket, summed_by=summed_by):
             within = f" within {absorb}" if absorb else ""
             sums = f", sums{_by(summed_by)}" if summed_by else ""
-            return f"gram, {len(terms)} terms{within}{_by(by)}{_in_buckets(bucket)}{sums}"
+            name = "gram" if request.crossed == "all" else "means"
+            return f"{name}, {len(terms)} terms{within}{_by(by)}{_in_buckets(bucket)}{sums}"
         case MeatRequest(scores=scores, cluster=cluster, absorb=absorb):
             within = f" within {absorb}" if absorb else ""
             return f"meat, {len(scores)} scores{within}{_by(cluster)}"
@@ -621,8 +652,8 @@ _TYPES: Mapping[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (
         Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Logistic, Exponential,
-        Between, UnitValue, StartsIn, Condition, Score, HashBucket, GramRequest, MeatRequest,
-        PanelGramRequest, KeyRequest, HistogramRequest, SampleRequest,
+        Reciprocal, Between, UnitValue, StartsIn, Condition, Score, HashBucket, GramRequest,
+        MeatRequest, PanelGramRequest, KeyRequest, HistogramRequest, SampleRequest,
     )
 }  # fmt: skip
 
@@ -630,7 +661,8 @@ _TYPES: Mapping[str, Callable[..., Any]] = {
 def encode(item: object) -> Any:
     """Terms and requests as JSON-ready values; `decode` is the inverse."""
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        fields = {f.name: encode(getattr(item, f.name)) for f in dataclasses.fields(item)}
+        values = [(f, getattr(item, f.name)) for f in dataclasses.fields(item)]
+        fields = {f.name: encode(v) for f, v in values if not f.metadata or v != f.default}
         return {"kind": type(item).__name__, **fields}
     if isinstance(item, tuple):
         return [encode(part) for part in item]

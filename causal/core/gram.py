@@ -45,7 +45,8 @@ class Gram:
         n_units: Absorbed groups; 0 when nothing was absorbed.
         sum_weights: Sum of the weights (n when unweighted).
         mean: Weighted means, shape (p,).
-        cross: Centred cross-products `sum w (x - mean)(x - mean)'`, shape (p, p).
+        cross: Centred cross-products `sum w (x - mean)(x - mean)'`, shape (p, p); (0, 0) if the
+            request asks for none.
     """
 
     terms: tuple[Term, ...]
@@ -320,7 +321,9 @@ def _scalar(value: Any) -> Level | None:
 def _gram(row: Mapping[Any, Any], request: GramRequest) -> Gram:
     size = len(request.terms)
     mean = np.asarray(row["mean"], dtype=np.float64).reshape(size)
-    cross = unpack(np.asarray(row["cross"], dtype=np.float64).reshape(packed_size(size)), size)
+    n_crossed = size if request.crossed == "all" else 0
+    packed = np.asarray(row["cross"], dtype=np.float64).reshape(packed_size(n_crossed))
+    cross = unpack(packed, n_crossed)
     _check_finite(mean, cross, request.terms)
     if row["sum_weights"] < 0 or not np.isfinite(row["sum_weights"]):
         raise DataError("weights must be finite and not negative", given=row["sum_weights"])
@@ -331,7 +334,8 @@ def _gram(row: Mapping[Any, Any], request: GramRequest) -> Gram:
 
 
 def _check_finite(mean: Array, cross: Array, terms: Sequence[Term]) -> None:
-    bad = ~np.isfinite(mean) | ~np.isfinite(np.diag(cross))
+    bad = ~np.isfinite(mean)
+    bad[: len(cross)] |= ~np.isfinite(np.diag(cross))
     if bad.any():
         raise DataError("some rows hold NaN or infinite values", given=_suspects(terms, bad))
 

@@ -37,6 +37,7 @@ from causal.core.frames import (
     MeatRequest,
     PanelGramRequest,
     Product,
+    Reciprocal,
     SampleRequest,
     StartsIn,
     Term,
@@ -121,7 +122,13 @@ def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
         case HashBucket(column):
             numbers = bucket_numbers(frame[column], term)
             return np.where(numbers < 0, np.nan, numbers.astype(np.float64))
-        case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+        case (
+            Clipped(inner)
+            | Logistic(inner)
+            | Exponential(inner)
+            | Reciprocal(inner)
+            | Between(inner)
+        ):
             return _mapped(term, evaluate(frame, inner, known=known))
         case Product(factors):
             values = [evaluate(frame, factor, known=known) for factor in factors]
@@ -134,7 +141,7 @@ def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
             raise TypeError(f"{term} is a value of a unit, not of a row")
 
 
-def _mapped(term: Clipped | Logistic | Exponential | Between, values: Array) -> Array:
+def _mapped(term: Clipped | Logistic | Exponential | Reciprocal | Between, values: Array) -> Array:
     """A term that is a function of one other; NaN stays NaN."""
     match term:
         case Clipped(_, low, high):
@@ -143,6 +150,8 @@ def _mapped(term: Clipped | Logistic | Exponential | Between, values: Array) -> 
             return np.asarray(special.expit(values), dtype=np.float64)
         case Exponential():
             return np.exp(values)
+        case Reciprocal():
+            return 1.0 / values
         case Between(_, low, high, is_closed):
             inside = np.ones(len(values), dtype=np.bool_)
             if low is not None:
@@ -184,7 +193,7 @@ def _gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
         mean = _mean(x, w)
         n_units = 0
         if request.absorb is None:
-            deviations = x - mean
+            deviations = x - mean if request.crossed == "all" else x[:, :0]
         else:
             units = pd.factorize(frame[request.absorb].iloc[at])[0]
             deviations = _within(x, w, units)
@@ -221,7 +230,7 @@ def _grouped_gram(frame: pd.DataFrame, request: GramRequest) -> pd.DataFrame:
     # A second step, so that a large mean does not cost the deviations digits.
     mean += _group_sums((x - mean[codes]) * w[:, None], codes, size) / safe
     deviations = x - mean[codes]
-    rows, columns = np.triu_indices(x.shape[1])
+    rows, columns = np.triu_indices(x.shape[1] if request.crossed == "all" else 0)
     cross = _group_sums(deviations[:, rows] * deviations[:, columns] * w[:, None], codes, size)
     keys = {name: [_null(value) for value in frame[name].iloc[first]] for name in request.keys}
     answer = {
@@ -363,7 +372,13 @@ def _starts(terms: Sequence[Term]) -> set[StartsIn]:
                 found.add(part)
             case Product(parts) | Linear(parts, _):
                 waiting.extend(parts)
-            case Clipped(inner) | Logistic(inner) | Exponential(inner) | Between(inner):
+            case (
+                Clipped(inner)
+                | Logistic(inner)
+                | Exponential(inner)
+                | Reciprocal(inner)
+                | Between(inner)
+            ):
                 waiting.append(inner)
     return found
 

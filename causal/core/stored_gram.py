@@ -75,7 +75,9 @@ class StoredGramEngine:
         self._grams = tuple(
             _Frame(request, grams(frame, request))
             for request, frame in self._exact.items()
-            if isinstance(request, GramRequest) and request.absorb is None
+            if isinstance(request, GramRequest)
+            and request.absorb is None
+            and request.crossed == "all"
         )
         self._otherwise = otherwise
 
@@ -164,6 +166,7 @@ class _Frame:
         same_terms = set(request.terms) == set(self.request.terms)
         return (
             request.absorb is None
+            and request.crossed == "all"
             and request.weight == self.request.weight
             and set(request.terms) <= set(self.request.terms)
             and set(request.by) <= set(self.request.by)

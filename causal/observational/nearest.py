@@ -3,9 +3,10 @@
 Without replacement each treated unit in turn takes the nearest control that is left; with several
 matches all units get their first before any gets its second (Stuart 2010; the order of MatchIt).
 Ties go to the unit that comes first. The score is sorted once, and used controls are jumped over,
-so that n units cost about n log n.
+so that n units cost about n log n, also where many scores are equal or groups are many.
 """
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,16 +62,24 @@ def match(focal: Array, pool: Array, *, rule: MatchingRule, groups: tuple[Any, A
     """
     found_focal: list[int] = []
     found_match: list[int] = []
-    for group in np.unique(groups[0]):
-        own = np.flatnonzero(groups[0] == group)
-        others = np.flatnonzero(groups[1] == group)
-        if len(others) == 0:
+    pools = dict(_by_group(groups[1]))
+    for group, own in _by_group(groups[0]):
+        others = pools.get(group)
+        if others is None:
             continue
         pairs = (_with if rule.is_replaced else _without)(focal[own], pool[others], rule)
         for at, partner in pairs:
             found_focal.append(int(own[at]))
             found_match.append(int(others[partner]))
     return Pairs(np.array(found_focal, dtype=np.int64), np.array(found_match, dtype=np.int64))
+
+
+def _by_group(groups: Any) -> list[tuple[Any, Positions]]:
+    """Positions of the units of each group, in one pass however many groups there are."""
+    codes = np.asarray(groups)
+    order = np.argsort(codes, kind="stable")
+    values, starts = np.unique(codes[order], return_index=True)
+    return list(zip(values.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 class _Available:
@@ -134,24 +143,35 @@ def _without(focal: Array, pool: Array, rule: MatchingRule) -> Iterator[tuple[in
 def _with(focal: Array, pool: Array, rule: MatchingRule) -> Iterator[tuple[int, int]]:
     order = np.argsort(pool, kind="stable")
     scores = pool[order]
+    first = np.searchsorted(scores, scores, side="left")
     starts = np.searchsorted(scores, focal, side="left")
     for at, start in enumerate(starts):
-        for chosen in nearest(scores, float(focal[at]), int(start), order, rule.ratio):
-            if rule.caliper is None or abs(scores[chosen] - focal[at]) <= rule.caliper:
-                yield at, int(order[chosen])
+        window = _window(first, int(start), rule.ratio)
+        gaps = ((abs(float(scores[c] - focal[at])), int(order[c]), c) for c in window)
+        for gap, partner, _ in heapq.nsmallest(rule.ratio, gaps):
+            if rule.caliper is None or gap <= rule.caliper:
+                yield at, partner
 
 
-def nearest(scores: Array, value: float, start: int, order: Positions, count: int) -> list[int]:
-    """Positions of the `count` sorted scores nearest to a value; ties go to who comes first."""
-    low = max(start - count, 0)
-    high = min(start + count, len(scores))
-    while low > 0 and scores[low - 1] == scores[low]:
-        low -= 1
-    while high < len(scores) and scores[high] == scores[high - 1]:
-        high += 1
-    window = range(low, high)
-    ranked = sorted(window, key=lambda c: (abs(scores[c] - value), order[c]))
-    return ranked[:count]
+def _window(first: Positions, start: int, count: int) -> list[int]:
+    """Sorted positions among which the `count` nearest lie, with ties to who comes first.
+
+    Equal scores lie in the order of their units: of each run of them the first `count` will do.
+
+    Args:
+        first: Position of the first of the scores that are equal to each, shape (m,).
+        start: Position of the first score that is not smaller than the value.
+        count: How many are looked for.
+    """
+    window = list(range(start, min(start + count, len(first))))
+    end, left = start, count
+    while end > 0 and left > 0:
+        run = int(first[end - 1])
+        taken = range(run, min(run + count, end))
+        window += taken
+        left -= len(taken)
+        end = run
+    return window
 
 
 def set_differences(pairs: Pairs, focal: Array, pool: Array) -> tuple[Positions, Array]:
@@ -198,8 +218,7 @@ def conditional_variances(scores: Array, outcomes: Array, groups: Any) -> Array:
         InferenceError: A unit is alone in its arm and group.
     """
     found = np.empty(len(scores))
-    for group in np.unique(groups):
-        at = np.flatnonzero(groups == group)
+    for _, at in _by_group(groups):
         if len(at) < 2:  # noqa: PLR2004
             raise InferenceError(
                 "errors with replacement need two units of each arm in every exact group",

@@ -9,11 +9,12 @@ means over the rows of a cohort and period. A row i of the cohort moves it by
 independent draws; with a unit, the sums over its rows are (Callaway and Sant'Anna 2021, section 2.2
 and `panel = FALSE`, `allow_unbalanced_panel = TRUE` of R's `did`). With T periods the values of a
 unit are its T outcomes, 0 where it is not seen, and T marks of where it is seen, so that its
-influence is linear in them and their cross-products by cohort hold all variances.
+influence is linear in them and their cross-products by cohort hold all variances. Given covariates,
+which are each row's own, see `effects_by_row`.
 """
 
-from collections.abc import Generator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -30,19 +31,49 @@ from causal.core.frames import (
     Term,
     linear,
 )
-from causal.core.gram import Array, Gram, Key, PanelGram, grams
+from causal.core.gram import Array, Gram, Key, PanelGram, grams, pooled
 from causal.quasi.group_time import GroupTime
 from causal.quasi.group_time_averages import Shares
 from causal.quasi.influence import Estimates, Moments
 from causal.quasi.staggered_options import StaggeredOptions
-from causal.quasi.staggered_panel import Design, check_known, check_periods, design
+from causal.quasi.staggered_panel import Design, check_known, check_periods, design, used_parts
+from causal.quasi.treatment_timing import level
 
 _TWICE = 1e-9
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of a staggered design.
+
+    Attributes:
+        design: The cohorts; their values are described above.
+        outcome: The outcome column.
+        level: What was taken from every outcome.
+        mean_weight: Mean weight of a row; 1 without weights.
+        where: Conditions on the rows.
+        by_cell: Moments of outcome, period and covariates, weighted; given covariates by first
+            treated period and period as they stand in the table.
+    """
+
+    design: Design
+    outcome: str
+    level: float
+    mean_weight: float
+    where: tuple[Condition, ...]
+    by_cell: Mapping[Key, Gram]
+
+    def cells(self, options: StaggeredOptions) -> Iterator[tuple[tuple[int, int], Gram]]:
+        """Moments with the positions of their cohort and period, of those that are used."""
+        for key, gram in self.by_cell.items():
+            at = _position(part_of(key, gram, self.design.periods, options), self.design, options)
+            if at is not None:
+                yield at, gram
+
+
 def observe_rows(
     options: StaggeredOptions, *, outcome: str, where: tuple[Condition, ...]
-) -> Generator[FrameRequest, pd.DataFrame, tuple[Design, float]]:
+) -> Generator[FrameRequest, pd.DataFrame, Rows]:
     """Ask for the cohorts' sums by period; two passes, and one more where there are units.
 
     Args:
@@ -50,30 +81,35 @@ def observe_rows(
         outcome: The outcome column.
         where: Conditions on the rows.
 
-    Returns:
-        The design, whose values are described above, and what was taken from every outcome.
-
     Raises:
         DataError: As for panels, or a unit changes its start or cluster, or has two rows in a
             period.
     """
     weight = None if options.weights is None else Column(options.weights)
-    terms = (Column(outcome), Column(options.period))
-    first = GramRequest(terms=terms, by=(options.period,), weight=weight, where=where)
-    seen = [gram for gram in grams((yield first), first).values() if gram.n > 0]
+    covariates = tuple(Column(name) for name in options.covariates)
+    first = GramRequest(
+        terms=(Column(outcome), Column(options.period), *covariates),
+        by=(*((options.first_treated_period,) if covariates else ()), options.period),
+        weight=weight,
+        where=where,
+    )
+    seen = {key: gram for key, gram in grams((yield first), first).items() if gram.n > 0}
     if not seen:
-        raise DataError("no row has an outcome and a period")
-    total = sum(gram.sum_weights for gram in seen)
-    if not total > 0:
+        given = ", a period and all covariates" if covariates else " and a period"
+        raise DataError(f"no row has an outcome{given}")
+    whole = pooled(seen.values())
+    if not whole.sum_weights > 0:
         raise DataError(f"the weights {options.weights} are zero in every row")
-    level = sum(gram.sum_weights * float(gram.mean[0]) for gram in seen) / total
-    periods = np.array(sorted(float(gram.mean[1]) for gram in seen if gram.sum_weights > 0))
+    mean = float(whole.mean[0])
+    weighted = [gram for gram in seen.values() if gram.sum_weights > 0]
+    periods = np.unique([float(gram.mean[1]) for gram in weighted])
     check_periods(periods, options)
-    y = linear([(Column(outcome), 1.0), (Constant(), -level)])
-    seen_in = [Indicator(options.period, _number(t)) for t in periods]
+    # A row that lacks a covariate has no outcome either.
+    y = linear([(Column(outcome), 1.0), (Constant(), -mean), *[(x, 0.0) for x in covariates]])
+    seen_in = [Indicator(options.period, level(t)) for t in periods]
     marks: list[Term] = list(seen_in)
     if weight is not None:
-        share = linear([(weight, sum(gram.n for gram in seen) / total)])
+        share = linear([(weight, whole.n / whole.sum_weights)])
         marks = [Product((mark, share)) for mark in seen_in]
     request = GramRequest(
         terms=(
@@ -86,12 +122,38 @@ def observe_rows(
         where=where,
     )
     found = grams((yield request), request)
-    parts = [_part(key, gram, periods, options) for key, gram in found.items()]
+    parts = [part_of(key, gram, periods, options) for key, gram in found.items()]
     if options.unit is not None:
         lone = replace(request, by=())
         _check_units(parts, grams((yield lone), lone)[()].n, options)
     check_known(parts, options.cluster_column)
-    return design(parts, options), level
+    return Rows(
+        design=design(parts, options), outcome=outcome, level=mean,
+        mean_weight=whole.sum_weights / whole.n, where=where, by_cell=seen,
+    )  # fmt: skip
+
+
+def by_cell(
+    rows: Rows, options: StaggeredOptions, values: Sequence[Term]
+) -> Generator[FrameRequest, pd.DataFrame, Array]:
+    """Sums of values over the rows of each cohort and period, shape (C T, S); one pass.
+
+    Args:
+        rows: The cohorts' rows.
+        options: The analysis.
+        values: The S values.
+    """
+    request = GramRequest(
+        terms=tuple(values),
+        by=(options.first_treated_period, options.period),
+        where=rows.where,
+        crossed="none",
+    )
+    answer = replace(rows, by_cell=grams((yield request), request))
+    sums = np.zeros((len(rows.design.starts), len(rows.design.periods), len(values)))
+    for at, gram in answer.cells(options):
+        sums[at] += gram.n * gram.mean
+    return sums.reshape(-1, len(values))
 
 
 def row_effects(found: Design, cells: Sequence[GroupTime]) -> Estimates:
@@ -146,14 +208,14 @@ def shares_of_rows(found: Design, options: StaggeredOptions) -> Shares:
     return Shares(sizes=sizes, means=sizes / found.moments.counts, at=at)
 
 
-def mean_paths(found: Design, level: float) -> tuple[PanelGram, ...]:
+def mean_paths(found: Design, mean: float) -> tuple[PanelGram, ...]:
     """Mean outcome of the rows of each cohort by period, NaN where there are none."""
     sums, weights = _sums(found.moments)
     has_rows = weights > 0
-    means = np.where(has_rows, sums / np.where(has_rows, weights, 1.0) + level, np.nan)
+    means = np.where(has_rows, sums / np.where(has_rows, weights, 1.0) + mean, np.nan)
     return tuple(
-        replace(cohort, mean=mean)
-        for cohort, mean in zip(found.moments.cohorts, means, strict=True)
+        replace(cohort, mean=path)
+        for cohort, path in zip(found.moments.cohorts, means, strict=True)
     )
 
 
@@ -180,7 +242,12 @@ def _n_seen(found: Design, members: Sequence[int], at: int) -> int:
     )
 
 
-def _part(key: Key, gram: Gram, periods: Array, options: StaggeredOptions) -> PanelGram:
+def part_of(key: Key, gram: Gram, periods: Array, options: StaggeredOptions) -> PanelGram:
+    """Moments by first treated period and further keys, as those of a cohort.
+
+    Raises:
+        DataError: The first treated period is text.
+    """
     start = key[0]
     if isinstance(start, str):
         raise DataError(f"{options.first_treated_period} must hold numbers", given=start)
@@ -205,5 +272,11 @@ def _check_units(parts: Sequence[PanelGram], n_units: int, options: StaggeredOpt
         raise DataError(f"more than one row for the same {options.unit} and {options.period}")
 
 
-def _number(value: float) -> float | int:
-    return int(value) if float(value).is_integer() else float(value)
+def _position(part: PanelGram, found: Design, options: StaggeredOptions) -> tuple[int, int] | None:
+    """Where a part with the period as its key stands; `None`: it is not used."""
+    used = used_parts([part], options)
+    period = part.key[0]
+    at = np.flatnonzero(found.periods == (np.nan if period is None else float(period)))
+    if part.n == 0 or not used or not len(at):
+        return None
+    return found.starts.index(used[0].first_treated_period), int(at[0])

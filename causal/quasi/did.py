@@ -35,6 +35,7 @@ ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
         "sun_abraham": cohort_effects.estimate,
         "etwfe": cohort_effects.estimate,
         "two_stage": two_stage.estimate,
+        "imputation": two_stage.estimate,
     }
 )
 

@@ -20,7 +20,15 @@ _FACTORS = {
 """Small-sample factors of each covariance, the default first."""
 
 _ONLY_FOR = {
-    "group": ("two_by_two", "twfe", "event_study", "sun_abraham", "etwfe", "two_stage"),
+    "group": (
+        "two_by_two",
+        "twfe",
+        "event_study",
+        "sun_abraham",
+        "etwfe",
+        "two_stage",
+        "imputation",
+    ),
     "treatment": ("twfe",),
     "covariates": ("twfe", "event_study", "sun_abraham", "etwfe"),
     "period_effects_by": ("twfe", "event_study", "sun_abraham", "etwfe"),
@@ -28,7 +36,8 @@ _ONLY_FOR = {
     "weight": ("two_by_two", "twfe", "event_study"),
     "min_event_time": ("event_study",),
     "max_event_time": ("event_study",),
-    "balanced": ("two_by_two", "two_stage", "twfe", "event_study"),
+    "balanced": ("two_by_two", "two_stage", "imputation", "twfe", "event_study"),
+    "leave_out": ("imputation",),
     "wild_bootstrap": ("twfe", "event_study"),
     "sensitivity": ("event_study", "sun_abraham"),
 }
@@ -57,8 +66,9 @@ class DidOptions(Part):
         estimator: `two_by_two` (four means), `twfe` (unit and period effects, one treatment
             dummy), `event_study` (unit and period effects, one dummy per event time) or
             `sun_abraham` and `etwfe` (one dummy per cohort and event time, averaged by the cohorts'
-            shares; with leads around a reference period, or with lags only) or `two_stage` (unit
-            and period effects from untreated rows, then means of what is left).
+            shares; with leads around a reference period, or with lags only), `two_stage` (unit
+            and period effects from untreated rows, then means of what is left) or `imputation`
+            (the same effects with errors that hold the cohorts' shares fixed).
         family: `linear`, or `poisson` (twfe, event_study): outcomes are multiplied by the effect,
             which is a ratio; parallel are the trends of their logarithms.
         first_treated_period: Column of the first treated period, constant within a unit; null
@@ -85,14 +95,18 @@ class DidOptions(Part):
             counting regressors and period effects but not the unit effects nested in clusters; in
             two-way clustering each part has its own G, with `min` the smaller one. Driscoll-Kraay
             errors count periods as clusters and unit effects in k. CR3: `none` or `jackknife`,
-            which is `(G-1)/G`.
+            which is `(G-1)/G`. `imputation` has none unless `cr1` is asked for.
         lags: Lags of `driscoll_kraay`, in periods; the integer part of `4 (T/100)^(2/9)` if left
             out.
         wild_bootstrap: Take p-values and intervals of the effects from the wild cluster bootstrap.
         joint_test: What the test of the leads refers to where errors are not `classical`:
             `hotelling` (the default), F(q, df - q + 1) of Hotelling's T squared; `wald`, F(q, df)
             as Stata and pyfixest do, which rejects too often with few clusters.
-        balanced: Keep only units observed in every period (two_by_two, two_stage, family poisson).
+        balanced: Keep only units observed in every period (two_by_two, two_stage, imputation,
+            family poisson).
+        leave_out: Errors of `imputation` take a unit's (cluster's) effects less the mean of the
+            others of its cohort and period, in place of the mean of all: larger, as they should be
+            where cohorts are small.
         anticipation: Periods before the start in which the treatment may already have an effect.
         reference_period: Event time left out of the event study; the last period before
             anticipation if left out.
@@ -105,7 +119,9 @@ class DidOptions(Part):
     unit: ColumnName
     period: ColumnName
     outcome: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
-    estimator: Literal["two_by_two", "twfe", "event_study", "sun_abraham", "etwfe", "two_stage"]
+    estimator: Literal[
+        "two_by_two", "twfe", "event_study", "sun_abraham", "etwfe", "two_stage", "imputation"
+    ]
     family: Literal["linear", "poisson"] = "linear"
     first_treated_period: ColumnName | None = None
     never_treated_value: float | None = None
@@ -123,6 +139,7 @@ class DidOptions(Part):
     wild_bootstrap: WildBootstrap | None = None
     joint_test: JointTest | None = None
     balanced: bool = False
+    leave_out: bool = False
     anticipation: int = Field(default=0, ge=0)
     reference_period: int | None = None
     min_event_time: int | None = None
@@ -162,7 +179,8 @@ class DidOptions(Part):
     @property
     def factor(self) -> str:
         """The small-sample factor with its default filled in."""
-        return self.small_sample or _FACTORS.get(self.covariance, ("none",))[0]
+        first = "none" if self.estimator == "imputation" else None
+        return self.small_sample or first or _FACTORS.get(self.covariance, ("none",))[0]
 
     @property
     def joint_reference(self) -> JointTest:
@@ -177,7 +195,12 @@ class DidOptions(Part):
     @property
     def needs_complete_units(self) -> bool:
         """Whether the estimator takes units observed in every period only."""
-        return self.estimator == "two_stage" or self.family == "poisson"
+        return self.estimator in {"two_stage", "imputation"} or self.family == "poisson"
+
+    @property
+    def named(self) -> str:
+        """What messages call the analysis."""
+        return "family: poisson" if self.family == "poisson" else self.estimator
 
     @property
     def needs_row_scores(self) -> bool:
@@ -237,7 +260,9 @@ class DidOptions(Part):
                     f"{name} goes with {' or '.join(estimators)}, not {self.estimator}"
                 )
         if self.balanced and not (self.estimator == "two_by_two" or self.needs_complete_units):
-            raise ValueError("balanced goes with two_by_two, two_stage or family: poisson")
+            raise ValueError(
+                "balanced goes with two_by_two, two_stage, imputation or family: poisson"
+            )
         against_never = self.estimator in {"two_by_two", "sun_abraham"}
         implied = "never_treated" if against_never else "not_yet_treated"
         if self.control_group not in {None, implied}:
@@ -275,8 +300,7 @@ class DidOptions(Part):
         if self.balanced and is_means and (self.weight is not None or self.cluster is not None):
             raise ValueError("balanced takes neither weight nor cluster")
         if self.needs_complete_units and (self.covariance != "cluster" or self.is_two_way):
-            what = "two_stage" if self.estimator == "two_stage" else "family poisson"
-            raise ValueError(f"{what} has covariance: cluster by one column")
+            raise ValueError(f"{self.named} has covariance: cluster by one column")
         return self
 
     @model_validator(mode="after")

@@ -15,21 +15,20 @@ from causal.core.errors import DataError
 from causal.core.frames import (
     Constant,
     FrameRequest,
-    Term,
     UnitValue,
     packed_indices,
     packed_size,
 )
 from causal.core.gram import Array, PanelGram, unpack
 from causal.quasi import propensity, unit_influence
-from causal.quasi.group_time import GroupTime
+from causal.quasi.group_time import GroupTime, effects_with_influence
 from causal.quasi.group_time_averages import Shares
 from causal.quasi.influence import Estimates, Moments
 from causal.quasi.outcome_regression import Layout
 from causal.quasi.propensity import Pair, Propensity
 from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.staggered_panel import Design, moments_of, sums_of
-from causal.quasi.unit_influence import Comparison, ScoreSums, Sums, UnitTerms
+from causal.quasi.unit_influence import ScoreSums, Sums, UnitTerms
 
 MAX_CROSSED = 120
 """More effects than these have too many products for one pass; by cluster there is no limit."""
@@ -106,7 +105,7 @@ def effects_by_unit(
         InferenceError: The covariates separate a cohort from its comparison units.
     """
     used = [cell for cell in cells if not cell.is_reference]
-    _check_size(len(used), options)
+    check_size(len(used), options)
     terms = _terms(design, options)
     sums = yield from _sums(design, options, terms)
     has_regression = options.adjustment != "weighting"
@@ -131,7 +130,7 @@ def effects_by_unit(
     is_crossed = options.cluster_column is None
     moments = yield from moments_of(design, options, values, is_crossed=is_crossed)
     return Found(
-        estimates=_estimates(cells, found, moments),
+        estimates=effects_with_influence(cells, [item.value for item in found], moments),
         moments=moments,
         shares=_shares(options, sums, moments),
         paths=design.paths if options.weights is None else _weighted_paths(design, sums),
@@ -194,7 +193,9 @@ def _scores(
     pairs = _pairs(cells)
     _check_cohorts(design, pairs)
     steps = propensity.fit(pairs, terms.covariates, terms.weight, first=sums.squares)
-    fits = yield from _answered(design, options, steps)
+    fits = yield from propensity.answered(
+        steps, lambda asked: sums_of(design, options, asked)
+    )  # fmt: skip
     by_pool = dict(zip(map(_pool, pairs), fits, strict=True))
     size = len(terms.x)
     zeros = np.zeros(size)
@@ -216,22 +217,6 @@ def _scores(
     )
 
 
-def _answered(
-    design: Design,
-    options: StaggeredOptions,
-    steps: Generator[tuple[Term, ...], Array, list[Propensity]],
-) -> Generator[FrameRequest, pd.DataFrame, list[Propensity]]:
-    """Answers what the steps ask for with sums over the units of each cohort."""
-    sums: Array | None = None
-    while True:
-        try:
-            asked = next(steps) if sums is None else steps.send(sums)
-        except StopIteration as stop:
-            answer: list[Propensity] = stop.value
-            return answer
-        sums = yield from sums_of(design, options, asked)
-
-
 def _shares(options: StaggeredOptions, sums: Sums, moments: Moments) -> Shares:
     if options.weights is None:
         return Shares.of_units(moments.counts)
@@ -248,7 +233,7 @@ def _weighted_paths(design: Design, sums: Sums) -> tuple[PanelGram, ...]:
 
 
 def _pool(item: Pair | GroupTime) -> Pool:
-    return item.cohort, item.controls
+    return (item.treated[0] if isinstance(item, Pair) else item.cohort), item.controls
 
 
 def _pairs(cells: Sequence[GroupTime]) -> list[Pair]:
@@ -257,7 +242,7 @@ def _pairs(cells: Sequence[GroupTime]) -> list[Pair]:
     for cell in cells:
         members.setdefault(_pool(cell), []).append(cell)
     return [
-        Pair(cohort, found[0].start, controls, tuple(cell.period for cell in found))
+        Pair((cohort,), found[0].start, controls, tuple(cell.period for cell in found))
         for (cohort, controls), found in members.items()
     ]
 
@@ -271,27 +256,12 @@ def _overlap(pair: Pair, sums: ScoreSums) -> Overlap:
     )
 
 
-def _estimates(
-    cells: Sequence[GroupTime], found: Sequence[Comparison], moments: Moments
-) -> Estimates:
-    """The effects; a unit's influence on each is one of its values, in the cohorts compared."""
-    means = np.array([cohort.mean for cohort in moments.cohorts])
-    values = np.zeros(len(cells))
-    slopes = np.zeros((len(cells), *means.shape))
-    offsets = np.zeros((len(cells), len(means)))
-    estimated = iter(enumerate(found))
-    for k, cell in enumerate(cells):
-        if cell.is_reference:
-            continue
-        at, item = next(estimated)
-        members = [cell.cohort, *cell.controls]
-        values[k] = item.value
-        slopes[k, members, at] = 1.0
-        offsets[k, members] = means[members, at]
-    return Estimates(values=values, slopes=slopes, offsets=offsets)
+def check_size(n_effects: int, options: StaggeredOptions) -> None:
+    """Without clusters all products of influences are summed: effects must be few enough.
 
-
-def _check_size(n_effects: int, options: StaggeredOptions) -> None:
+    Raises:
+        DataError: They are not.
+    """
     if n_effects > MAX_CROSSED and options.cluster_column is None:
         raise DataError(
             "too many effects for their covariance by unit: coarsen the periods, or name a cluster",
@@ -303,7 +273,7 @@ def _check_size(n_effects: int, options: StaggeredOptions) -> None:
 def _check_cohorts(design: Design, pairs: Sequence[Pair]) -> None:
     """A logistic regression needs more units in the cohort than it has covariates."""
     for pair in pairs:
-        n_units = design.n_units([pair.cohort])
+        n_units = design.n_units(pair.treated)
         if n_units <= design.n_covariates:
             raise DataError(
                 f"too few units for the covariates: {pair.named}",

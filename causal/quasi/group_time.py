@@ -10,13 +10,13 @@ the stated one; effects may differ by cohort and time. Callaway and Sant'Anna (2
 "Difference-in-differences with multiple time periods", Journal of Econometrics 225.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from causal.core.errors import DataError
-from causal.quasi.influence import Estimates
+from causal.quasi.influence import Estimates, Moments
 from causal.quasi.outcome_regression import Layout, adjusted
 from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.staggered_panel import Design
@@ -137,6 +137,31 @@ def effects(design: Design, cells: tuple[GroupTime, ...]) -> Estimates:
         weights[pool] = -1.0 / counts[pool].sum()
         slopes[k, :, cell.at], slopes[k, :, cell.base] = weights, -weights
         offsets[k, pool] = weights[pool] * (change[pool] - untreated)
+    return Estimates(values=values, slopes=slopes, offsets=offsets)
+
+
+def effects_with_influence(
+    cells: Sequence[GroupTime], found: Sequence[float], moments: Moments
+) -> Estimates:
+    """Effects where the values of a unit are its influences, in the cohorts that are compared.
+
+    Args:
+        cells: The K comparisons.
+        found: The effects of those that are no reference.
+        moments: Of the influences on them, one value each.
+    """
+    means = np.array([cohort.mean for cohort in moments.cohorts])
+    values = np.zeros(len(cells))
+    slopes = np.zeros((len(cells), *means.shape))
+    offsets = np.zeros((len(cells), len(means)))
+    estimated = iter(enumerate(found))
+    for k, cell in enumerate(cells):
+        if cell.is_reference:
+            continue
+        at, values[k] = next(estimated)
+        members = [cell.cohort, *cell.controls]
+        slopes[k, members, at] = 1.0
+        offsets[k, members] = means[members, at]
     return Estimates(values=values, slopes=slopes, offsets=offsets)
 
 

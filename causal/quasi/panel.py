@@ -220,7 +220,7 @@ def complete_panel(options: DidOptions, panel: Panel) -> Panel:
         DataError: Units lack a period and nobody said that they may be left out, or there are too
             many clusters to hold them one by one.
     """
-    what = "two_stage" if options.estimator == "two_stage" else "family: poisson"
+    what = options.named
     if panel.n_incomplete and not options.balanced:
         raise DataError(
             f"{what} takes units that are observed in every period: some lack one",

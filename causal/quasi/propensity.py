@@ -8,10 +8,11 @@ fitted by maximum likelihood. All of them take their Newton steps together: one 
 asks for the sums behind every step, `sum p x` and `sum p (1 - p) x x'` by cohort.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
 from scipy import linalg
 
 from causal.core.cross_products import redundant_columns
@@ -20,6 +21,7 @@ from causal.core.frames import (
     Clipped,
     Constant,
     Exponential,
+    FrameRequest,
     Linear,
     Logistic,
     Product,
@@ -35,21 +37,22 @@ _FAR = 300.0
 _HALVINGS = 20
 _SINGULAR = 1e-14
 
-Sums = Generator[Sequence[Term], Array, Array]
+Sums = Generator[tuple[Term, ...], Array, "list[Propensity]"]
+"""Asks for sums of terms by group, receives them and returns the fits."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A cohort and the cohorts it is compared with.
+    """A cohort and those it is compared with, as positions of groups of units or rows.
 
     Attributes:
-        cohort: Position of the cohort.
+        treated: Positions of the groups that are of the cohort.
         start: Its first treated period.
-        controls: Positions of the comparison cohorts.
+        controls: Positions of the groups of comparison units.
         periods: The periods in which they are compared, for messages.
     """
 
-    cohort: int
+    treated: tuple[int, ...]
     start: float
     controls: tuple[int, ...]
     periods: tuple[float, ...]
@@ -59,6 +62,11 @@ class Pair:
         """What a message calls it."""
         shown = ", ".join(f"{period:g}" for period in self.periods)
         return f"cohort {self.start:g} and its comparison units of period {shown}"
+
+    @property
+    def members(self) -> list[int]:
+        """Positions of the groups of both sides."""
+        return [*self.treated, *self.controls]
 
 
 @dataclass(frozen=True)
@@ -114,19 +122,17 @@ def augmented(covariates: Sequence[Term]) -> tuple[Term, ...]:
     return (Constant(), *covariates)
 
 
-def fit(
-    pairs: Sequence[Pair], covariates: tuple[Term, ...], weight: Term, *, first: Array
-) -> Generator[tuple[Term, ...], Array, list[Propensity]]:
+def fit(pairs: Sequence[Pair], covariates: tuple[Term, ...], weight: Term, *, first: Array) -> Sums:
     """Maximum likelihood for all pairs.
 
     Args:
         pairs: The M pairs.
         covariates: p terms of a unit, near mean zero and variance one.
         weight: Weight of a unit.
-        first: Weighted sums of `(1, x)(1, x)'` by cohort, shape (C, p + 1, p + 1).
+        first: Weighted sums of `(1, x)(1, x)'` by group, shape (C, p + 1, p + 1).
 
     Yields:
-        Terms whose sums over the units of each cohort are to be sent, shape (C, S).
+        Terms whose sums over the units of each group are to be sent, shape (C, S).
 
     Raises:
         DataError: A cohort has no more units than covariates.
@@ -148,6 +154,25 @@ def fit(
         for at, climb in enumerate(active):
             climb.receive(sums[:, at * size : (at + 1) * size])
     raise separated(next(climb.pair for climb in climbs if not climb.is_done))
+
+
+def answered(
+    steps: Sums, sums_of: Callable[[Sequence[Term]], Generator[FrameRequest, pd.DataFrame, Array]]
+) -> Generator[FrameRequest, pd.DataFrame, list[Propensity]]:
+    """Answers what the steps of a fit ask for.
+
+    Args:
+        steps: What `fit` returns.
+        sums_of: Asks for the sums of terms over the units of each group.
+    """
+    sums: Array | None = None
+    while True:
+        try:
+            asked = next(steps) if sums is None else steps.send(sums)
+        except StopIteration as stop:
+            answer: list[Propensity] = stop.value
+            return answer
+        sums = yield from sums_of(asked)
 
 
 def separated(pair: Pair) -> InferenceError:
@@ -188,7 +213,7 @@ class _Climb:
     @classmethod
     def start(cls, pair: Pair, first: Array) -> "_Climb":
         """At the share of the cohort, where all weights are equal."""
-        cohort, pool = first[pair.cohort], first[list(pair.controls)].sum(axis=0)
+        cohort, pool = (first[list(at)].sum(axis=0) for at in (pair.treated, pair.controls))
         _check_design(pair, cohort, pool)
         share = cohort[0, 0] / (cohort[0, 0] + pool[0, 0])
         point = np.zeros(len(cohort))
@@ -216,10 +241,10 @@ class _Climb:
         """Take the step if it lessens the score, halve it if not.
 
         Args:
-            sums: Of the scores and the packed information at the trial, by cohort.
+            sums: Of the scores and the packed information at the trial, by group.
         """
         k = len(self.point)
-        total = sums[[self.pair.cohort, *self.pair.controls]].sum(axis=0)
+        total = sums[self.pair.members].sum(axis=0)
         score = self.treated - total[:k]
         information = unpack(total[k:], k)
         is_regular = np.isfinite(total).all() and not redundant_columns(

@@ -27,6 +27,7 @@ from causal.core.result import Diagnostic, Effect, Result
 from causal.quasi import cross_sections, goodman_bacon, staggered_checks, staggered_readout
 from causal.quasi.credibility.readout import Checks, Study, event_study_checks
 from causal.quasi.credibility.stability_readout import stability_checks
+from causal.quasi.effects_by_row import effects_by_row
 from causal.quasi.effects_by_unit import Found, effects_by_unit
 from causal.quasi.goodman_bacon import TwoByTwo
 from causal.quasi.group_time import GroupTime, comparisons, effects
@@ -176,16 +177,20 @@ def _observed(
         cells, n_impossible = comparisons(design, options)
         found = yield from _effects_of(design, cells, options)
         return Observed(design, cells, n_impossible, found)
-    design, level = yield from cross_sections.observe_rows(options, outcome=outcome, where=where)
+    rows = yield from cross_sections.observe_rows(options, outcome=outcome, where=where)
+    design = rows.design
     cells, n_impossible = comparisons(
         design, options,
         is_seen=lambda cell: cross_sections.is_seen(design, cell, least=options.min_cohort_size),
     )  # fmt: skip
+    if options.covariates:
+        found = yield from effects_by_row(rows, cells, options)
+        return Observed(design, cells, n_impossible, found)
     found = Found(
         estimates=cross_sections.row_effects(design, cells),
         moments=design.moments,
         shares=cross_sections.shares_of_rows(design, options),
-        paths=cross_sections.mean_paths(design, level),
+        paths=cross_sections.mean_paths(design, rows.level),
     )
     return Observed(design, cells, n_impossible, found)
 

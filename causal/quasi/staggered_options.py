@@ -48,11 +48,15 @@ class StaggeredOptions(Part):
         bands: How the simultaneous bands find their critical value: `gaussian` draws from the
             estimated covariance; `multiplier` draws signs of clusters (needs `cluster`).
         n_draws: Number of draws for the bands; the spec's seed fixes them.
-        covariates: Numeric columns, constant within a unit, given which trends are parallel.
+        covariates: Numeric columns, given which trends are parallel: constant within a unit, or
+            with `panel: false` each row's own.
         adjustment: How they are held equal, for each effect on its own. `regression`: a linear
             model of the comparison units' changes; `weighting`: comparison units weighted by the
             odds of being in the cohort, a logistic model, normalised; `doubly_robust`: both, right
-            where one of the models is (`est_method` "reg", "ipw" and "dr" of R's `did`).
+            where one of the models is (`est_method` "reg", "ipw" and "dr" of R's `did`). With
+            `panel: false` linear models of the outcome in each period take the place of the
+            changes', and `doubly_robust` has one of the cohort as well (the locally efficient
+            `drdid_rc`).
         max_propensity: Comparison units whose propensity reaches this get no weight.
         weights: Column of sampling weights, constant within a unit, none negative: how many
             units each one stands for, up to a factor.
@@ -134,8 +138,6 @@ class StaggeredOptions(Part):
     def _rows(self) -> "StaggeredOptions":
         if self.panel and self.unit is None:
             raise ValueError("unit is missing (only with panel: false there need be none)")
-        if not self.panel and self.covariates:
-            raise ValueError("panel: false takes no covariates")
         if not self.panel and self.unit is not None and self.weights is not None:
             raise ValueError("panel: false takes weights of rows, without a unit")
         return self

@@ -17,7 +17,7 @@ from causal.core.frames import (
     Term,
     linear,
 )
-from causal.core.gram import Array, Key, PanelGram, grams, panel_grams, pooled_paths
+from causal.core.gram import Array, Gram, Key, PanelGram, grams, panel_grams, pooled_paths
 from causal.quasi.influence import Moments
 from causal.quasi.staggered_options import StaggeredOptions
 from causal.quasi.treatment_timing import event_times
@@ -121,7 +121,7 @@ def observe(
     covariates: tuple[Term, ...] = ()
     level = 0.0
     if options.covariates or options.weights:
-        level, covariates = yield from _standardised(options, outcome=outcome, where=where)
+        level, covariates = yield from _level(options, outcome=outcome, where=where)
         y = linear([(y, 1.0), (Constant(), -level)])
     request = PanelGramRequest(
         unit=str(options.unit),
@@ -161,9 +161,22 @@ def moments_of(
     request = replace(
         design.request, values=tuple(values), crossed="all" if is_crossed else "none",
     )  # fmt: skip
-    found = panel_grams((yield request), request)
-    _, later = _by_time(_coded(found, options), found[0].periods, options)
-    return _moments(later, options)
+    return moments_of_parts(panel_grams((yield request), request), options)
+
+
+def moments_of_parts(found: Sequence[PanelGram], options: StaggeredOptions) -> Moments:
+    """Moments of the cohorts that a design uses.
+
+    Args:
+        found: By cohort as it stands in the table, and by cluster if asked for.
+        options: The analysis.
+    """
+    return _moments(used_parts(found, options), options)
+
+
+def used_parts(found: Sequence[PanelGram], options: StaggeredOptions) -> list[PanelGram]:
+    """Those that start within the data or later, `None` being their start in that case."""
+    return _by_time(_coded(found, options), found[0].periods, options)[1]
 
 
 def sums_of(
@@ -184,10 +197,10 @@ def sums_of(
     return np.asarray(moments.counts[:, None] * means, dtype=np.float64)
 
 
-def _standardised(
+def _level(
     options: StaggeredOptions, *, outcome: str, where: tuple[Condition, ...]
 ) -> Generator[FrameRequest, pd.DataFrame, tuple[float, tuple[Term, ...]]]:
-    """The outcome's mean, and the covariates with mean zero and variance one over the rows.
+    """The outcome's mean, and the covariates as `standardised` gives them.
 
     After these the weight, if there is one, with mean one. Effects depend on neither; sums of
     products keep their digits.
@@ -201,17 +214,26 @@ def _standardised(
         raise DataError("no row has an outcome and all covariates", given=f"{gram.n_missing} rows")
     if not gram.sum_weights > 0:
         raise DataError(f"the weights {options.weights} are zero in every row")
-    spread = np.sqrt(np.diag(gram.cross) / gram.sum_weights)
-    for name, width in zip(names[1:], spread[1:], strict=True):
+    terms = standardised(options.covariates, gram)
+    if weight is not None:
+        terms = (*terms, linear([(weight, gram.n / gram.sum_weights)]))
+    return float(gram.mean[0]), terms
+
+
+def standardised(names: Sequence[str], gram: Gram) -> tuple[Term, ...]:
+    """Columns with mean zero and variance one over the rows of a Gram.
+
+    Raises:
+        DataError: One of them does not vary.
+    """
+    found = []
+    for name in names:
+        at = gram.index(Column(name))
+        width, mean = np.sqrt(gram.cross[at, at] / gram.sum_weights), gram.mean[at]
         if not width > 0:
             raise DataError(f"the covariate {name} has the same value in every row")
-    terms = [
-        linear([(Column(name), 1.0 / width), (Constant(), -mean / width)])
-        for name, mean, width in zip(names[1:], gram.mean[1:], spread[1:], strict=True)
-    ]
-    if weight is not None:
-        terms.append(linear([(weight, gram.n / gram.sum_weights)]))
-    return float(gram.mean[0]), tuple(terms)
+        found.append(linear([(Column(name), 1.0 / width), (Constant(), -mean / width)]))
+    return tuple(found)
 
 
 def design(found: Sequence[PanelGram], options: StaggeredOptions) -> Design:

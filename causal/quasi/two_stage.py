@@ -19,9 +19,20 @@ its influence on the coefficients, both stages together, is `B` times
 
 The covariance is that of Gardner's GMM, `B (sum of s s') B` over clusters of whole units, as in
 `did2s`; `small_sample` says by which factor it is multiplied.
+
+`imputation` gives the same effects the errors of Borusyak, Jaravel and Spiess (their section 4.3).
+With `v_i = W_c' B` the weights of a unit's outcomes in an effect, the variance is the sum of
+
+    (sum_t v_it e_it)^2,   e_it the residual of an untreated row, the row's effect less the mean
+                           effect of its cohort and period of a treated one,
+
+over units, or of squares of sums over clusters. So `X_c' X_c b` gives way to `X_c' r_c`, r_c being
+what is left of the cohort's mean path. The weights are taken as given: effects that differ between
+cohorts are no noise. It is conservative where effects differ within a cohort and period. With
+`leave_out` the mean effect is that of the other units (clusters) of the cohort.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +45,14 @@ from causal.core.readout import Readout, covariance_table
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions, regress_leads
 from causal.quasi.event_study import AVERAGE, count_rows
-from causal.quasi.panel import Panel, cohort_means, complete_cells, complete_panel, observe
+from causal.quasi.panel import (
+    Clusters,
+    Panel,
+    cohort_means,
+    complete_cells,
+    complete_panel,
+    observe,
+)
 from causal.quasi.panel_errors import covariances
 from causal.quasi.readout import (
     coefficient_table,
@@ -63,7 +81,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     panel = complete_panel(options, everyone)
     timing = panel.timing
     if timing is None:
-        raise DataError("two_stage needs first_treated_period or group")
+        raise DataError(f"{options.estimator} needs first_treated_period or group")
     times = [
         time
         for time in event_times(panel.periods, [s for s in panel.starts if s <= panel.periods[-1]])
@@ -71,8 +89,8 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     ]
     windows = event_windows(times, reference=min(times) - 1)
     first = _first_stage(options, panel)
-    whole = _second_stage(panel, first, [treated_post(options.anticipation)])
-    by_time = _second_stage(panel, first, windows)
+    whole = _second_stage(options, panel, first, [treated_post(options.anticipation)])
+    by_time = _second_stage(options, panel, first, windows)
     static, study = yield from covariances(options, [whole, by_time], where=where)
     leads = yield from regress_leads(
         options, lead_regressors(options, panel), outcome=outcome, panel=panel, where=where
@@ -174,8 +192,14 @@ def _first_stage(options: DidOptions, panel: Panel) -> _FirstStage:
     )  # fmt: skip
 
 
-def _second_stage(panel: Panel, first: _FirstStage, windows: Sequence[EventWindow]) -> WithinFit:
-    """What is left of the outcome, regressed on dummies of event times that exclude each other."""
+def _second_stage(
+    options: DidOptions, panel: Panel, first: _FirstStage, windows: Sequence[EventWindow]
+) -> WithinFit:
+    """What is left of the outcome, regressed on dummies of event times that exclude each other.
+
+    Raises:
+        DataError: Errors of imputation are asked for, and a treated cohort lies in one cluster.
+    """
     timing = panel.timing
     if timing is None:
         raise ValueError("a panel without cohorts has no event times")
@@ -192,25 +216,31 @@ def _second_stage(panel: Panel, first: _FirstStage, windows: Sequence[EventWindo
     q = np.einsum("c,ctk,cts->ks", n, x, left) @ first.inverse
     weights = [(own.T - q * m) @ p for own, m, p in zip(x, first.untreated, left, strict=True)]
     at = {cohort.first_treated_period: j for j, cohort in enumerate(cohorts)}
+    is_imputed = options.estimator == "imputation"
+    if is_imputed:
+        _check_shared(options, panel, [c for c, own in zip(cohorts, x, strict=True) if own.any()])
+    centres = [own.T @ (r if is_imputed else own @ b) for own, r in zip(x, rest, strict=True)]
+    # Less the mean of the others, a unit's effects deviate n / (n - 1) times as much.
+    around = [
+        w + options.leave_out * own.T @ p / max(c.n - 1, 1)
+        for w, own, p, c in zip(weights, x, left, cohorts, strict=True)
+    ]
 
     def score(part: PanelGram) -> Array:
-        """Sum of the influences of units of one cohort, shape (K,)."""
+        """Sum of the influences of the units of a cohort that lie in one cluster, shape (K,)."""
         j = at[part.first_treated_period]
-        return np.asarray(
-            part.n * (weights[j] @ (part.mean - first.effects) - x[j].T @ x[j] @ b)
-        )  # fmt: skip
+        centre, others = centres[j], cohorts[j].n - part.n
+        if options.leave_out and others:
+            own = x[j].T @ left[j] @ (part.mean - first.effects)
+            centre = (cohorts[j].n * centre - part.n * own) / others
+        return np.asarray(part.n * (weights[j] @ (part.mean - first.effects) - centre))
 
     means = [score(cohort) / cohort.n for cohort in cohorts]
-    meat = np.einsum("ckt,cts,cls->kl", weights, [c.cross for c in cohorts], weights)
+    meat = np.einsum("ckt,cts,cls->kl", around, [c.cross for c in cohorts], around)
     meat += np.einsum("c,ck,cl->kl", n, means, means)
     known = {panel.unit: (bread @ meat @ bread, panel.n)}
     if panel.clusters is not None:
-        sums: dict[Key, Array] = {}
-        for part in panel.clusters.parts:
-            if part.n > 0:
-                sums[part.key] = sums.get(part.key, np.zeros(len(b))) + score(part)
-        stacked = np.array(list(sums.values())) @ bread
-        known[panel.clusters.column] = (stacked.T @ stacked, len(sums))
+        known[panel.clusters.column] = _by_cluster(panel.clusters, score, bread)
     residuals = [r - own @ b for r, own in zip(rest, x, strict=True)]
     rss = np.einsum("cut,cts,cus->", left, [c.cross for c in cohorts], left)
     rss += np.einsum("c,ct,ct->", n, residuals, residuals)
@@ -225,3 +255,37 @@ def _second_stage(panel: Panel, first: _FirstStage, windows: Sequence[EventWindo
         scores=(),
         known=known,
     )
+
+
+def _by_cluster(
+    clusters: Clusters, score: Callable[[PanelGram], Array], bread: Array
+) -> tuple[Array, int]:
+    """Covariance of sums of influences by cluster, and their number."""
+    sums: dict[Key, Array] = {}
+    for part in clusters.parts:
+        if part.n > 0:
+            sums[part.key] = sums.get(part.key, np.zeros(len(bread))) + score(part)
+    stacked = np.array(list(sums.values())) @ bread
+    return np.asarray(stacked.T @ stacked, dtype=np.float64), len(sums)
+
+
+def _check_shared(options: DidOptions, panel: Panel, treated: Sequence[PanelGram]) -> None:
+    """Every treated cohort lies in two clusters or more: one alone has no spread around its mean.
+
+    Raises:
+        DataError: One does not.
+    """
+    counts = {cohort.first_treated_period: cohort.n for cohort in treated}
+    if panel.clusters is not None and options.clusters != options.unit:
+        parts = [part for part in panel.clusters.parts if part.n > 0]
+        counts = {
+            start: len({p.key for p in parts if p.first_treated_period == start})
+            for start in counts
+        }  # fmt: skip
+    alone = [f"{start:g}" for start, count in counts.items() if start is not None and count == 1]
+    if alone:
+        raise DataError(
+            "errors of imputation need two units (clusters) or more in every treated cohort",
+            given=f"one in the cohort of {', '.join(alone)}",
+            allowed="estimator: two_stage, or source.where without these cohorts",
+        )

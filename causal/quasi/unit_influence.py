@@ -152,7 +152,7 @@ class ScoreSums:
     def of(cls, sums: Array, pair: Pair, *, size: int) -> "ScoreSums":
         """From sums of `UnitTerms.of_score` by cohort, shape (C, width)."""
         pool = sums[list(pair.controls)].sum(axis=0)
-        both = pool + sums[pair.cohort]
+        both = sums[pair.members].sum(axis=0)
         return cls(
             odds=pool[:size],
             information=unpack(both[size:-3], size),
@@ -212,7 +212,7 @@ def slope(cell: GroupTime, sums: Sums) -> Array:
             f"too few comparison units for the covariates of {named(cell)}",
             given=f"{cell.n_control} units, {size - 1} covariates",
         )
-    _check_weight(float(moment[0, 0]), cell, "comparison units")
+    check_weight(float(moment[0, 0]), cell, "comparison units")
     if redundant_columns(moment):
         raise DataError(
             "the covariates are collinear (or one does not vary) among the comparison units of "
@@ -257,7 +257,7 @@ def by_odds(
     zeros = np.zeros(len(left))
     mean, reach, total = _treated(cell, zeros if b is None else b, sums)
     weight = float(of_score.odds[0])
-    _check_weight(weight, cell, "comparison units below max_propensity")
+    check_weight(weight, cell, "comparison units below max_propensity")
     control_mean = float(left[0]) / weight
     moved = left - control_mean * of_score.odds
     gap = reach - of_score.odds / weight
@@ -297,7 +297,7 @@ def _treated(cell: GroupTime, b: Array, sums: Sums) -> tuple[float, Array, float
     """m_g, the mean of `x` over the cohort, and W_g."""
     moment = sums.squares[cell.cohort][0]
     total = float(moment[0])
-    _check_weight(total, cell, "units of the cohort")
+    check_weight(total, cell, "units of the cohort")
     reach = np.asarray(moment / total, dtype=np.float64)
     change = float(sums.change([cell.cohort], cell)[0])
     return change / total - float(reach @ b), reach, total
@@ -308,7 +308,12 @@ def _solved(cell: GroupTime, gap: Array, sums: Sums) -> Array:
     return np.asarray(linalg.solve(moment, gap, assume_a="pos"), dtype=np.float64)
 
 
-def _check_weight(total: float, cell: GroupTime, what: str) -> None:
+def check_weight(total: float, cell: GroupTime, what: str) -> None:
+    """Somebody on a side of a comparison counts.
+
+    Raises:
+        DataError: The weights sum to zero.
+    """
     if not total > 0.0:
         raise DataError(f"the {what} have no weight in {named(cell)}", given=total)
 

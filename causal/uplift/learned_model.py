@@ -103,11 +103,10 @@ class UpliftModel:
             for name, found in effects.items()
             for edges, values in zip(self.edges[name], found.T, strict=True)
         ]
-        predicted = self.arms.predictions(matrix)
-        parts = [*effects.values(), *bins, predicted.outcomes]
+        parts = [*effects.values(), *bins, self.arms.outcomes_of(matrix)]
         if not self.spec.options.is_randomised:
             least = self.spec.training.min_propensity
-            parts.append(np.maximum(predicted.propensities, least))
+            parts.append(np.maximum(self.arms.chances_of(matrix), least))
         return np.column_stack(parts)
 
     def _nothing(self, status: NDArray[np.int64]) -> Array:

@@ -281,9 +281,16 @@ class ArmModels:
     def predictions(self, features: Array) -> ArmPredictions:
         """What they say of rows of features, shape (n, p)."""
         return ArmPredictions(
-            outcomes=np.column_stack([model.predict(features) for model in self.outcomes]),
-            propensities=np.asarray(self.chances.predict_proba(features), dtype=np.float64),
+            outcomes=self.outcomes_of(features), propensities=self.chances_of(features)
         )
+
+    def outcomes_of(self, features: Array) -> Array:
+        """Predicted outcome in every arm of rows of features, shape (n, m + 1)."""
+        return np.column_stack([model.predict(features) for model in self.outcomes])
+
+    def chances_of(self, features: Array) -> Array:
+        """Chance of every arm of rows of features, shape (n, m + 1)."""
+        return np.asarray(self.chances.predict_proba(features), dtype=np.float64)
 
 
 def arm_models(rows: TrainingRows, *, training: Training = DEFAULT) -> ArmModels:

@@ -10,13 +10,15 @@ constant; its moments M of one arm are sums of products of (1, columns, outcome)
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
 
 from causal.core.cross_products import inverse
+from causal.core.errors import InferenceError
 from causal.core.frames import Constant, Term
 from causal.core.gram import Array
 
@@ -30,6 +32,19 @@ CONTROL, TREATED = 0, 1
 _SIGNS = (-1.0, 1.0)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Leverage:
+    """How much a row decides about its own fitted value: the squared length of `sum w roots'z`.
+
+    Attributes:
+        arm: The rows that were fitted: control, treated, or `None` for both.
+        roots: By weighting, what is multiplied by the weight, shape (k + 1, m).
+    """
+
+    arm: int | None
+    roots: Mapping[Weighting, Array]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """What rows add to the coefficients' errors: weight * left'z * (outcome * y - slopes'z).
@@ -40,6 +55,8 @@ class Part:
         outcome: 1 or 0.
         slopes: Shape (k + 1,).
         weighting: The weight.
+        leverages: Of the fits that took up some of what the row adds: without the row it would be
+            larger by 1 / (1 - h) for each of them.
     """
 
     arm: int | None
@@ -47,6 +64,7 @@ class Part:
     outcome: float
     slopes: Array
     weighting: Weighting = "unweighted"
+    leverages: tuple[Leverage, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +107,20 @@ class LearnerData:
         default_factory=lambda: MappingProxyType({"unweighted": (1.0, 1.0)})
     )
 
+    @cached_property
+    def arm_fits(self) -> "tuple[_Fit, _Fit]":
+        """A regression in each arm.
+
+        Raises:
+            InferenceError: Columns are collinear within an arm.
+        """
+        fits = []
+        for arm, moment in enumerate(self.moments["unweighted"]):
+            bread = inverse(moment[: self.size, : self.size], self.terms)
+            own = Leverage(arm=arm, roots={"unweighted": _root(bread)})
+            fits.append(_Fit(bread @ moment[: self.size, self.size], bread, own))
+        return fits[CONTROL], fits[TREATED]
+
     @property
     def size(self) -> int:
         """Columns and the intercept."""
@@ -110,12 +142,47 @@ class LearnerData:
         slopes: Array,
         weighting: Weighting = "unweighted",
         outcome: float = 1.0,
+        leverages: tuple[Leverage, ...] = (),
     ) -> Part:
         """A part of one arm; a constant weight becomes a factor."""
         if weighting in self.constants:
             left = left * self.constants[weighting][arm]
             weighting = "unweighted"
-        return Part(arm=arm, left=left, outcome=outcome, slopes=slopes, weighting=weighting)
+        return Part(
+            arm=arm, left=left, outcome=outcome, slopes=slopes, weighting=weighting,
+            leverages=leverages,
+        )  # fmt: skip
+
+    def leverage(self, arm: int, roots: Mapping[Weighting, Array]) -> Leverage:
+        """The leverage of rows of one arm; roots of constant weights become one."""
+        whole: dict[Weighting, Array] = {}
+        for weighting, root in roots.items():
+            if weighting in self.constants:
+                own = root * self.constants[weighting][arm]
+                whole["unweighted"] = own + whole.get("unweighted", 0.0)
+            else:
+                whole[weighting] = root
+        return Leverage(arm=arm, roots=whole)
+
+    def without(self, own: "Mapping[Weighting, ArmMoments]") -> "LearnerData":
+        """What is left when rows are taken away.
+
+        Args:
+            own: The moments of these rows, by weighting.
+        """
+        moments: dict[Weighting, ArmMoments] = {
+            name: (whole[CONTROL] - own[name][CONTROL], whole[TREATED] - own[name][TREATED])
+            for name, whole in self.moments.items()
+        }
+        control, treated = (float(moment[0, 0]) for moment in moments["unweighted"])
+        if self.is_share_known or control + treated <= 0:
+            return replace(self, moments=moments)
+        share = treated / (control + treated)
+        if not 0.0 < share < 1.0:
+            raise InferenceError("an arm has no rows left", given=f"treated share {share:g}")
+        is_constant = "inverse" in self.constants
+        constants = share_constants(share) if is_constant else self.constants
+        return replace(self, moments=moments, share=share, constants=constants)
 
 
 def share_constants(share: float) -> Mapping[Weighting, tuple[float, float]]:
@@ -150,11 +217,14 @@ def learn(data: LearnerData, learner: Learner) -> LinearEffect:
 
 def t_learner(data: LearnerData) -> LinearEffect:
     """A regression in each arm; the effect is their difference."""
-    fits = _arm_fits(data)
+    fits = data.arm_fits
     parts = tuple(
-        data.part(arm, _SIGNS[arm] * fits[arm].bread, slopes=fits[arm].slopes)
+        data.part(
+            arm, _SIGNS[arm] * fits[arm].bread, slopes=fits[arm].slopes,
+            leverages=(fits[arm].leverage,),
+        )
         for arm in (CONTROL, TREATED)
-    )
+    )  # fmt: skip
     return LinearEffect(
         coefficients=fits[TREATED].slopes - fits[CONTROL].slopes,
         parts=parts,
@@ -175,12 +245,16 @@ def s_learner(data: LearnerData) -> LinearEffect:
     beta = bread @ right
     effect = np.zeros(size)
     effect[0] = beta[size]
+    whole = _root(bread)
     parts = []
     for arm, slopes in ((CONTROL, beta[:size]), (TREATED, beta[:size] + effect)):
         left = np.zeros((size, size))
         left[0] = bread[size, :size]
         left[0, 0] += arm * bread[size, size]
-        parts.append(data.part(arm, left, slopes=slopes))
+        root = whole[:size].copy()
+        root[0] += arm * whole[size]
+        own = Leverage(arm=arm, roots={"unweighted": root})
+        parts.append(data.part(arm, left, slopes=slopes, leverages=(own,)))
     return LinearEffect(coefficients=effect, parts=tuple(parts), n_coefficients=size + 1)
 
 
@@ -191,7 +265,7 @@ def x_learner(data: LearnerData) -> LinearEffect:
     y - x'b_0 among the treated, g_0 that of x'b_1 - y among the controls.
     """
     size = data.size
-    fits = _arm_fits(data)
+    fits = data.arm_fits
     moments = data.moments["unweighted"]
     mixed = np.zeros(size)
     effects, parts = [], []
@@ -204,12 +278,16 @@ def x_learner(data: LearnerData) -> LinearEffect:
         mixed += weight * effect
         parts += [
             data.part(
-                arm, weight * _SIGNS[arm] * own, slopes=fits[other].slopes + _SIGNS[arm] * effect
+                arm,
+                weight * _SIGNS[arm] * own,
+                slopes=fits[other].slopes + _SIGNS[arm] * effect,
+                leverages=(_leverage(data, own, arm),),
             ),
             data.part(
                 other,
                 -weight * _SIGNS[arm] * own @ moments[arm][:size, :size] @ fits[other].bread,
                 slopes=fits[other].slopes,
+                leverages=(fits[other].leverage,),
             ),
         ]
     if not data.is_share_known:
@@ -221,10 +299,11 @@ def dr_learner(data: LearnerData) -> LinearEffect:
     """Doubly robust scores, regressed on what the effect varies along.
 
     The score of a row is x'(b_1 - b_0) + t (y - x'b_1) / p - (1 - t) (y - x'b_0) / (1 - p). Its
-    errors take b and p as known: they move the coefficients only in the second order.
+    errors take b and p as known: they move the coefficients only in the second order. What does
+    move errors of few rows is that b was fitted on the row itself, so its leverage there counts.
     """
     size = data.size
-    fits = _arm_fits(data)
+    fits = data.arm_fits
     control, treated = data.moments["unweighted"]
     weighted = data.weighted("inverse")
     total = (control + treated)[:size, :size]
@@ -235,36 +314,62 @@ def dr_learner(data: LearnerData) -> LinearEffect:
         residuals = weighted[arm][:size, size] - weighted[arm][:size, :size] @ fits[arm].slopes
         right = right + _SIGNS[arm] * residuals
     effect = bread @ right
-    parts = [Part(arm=None, left=bread, outcome=0.0, slopes=effect - gap)] + [
-        data.part(arm, _SIGNS[arm] * bread, slopes=fits[arm].slopes, weighting="inverse")
+    last = _leverage(data, bread, None)
+    parts = [
+        Part(arm=None, left=bread, outcome=0.0, slopes=effect - gap, leverages=(last,))
+    ] + [
+        data.part(
+            arm, _SIGNS[arm] * bread, slopes=fits[arm].slopes, weighting="inverse",
+            leverages=(fits[arm].leverage, last),
+        )
         for arm in (CONTROL, TREATED)
-    ]
+    ]  # fmt: skip
     return LinearEffect(coefficients=effect, parts=tuple(parts), n_coefficients=len(data.varying))
 
 
 def r_learner(data: LearnerData) -> LinearEffect:
-    """Residuals of the outcome on those of the treatment times what the effect varies along.
+    """What minimises `(y - x'm - (t - p) v'effect)^2` over m and the effect along v together.
 
-    The residual of the outcome is that of one regression of both arms, the residual of the
-    treatment t - p. Errors take both as known.
+    This is the loss of Nie and Wager. Fitting m first, on the same rows and without the effect,
+    would take up part of it: residuals of y are then orthogonal to x, while (t - p) v is so in
+    expectation only, and the effect shrinks by (k + 1) / n. The p is taken as known.
     """
-    size = data.size
+    size, at = data.size, list(data.varying)
     control, treated = data.moments["unweighted"]
-    total = control + treated
-    slopes = inverse(total[:size, :size], data.terms) @ total[:size, size]
     once, twice = data.weighted("opposite"), data.weighted("opposite_squared")
-    bread = _varying_inverse(data, (twice[CONTROL] + twice[TREATED])[:size, :size])
-    right = np.zeros(size)
-    for arm in (CONTROL, TREATED):
-        right += _SIGNS[arm] * (once[arm][:size, size] - once[arm][:size, :size] @ slopes)
-    effect = bread @ right
+    signed = once[TREATED] - once[CONTROL]
+    cross = np.block(
+        [
+            [(control + treated)[:size, :size], signed[:size, at]],
+            [signed[at, :size], (twice[CONTROL] + twice[TREATED])[np.ix_(at, at)]],
+        ]
+    )
+    right = np.append((control + treated)[:size, size], signed[at, size])
+    bread = inverse(cross, [*data.terms, *(data.terms[j] for j in at)])
+    fitted = bread @ right
+    slopes, effect = fitted[:size], np.zeros(size)
+    effect[at] = fitted[size:]
+    plain, times = np.zeros((2, size, size))
+    plain[at] = bread[size:, :size]
+    times[np.ix_(at, at)] = bread[size:, size:]
+    whole = _root(bread)
+    root = np.zeros((size, len(bread)))
+    root[at] = whole[size:]
     parts = []
     for arm in (CONTROL, TREATED):
+        sign = _SIGNS[arm]
+        own = (data.leverage(arm, {"unweighted": whole[:size], "opposite": sign * root}),)
         parts += [
-            data.part(arm, _SIGNS[arm] * bread, slopes=slopes, weighting="opposite"),
-            data.part(arm, bread, slopes=effect, weighting="opposite_squared", outcome=0.0),
+            data.part(arm, plain, slopes=slopes, leverages=own),
+            data.part(arm, sign * times, slopes=slopes, weighting="opposite", leverages=own),
+            data.part(
+                arm, sign * plain, slopes=effect, weighting="opposite", outcome=0.0, leverages=own
+            ),
+            data.part(
+                arm, times, slopes=effect, weighting="opposite_squared", outcome=0.0, leverages=own
+            ),
         ]
-    return LinearEffect(coefficients=effect, parts=tuple(parts), n_coefficients=len(data.varying))
+    return LinearEffect(coefficients=effect, parts=tuple(parts), n_coefficients=len(bread))
 
 
 _LEARNERS: Mapping[str, Callable[[LearnerData], LinearEffect]] = MappingProxyType(
@@ -278,15 +383,7 @@ class _Fit:
 
     slopes: Array
     bread: Array
-
-
-def _arm_fits(data: LearnerData) -> tuple[_Fit, _Fit]:
-    size = data.size
-    fits = []
-    for moment in data.moments["unweighted"]:
-        bread = inverse(moment[:size, :size], data.terms)
-        fits.append(_Fit(bread @ moment[:size, size], bread))
-    return fits[CONTROL], fits[TREATED]
+    leverage: Leverage
 
 
 def _varying_inverse(data: LearnerData, moments: Array) -> Array:
@@ -295,6 +392,18 @@ def _varying_inverse(data: LearnerData, moments: Array) -> Array:
     out = np.zeros((data.size, data.size))
     out[np.ix_(at, at)] = inverse(moments[np.ix_(at, at)], [data.terms[j] for j in at])
     return out
+
+
+def _root(bread: Array) -> Array:
+    return np.asarray(np.linalg.cholesky(bread), dtype=np.float64)
+
+
+def _leverage(data: LearnerData, bread: Array, arm: int | None) -> Leverage:
+    """The leverage of a regression on what the effect varies along."""
+    at = list(data.varying)
+    root = np.zeros((data.size, len(at)))
+    root[at] = _root(bread[np.ix_(at, at)])
+    return Leverage(arm=arm, roots={"unweighted": root})
 
 
 def _share_parts(data: LearnerData, slope: Array) -> list[Part]:

@@ -6,6 +6,7 @@ distribution of its scores. See `docs/methods/uplift.md`.
 """
 
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from causal.core.frames import (
     Term,
 )
 from causal.core.gram import Array, Gram, grams, meat
+from causal.core.inference import cr1_factor, hc1_factor
 from causal.core.readout import Readout, combined
 from causal.core.registry import Plan
 from causal.core.result import Result
@@ -36,11 +38,20 @@ from causal.observational.logistic import LogisticFit, fit_logistic
 from causal.observational.study import CONTROL, TREATED, Study, check_rows, observe
 from causal.regression.columns import level_order
 from causal.uplift import uplift_readout as readout
+from causal.uplift.linear_errors import (
+    ClusterMoments,
+    Corrections,
+    cluster_moments,
+    influence_term,
+    left_out_covariance,
+    leverage_corrections,
+    weight_term,
+)
 from causal.uplift.linear_learners import (
     ArmMoments,
+    Learner,
     LearnerData,
     LinearEffect,
-    Part,
     Weighting,
     learn,
     share_constants,
@@ -100,6 +111,34 @@ def figures(spec: UpliftSpec, result: Result) -> Mapping[str, "Figure"]:
     return found
 
 
+@dataclass(kw_only=True)
+class _Learned:
+    """What was learned of one outcome.
+
+    Attributes:
+        study: The rows.
+        data: What learners are computed from.
+        fit: The propensity; `None`: the same for all rows.
+        effects: By learner.
+        corrections: For leverage; empty where errors make nothing of it.
+    """
+
+    study: Study
+    data: LearnerData
+    fit: LogisticFit | None
+    effects: Mapping[Learner, LinearEffect]
+    corrections: Corrections
+    _clusters: ClusterMoments | None = None
+
+    def by_cluster(self, cluster: str) -> Generator[FrameRequest, pd.DataFrame, ClusterMoments]:
+        """Moments of every cluster, asked for once."""
+        if self._clusters is None:
+            self._clusters = yield from cluster_moments(
+                self.study, self.data, cluster=cluster, fit=self.fit
+            )
+        return self._clusters
+
+
 def _outcome(spec: UpliftSpec, study: Study) -> Generator[FrameRequest, pd.DataFrame, Readout]:
     options = spec.options
     fit = None
@@ -109,10 +148,14 @@ def _outcome(spec: UpliftSpec, study: Study) -> Generator[FrameRequest, pd.DataF
         overlap, _ = yield from overlap_table(study, fit)
     data = yield from _learner_data(options, study, fit)
     segments = yield from _segments(options.segments, study)
+    effects = {learner: learn(data, learner) for learner in options.learners}
+    corrections: Corrections = {}
+    if options.kind(None) == "HC3":
+        corrections = yield from leverage_corrections(study, list(effects.values()), fit=fit)
+    learned = _Learned(study=study, data=data, fit=fit, effects=effects, corrections=corrections)
     fitted: dict[str, Fitted] = {}
     for learner in options.learners:
-        effect = learn(data, learner)
-        fitted[learner] = yield from _fitted(options, study, effect, fit=fit, segments=segments)
+        fitted[learner] = yield from _fitted(spec, learned, learner, segments=segments)
     return readout.read(spec, study, fitted=fitted, segments=segments, overlap=overlap)
 
 
@@ -168,29 +211,6 @@ def _varying(options: UpliftOptions, study: Study) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def weight_term(study: Study, fit: LogisticFit, weighting: Weighting) -> Term:
-    """The weight of a row of either arm.
-
-    Args:
-        study: The rows.
-        fit: The propensity.
-        weighting: Which weight.
-    """
-    control, treated = study.is_arm
-    one = Constant()
-    pairs: Mapping[str, tuple[Term, Term]] = {
-        "inverse": (
-            Linear((one, fit.odds), (1.0, 1.0)), Linear((one, fit.inverse_odds), (1.0, 1.0)),
-        ),
-        "opposite": (fit.probability, fit.complement),
-        "opposite_squared": (
-            Product((fit.probability, fit.probability)), Product((fit.complement, fit.complement)),
-        ),
-    }  # fmt: skip
-    of_control, of_treated = pairs[weighting]
-    return Linear((Product((control, of_control)), Product((treated, of_treated))), (1.0, 1.0))
-
-
 def _segments(
     names: Sequence[str], study: Study
 ) -> Generator[FrameRequest, pd.DataFrame, tuple[Segment, ...]]:
@@ -233,24 +253,20 @@ def _segment(column: str, level: Level, study: Study, own: Gram) -> Segment:
 
 
 def _fitted(
-    options: UpliftOptions,
-    study: Study,
-    effect: LinearEffect,
-    *,
-    fit: LogisticFit | None,
-    segments: Sequence[Segment],
+    spec: UpliftSpec, learned: _Learned, learner: Learner, *, segments: Sequence[Segment]
 ) -> Generator[FrameRequest, pd.DataFrame, Fitted]:
     """Errors of the coefficients and of mean effects, and the distribution of the scores."""
-    active = [j for j in range(len(effect.coefficients)) if _moves(effect, j)]
-    terms: list[Term] = [influence_term(study, effect, j, fit=fit) for j in active]
-    nobody: Array = np.zeros(len(effect.coefficients))
-    deviations: list[tuple[Segment | None, Array, int]] = [(None, nobody, study.n)]
-    deviations += [(item, item.mean, item.n) for item in segments]
+    options, study, effect = spec.options, learned.study, learned.effects[learner]
+    size = len(effect.coefficients)
+    active = [j for j in range(size) if any(part.left[j].any() for part in effect.parts)]
+    terms: list[Term] = [
+        influence_term(
+            study, effect, np.eye(size)[j], fit=learned.fit, corrections=learned.corrections
+        )
+        for j in active
+    ]
     has_slopes = bool(effect.coefficients[1:].any())
-    if has_slopes:
-        terms += [
-            _deviation(study, effect, mean, n=n, segment=item) for item, mean, n in deviations
-        ]
+    terms += _means(learned, effect, segments=segments if has_slopes else ())
     scores = [Score(Constant(), term) for term in terms]
     marked = Linear((terms[0], study.marker), (1.0, 0.0))
     frame = yield MeatRequest(
@@ -264,48 +280,40 @@ def _fitted(
     )
     if study.n <= effect.n_coefficients:
         raise InferenceError("too few rows for the learner", given=study.n)
+    kind = options.kind(n_clusters)
+    covariance = matrix[: len(active), : len(active)]
+    if kind == "CR3":
+        clusters = yield from learned.by_cluster(str(options.cluster))
+        whole = left_out_covariance(effect, learner, learned.data, clusters=clusters)
+        covariance = whole[np.ix_(active, active)]
+    elif kind == "CR1":
+        covariance *= cr1_factor(n=study.n, k=effect.n_coefficients, n_clusters=n_clusters)
+    elif kind == "HC1":
+        covariance *= hc1_factor(n=study.n, k=effect.n_coefficients)
     distribution = yield from _distribution(study, effect)
     return Fitted(
         effect=effect,
         active=tuple(active),
-        covariance=matrix,
+        kind=kind,
+        covariance=covariance,
+        mean_variances=np.diag(matrix)[len(active) :],
         has_slopes=has_slopes,
         distribution=distribution,
         n_clusters=None if options.cluster is None else n_clusters,
     )
 
 
-def _moves(effect: LinearEffect, j: int) -> bool:
-    return any(part.left[j].any() for part in effect.parts)
-
-
-def influence_term(
-    study: Study, effect: LinearEffect, j: int, *, fit: LogisticFit | None
-) -> Linear:
-    """What a row adds to the error of one coefficient in the basis of the study.
-
-    Args:
-        study: The rows.
-        effect: The effect.
-        j: Position among (1, columns).
-        fit: The propensity, if weights differ from row to row.
-    """
-    parts = [_part_term(study, part, j, fit=fit) for part in effect.parts if part.left[j].any()]
-    return Linear(tuple(parts), (1.0,) * len(parts))
-
-
-def _part_term(study: Study, part: Part, j: int, *, fit: LogisticFit | None) -> Term:
-    factors: list[Term] = [] if part.arm is None else [study.is_arm[part.arm]]
-    if part.weighting != "unweighted" and fit is not None:
-        factors.append(weight_term(study, fit, part.weighting))
-    matrix = study.basis.matrix
-    slopes = matrix @ part.slopes
-    constant = part.outcome * study.basis.level + float(slopes[0])
-    right = Linear(
-        (study.outcome, Constant(), *study.covariates),
-        (part.outcome, -constant, *(-float(value) for value in slopes[1:])),
-    )
-    return Product((*factors, study.combination(matrix @ part.left[j]), right))
+def _means(learned: _Learned, effect: LinearEffect, *, segments: Sequence[Segment]) -> list[Term]:
+    """What a row adds to the error of the mean effect of all rows and of those by segment."""
+    study, size = learned.study, len(effect.coefficients)
+    places: list[tuple[Segment | None, Array, int]] = [(None, np.eye(size)[0], study.n)]
+    places += [(item, item.mean, item.n) for item in segments]
+    found: list[Term] = []
+    for segment, mean, n in places:
+        own = influence_term(study, effect, mean, fit=learned.fit, corrections={})
+        rest = _deviation(study, effect, mean, n=n, segment=segment)
+        found.append(Linear((*own.terms, rest), (*own.coefficients, 1.0)))
+    return found
 
 
 def _deviation(

@@ -9,6 +9,9 @@ from causal.observational.options import StudyOptions
 from causal.regression.columns import ColumnName
 from causal.uplift.linear_learners import Learner
 
+Kind = Literal["HC1", "HC3", "CR1", "CR3"]
+MAX_LEFT_OUT = 1000
+"""Clusters that are left out in turn where nothing is said."""
 Probability = Annotated[float, Field(gt=0.0, lt=1.0, strict=True)]
 
 
@@ -28,6 +31,8 @@ class UpliftOptions(StudyOptions):
             logistic regression on the columns gives it.
         segments: Columns by whose levels mean effects are given; null in no row.
         cluster: Column of the clusters.
+        covariance: Of the coefficients: HC3 or HC1; with clusters CR3 or CR1. Left out: HC3, or CR3
+            for at most `MAX_LEFT_OUT` clusters and CR1, which is then the same, for more.
     """
 
     learners: Annotated[list[Learner], Field(min_length=1)] = Field(default_factory=_default)
@@ -35,6 +40,19 @@ class UpliftOptions(StudyOptions):
     propensity: Literal["share", "logistic"] | Probability = "share"
     segments: list[ColumnName] = Field(default_factory=list)
     cluster: ColumnName | None = None
+    covariance: Kind | None = None
+
+    def kind(self, n_clusters: int | None) -> Kind:
+        """The covariance of the coefficients.
+
+        Args:
+            n_clusters: Clusters, if they were counted.
+        """
+        if self.covariance is not None:
+            return self.covariance
+        if self.cluster is None:
+            return "HC3"
+        return "CR3" if (n_clusters or 0) <= MAX_LEFT_OUT else "CR1"
 
     @property
     def estimators(self) -> tuple[str, ...]:
@@ -55,6 +73,10 @@ class UpliftOptions(StudyOptions):
         clash = sorted({*self.outcomes, self.treatment} & set(self.segments))
         if clash:
             raise ValueError(f"column used in two roles: {', '.join(clash)}")
+        if self.covariance is not None and self.covariance.startswith("CR") != bool(self.cluster):
+            raise ValueError(
+                f"covariance {self.covariance}: CR1 or CR3 with cluster, HC1 or HC3 without"
+            )
         if self.effect_columns is not None and not {"x", "dr", "r"} & set(self.learners):
             raise ValueError("effect_columns goes with the learners x, dr and r")
         self._check_effect_columns()

@@ -15,8 +15,11 @@ from jobs.runtime import places
 from jobs.runtime.settings import Settings
 
 if TYPE_CHECKING:
+    from jupyter_client.manager import KernelManager
     from nbformat import NotebookNode
 
+FORGET = "get_ipython().run_line_magic('reset', '-f')"
+"""Python that takes all names from a kernel."""
 _EXIT = "NotebookExit"
 _CELL = "causalake_cell"
 _STARTUP_SECONDS = 300
@@ -41,9 +44,25 @@ class Executed:
     exit_value: str | None
 
 
+@contextmanager
+def started_kernel() -> Iterator["KernelManager"]:
+    """A kernel that is there for as long as the context."""
+    os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
+    from jupyter_client.manager import KernelManager
+
+    kernel = KernelManager(kernel_name="python3")
+    with tempfile.TemporaryDirectory(prefix="kernel-") as keys, _environment(keys):
+        kernel.start_kernel(extra_arguments=["--HistoryManager.enabled=False", "--log-level=ERROR"])
+        try:
+            yield kernel
+        finally:
+            kernel.shutdown_kernel()
+
+
 def execute(
     path: Path,
     *,
+    kernel: "KernelManager",
     output: Path,
     settings: Settings,
     widgets: Mapping[str, str],
@@ -51,10 +70,12 @@ def execute(
 ) -> Executed:
     """Run a notebook from its first cell to its last.
 
+    It finds none of the names that another left in the kernel, only its Spark session.
     What was run is written even when a cell fails, so that the failure can be seen in its place.
 
     Args:
         path: The notebook in Databricks source format.
+        kernel: Where to run it.
         output: Folder for `<name>.ipynb` and `<name>.html`.
         settings: Of the Spark session in the kernel.
         widgets: Values that win over the widgets' defaults.
@@ -65,10 +86,10 @@ def execute(
         CausalError: A cell failed, or the kernel died.
     """
     cells = read_cells(path)
-    notebook = to_notebook(cells, setup=_setup(settings, widgets))
+    notebook = to_notebook(cells, setup=_setup(path.parent, settings, widgets))
     output.mkdir(parents=True, exist_ok=True)
     try:
-        exit_value = run_cells(notebook, cells, folder=path.parent, timeout=timeout)
+        exit_value = run_cells(notebook, cells, kernel=kernel, timeout=timeout)
     finally:
         del notebook.cells[0]
         ipynb, html = _write(notebook, output, path.stem)
@@ -104,14 +125,14 @@ def to_notebook(cells: Sequence[Cell], *, setup: str) -> "NotebookNode":
 
 
 def run_cells(
-    notebook: "NotebookNode", cells: Sequence[Cell], *, folder: Path, timeout: float
+    notebook: "NotebookNode", cells: Sequence[Cell], *, kernel: "KernelManager", timeout: float
 ) -> str | None:
-    """Run the notebook in a kernel of its own, filling its outputs in.
+    """Run the notebook, filling its outputs in.
 
     Args:
         notebook: What `to_notebook` made.
         cells: The cells of the source, for messages.
-        folder: Working directory of the kernel.
+        kernel: Where to run it.
         timeout: Seconds that one cell may take.
 
     Returns:
@@ -120,21 +141,14 @@ def run_cells(
     Raises:
         CausalError: A cell failed, or the kernel died.
     """
-    os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     client = NotebookClient(
-        notebook,
-        timeout=int(timeout),
-        kernel_name="python3",
-        resources={"metadata": {"path": str(folder)}},
-        startup_timeout=_STARTUP_SECONDS,
-        extra_arguments=["--HistoryManager.enabled=False", "--log-level=ERROR"],
+        notebook, km=kernel, timeout=int(timeout), startup_timeout=_STARTUP_SECONDS
     )
     try:
-        with tempfile.TemporaryDirectory(prefix="kernel-") as keys, _environment(keys):
-            client.execute()
+        client.execute()
     except CellExecutionError as error:
         failed = _failed_cell(notebook)
         if error.ename == _EXIT:
@@ -160,8 +174,10 @@ def _code(cell: Cell) -> str:
     return cell.text
 
 
-def _setup(settings: Settings, widgets: Mapping[str, str]) -> str:
+def _setup(folder: Path, settings: Settings, widgets: Mapping[str, str]) -> str:
     return (
+        f"{FORGET}\n"
+        f"__import__('os').chdir({str(folder.resolve())!r})\n"
         "from jobs.notebook_runner import shim as _shim\n"
         f"_shim.install(globals(), settings={settings.model_dump_json()!r}, "
         f"widgets={json.dumps(dict(widgets))!r})"

@@ -26,12 +26,14 @@ class StoredModel:
 
     Attributes:
         model: The model.
-        sha256: Hash of its bytes.
+        data: Its bytes.
+        sha256: Hash of these.
         run_id: MLflow run that holds it.
         version: Version in the registry, if it was asked for there.
     """
 
     model: UpliftModel
+    data: bytes
     sha256: str
     run_id: str
     version: str | None
@@ -143,7 +145,26 @@ def load(context: Context, reference: str, *, sha256: str | None = None) -> Stor
         raise error.located(file=reference) from error
     if not isinstance(model, UpliftModel):
         raise SpecError("this is no model of uplift", given=reference, key="model")
-    return StoredModel(model=model, sha256=run_tags[_HASH], run_id=run_id, version=number)
+    return StoredModel(
+        model=model, data=data, sha256=run_tags[_HASH], run_id=run_id, version=number
+    )
+
+
+def finished(context: Context, run_key: str) -> StoredModel | None:
+    """The model of the finished run with this key, if the packages are those that made it.
+
+    A model that is trained again may be another one, byte for byte: where there is one of the same
+    data, spec and code, it is the one that is meant.
+
+    Args:
+        context: The run of the job.
+        run_key: Names what the run made.
+    """
+    run_id = context.tracking.find_finished(run_key)
+    if run_id is None:
+        return None
+    tags, _ = context.tracking.run_data(run_id)
+    return None if _HASH not in tags or _other_versions(tags) else load(context, run_id)
 
 
 def _versions() -> dict[str, str]:
@@ -157,11 +178,14 @@ def _version(name: str) -> str:
         return "none"
 
 
+def _other_versions(tags: Mapping[str, str]) -> list[str]:
+    return [f"{key.rpartition('.version.')[2]} {tags.get(key)} (here {value})"
+            for key, value in _versions().items() if tags.get(key) != value]  # fmt: skip
+
+
 def _check_versions(tags: Mapping[str, str], reference: str) -> None:
     """Pickled models mean the same with the packages that made them only."""
-    own = _versions()
-    other = [f"{key.rpartition('.version.')[2]} {tags.get(key)} (here {value})"
-             for key, value in own.items() if tags.get(key) != value]  # fmt: skip
+    other = _other_versions(tags)
     if other:
         raise SpecError(
             "the model was trained with other versions of its packages: train it again",

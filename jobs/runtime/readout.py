@@ -57,6 +57,11 @@ class Readout:
         return self.bound.run_key
 
     @property
+    def content_key(self) -> str:
+        """Names what is stored: the run key, where it alone decides about that."""
+        return self.run_key
+
+    @property
     def stops(self) -> tuple[Diagnostic, ...]:
         """The failed checks that stop a decision."""
         return health.stops(self.result)

@@ -435,6 +435,7 @@ EXAMPLES: Mapping[str, Example] = {
     "did sun_abraham": did_example("sun_abraham"),
     "did etwfe": did_example("etwfe"),
     "did two_stage": did_example("two_stage"),
+    "did imputation": did_example("imputation", leave_out=True),
     "did twfe CR3": did_example("twfe", covariance="CR3"),
     "did twfe two ways": did_example("twfe", cluster=["u", "t"]),
     "did twfe wild_bootstrap": did_example("twfe", wild_bootstrap={"n_draws": 999}),
@@ -447,6 +448,9 @@ EXAMPLES: Mapping[str, Example] = {
     ),
     "staggered given a covariate": covariate_example(),
     "staggered of rows": staggered_example(panel=False),
+    "staggered of rows given a covariate": covariate_example(
+        panel=False, adjustment="doubly_robust"
+    ),
     "staggered doubly robust": covariate_example(adjustment="doubly_robust", weights="share"),
     "synthetic_control": region_example("synthetic_control"),
     "synthetic_control demeaned": region_example("synthetic_control", variant="demeaned"),

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,31 +36,45 @@ QUICK = (
 )
 
 
+@dataclass(frozen=True)
+class Run:
+    """What one `spark-submit.sh notebook` left of all notebooks."""
+
+    folder: Path
+    shown: str
+
+    @property
+    def warehouse(self) -> Path:
+        return self.folder / "warehouse"
+
+
 @pytest.fixture(scope="module")
-def warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all: a notebook generates what those before it have not."""
-    return tmp_path_factory.mktemp("notebooks") / "warehouse"
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(notebook: Path, tmp_path: Path, warehouse: Path) -> None:
-    output = tmp_path / "out"
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """All notebooks in one session: each generates what those before it have not."""
+    folder = tmp_path_factory.mktemp("notebooks")
     done = subprocess.run(
         [
             str(ROOT / "spark-submit.sh"),
             *QUICK,
             "notebook",
-            *("--file", str(notebook), "--output", str(output)),
-            *("--warehouse", str(warehouse), "--set", "widgets.size=2000"),
+            *("--file", *map(str, NOTEBOOKS), "--output", "out", "--warehouse", "warehouse"),
+            *("--set", "widgets.size=2000"),
         ],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "CAUSALAKE_PYTHON": sys.executable},
         capture_output=True,
         text=True,
-        timeout=540,
+        timeout=1500,
         check=False,
     )
-    assert done.returncode == 0, done.stderr + done.stdout
+    return Run(folder, done.stderr + done.stdout)
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(notebook: Path, run: Run) -> None:
+    assert f"notebook {notebook.name}: done" in run.shown, run.shown
+    output = run.folder / "out"
     executed = json.loads((output / f"{notebook.stem}.ipynb").read_text(encoding="utf-8"))
     shown = list(pictures(executed))
     assert len(shown) >= N_PICTURES[notebook.stem]
@@ -68,8 +83,11 @@ def test_notebook_runs(notebook: Path, tmp_path: Path, warehouse: Path) -> None:
         assert len(picture) > SMALL_PICTURE
     page = (output / f"{notebook.stem}.html").read_text(encoding="utf-8")
     assert page.count(IMAGE) == len(shown) + sum(text.count(IMAGE) for text in pages(executed))
-    assert (warehouse / "mlflow" / "mlflow.db").is_file()
-    assert (warehouse / "causalake" / "effects" / "_delta_log").is_dir()
+
+
+def test_results_are_kept(run: Run) -> None:
+    assert (run.warehouse / "mlflow" / "mlflow.db").is_file()
+    assert (run.warehouse / "causalake" / "effects" / "_delta_log").is_dir()
 
 
 def pictures(notebook: dict[str, Any]) -> Iterator[bytes]:

@@ -20,6 +20,10 @@ QUICK = {
     "spark.databricks.delta.snapshotPartitions": "1",
     "spark.driver.maxResultSize": "256m",
     "spark.ui.enabled": "false",
+    # Planning and compiling small queries takes most of their time: as little of it as can be.
+    "spark.sql.adaptive.enabled": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.codegen.wholeStage": "false",
 }
 
 SMALL_QUERIES = {

@@ -32,6 +32,11 @@ SPECS = [
     places.conf("analyses", f"{name}.yaml") for name in ("payout_scheme", "weekly_quests_twfe")
 ]
 COMPARED = ("drivers", "driver_days", "driver_experiment_units", "driver_weeks")
+SMALL_QUERIES = """
+spark.sql.adaptive.enabled false
+spark.sql.codegen.wholeStage false
+spark.sql.codegen.factoryMode NO_CODEGEN
+"""
 RUN_ALL = """
 import sys
 from jobs.runtime.cli import main
@@ -68,9 +73,11 @@ def connected(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _start(warehouse: Path) -> subprocess.Popen[str]:
     """All jobs in a process of their own, the head of its group."""
+    (warehouse / "spark-defaults.conf").write_text(SMALL_QUERIES, encoding="utf-8")
+    remote = {"SPARK_REMOTE": "local[2]", "SPARK_CONF_DIR": str(warehouse)}
     return subprocess.Popen(
         [sys.executable, "-c", RUN_ALL, str(warehouse), *map(str, SPECS)],
-        env={**os.environ, "SPARK_REMOTE": "local[2]", "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **remote, "PYTHONPATH": str(ROOT)},
         cwd=warehouse,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -31,6 +31,7 @@ from causal.core.frames import (
     MeatRequest,
     PanelGramRequest,
     Product,
+    Reciprocal,
     Score,
     Term,
     linear,
@@ -242,6 +243,7 @@ LEAVES: st.SearchStrategy[Term] = st.sampled_from(
         Y, X, Z, B, CENTRED, POST, Constant(2.5), Indicator("v", "a"), Indicator("k", level=True),
         Indicator("x", 2), EventTime("t", "first", low=-2, high=1), Clipped(X, -0.5, 1.0),
         Logistic(linear([(Z, 2.0), (Constant(), -0.5)])), Exponential(Z), Between(Z, -0.5, 0.7),
+        Reciprocal(linear([(Constant(), 1.0), (Product((Z, Z)), 0.5)])),
         Between(X, high=3.0, is_closed=False),
     ]
 )  # fmt: skip

@@ -1,11 +1,13 @@
 """Answers survive the frame tables without losing a digit."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from causal.core.frames import (
     Column,
@@ -22,8 +24,12 @@ from causal.core.frames import (
 )
 from causal.core.gram import HISTOGRAM_COLUMNS, grams, key_of, meat, panel_grams
 from causal.core.pandas_engine import PandasEngine
-from causal.core.stored_gram import StoredGramEngine
+from causal.core.plan import run
+from causal.core.stored_gram import Recorder, StoredGramEngine
+from causal.experiments import ab
 from jobs.runtime.lakehouse import Lakehouse
+from tests import experiment_worlds as worlds
+from transforms import gram as spark_engine
 from transforms.bounded import collect_bounded
 from transforms.result_tables import FRAME_TABLES
 from transforms.stored_frames import answers_of, rows_of, table_of
@@ -132,3 +138,42 @@ def test_a_stored_table_is_an_engine(lakehouse: Lakehouse, rows: pd.DataFrame) -
     found, expected = (grams(one(coarser), coarser) for one in (from_table, engine))
     for key, one in expected.items():
         np.testing.assert_allclose(found[key].cross, one.cross, rtol=1e-6, atol=1e-6)
+
+
+def test_a_further_metric_costs_one_scan(
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    users = worlds.users(300)
+    users.to_parquet(tmp_path / "users.parquet")
+    source = spark.read.parquet(str(tmp_path / "users.parquet"))
+    *known, new = worlds.SPEC["options"]["metrics"]
+    fewer, all_of_them = (
+        worlds.spec(options={**worlds.SPEC["options"], "metrics": metrics})
+        for metrics in (known, [*known, new])
+    )
+    recorder = Recorder(spark_engine.SparkEngine(source), {})
+    run(ab.estimate(fewer), recorder)
+    kept = [pd.DataFrame(stored(item, answer)) for item, answer in recorder.answers]
+    plans: list[str] = []
+
+    def shown(df: DataFrame, **bounds: Any) -> pd.DataFrame:
+        capsys.readouterr()
+        df.explain()
+        plans.append(capsys.readouterr().out)
+        return collect_bounded(df, **bounds)
+
+    monkeypatch.setattr(spark_engine, "collect_bounded", shown)
+    again = StoredGramEngine(answers_of(kept), otherwise=spark_engine.SparkEngine(source))
+    assert run(ab.estimate(fewer), again).effects
+    assert not plans
+    found = run(ab.estimate(all_of_them), again)
+
+    # The look at some rows, for a shift near the mean, is no scan: it ends at a limit.
+    scans = [plan.count("FileScan") for plan in plans if "Limit 4096" not in plan]
+    assert scans == [1]
+    assert len(plans) == 2
+    expected = run(ab.estimate(all_of_them), PandasEngine(users))
+    pd.testing.assert_frame_equal(found.to_frame(), expected.to_frame(), rtol=1e-8)

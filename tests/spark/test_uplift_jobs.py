@@ -1,5 +1,6 @@
 """From `uplift` over `score` to `policy` on a small world whose effects are known."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from scipy import stats
 
 from causal.core.buckets import bucket_numbers
 from causal.core.errors import CausalError, DataError, SpecError
+from causal.uplift.learners import dumped
 from causal.uplift.policy import Evaluation, allocate, doubly_robust_scores, policy_value
 from jobs import policy, score, uplift
 from jobs.runtime import models
 from jobs.runtime.context import Context
+from jobs.runtime.models import Dumped
 from jobs.runtime.progress import Progress
 from jobs.runtime.settings import Settings, load_settings
 
@@ -331,3 +334,33 @@ def test_what_cannot_be_learned_is_refused(
     with pytest.raises(CausalError, match=message) as raised:
         uplift.run(context, uplift.UpliftConfig(spec=file))
     assert "refused.yaml" in str(raised.value)
+
+
+def test_a_run_that_starts_again_says_which_model_is_kept(
+    context: Context, trained: models.StoredModel, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lost tables are made of the model that is kept; a model trained anew takes them along."""
+    config = uplift.UpliftConfig(spec=folder / "uplift.yaml", output=None)
+
+    def recorded() -> set[str]:
+        checks = context.lakehouse.read("diagnostics").toPandas()
+        return set(checks.loc[checks["name"] == "model", "detail"])
+
+    part = "analysis = 'payout_uplift'"
+    rest = context.lakehouse.read("uplift_scores").where(part).limit(1)
+    context.lakehouse.write(rest, "uplift_scores", run_key="lost", replace_where=part)
+    with monkeypatch.context() as patched:
+        patched.setattr(uplift, "learn", None)
+        assert uplift.run(context, config) == 0
+    assert recorded() == {f"SHA-256 of the model: {trained.sha256}"}
+    assert models.load(context, "payout_uplift").version == "1"
+    assert context.lakehouse.read("uplift_scores").where(part).count() > 1
+
+    other = Dumped(*dumped(dataclasses.replace(trained.model, n_drawn=(1, 1, 1))))
+    with monkeypatch.context() as patched:
+        patched.setattr(type(context.tracking), "find_finished", lambda *_: None)
+        patched.setattr(uplift.Dumped, "of", classmethod(lambda *_: other))
+        assert uplift.run(context, config) == 0
+    assert recorded() == {f"SHA-256 of the model: {other.sha256}"}
+    kept = models.load(context, "payout_uplift")
+    assert (kept.version, kept.sha256) == ("2", other.sha256)

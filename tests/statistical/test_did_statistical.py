@@ -21,7 +21,10 @@ from causal.quasi import did
 
 pytestmark = pytest.mark.slow
 
-N_WORLDS = 500
+RUNS = [
+    pytest.param(200, id="quick"),
+    pytest.param(1000, id="long", marks=pytest.mark.validation),
+]
 LEVEL = 0.95
 COLUMNS = {"unit": "id", "period": "t", "outcome": "y", "first_treated_period": "first"}
 
@@ -81,7 +84,7 @@ def simulate(
     truth: dict[str, float],
     draw: Callable[[np.random.Generator], tuple[pd.DataFrame, dict[str, object]]],
     *,
-    n_worlds: int = N_WORLDS,
+    n_worlds: int,
 ) -> tuple[pd.DataFrame, float]:
     """Coverage by term and world, and how often the pre-trend test rejects at 5 %."""
     rng = np.random.default_rng(seed)
@@ -177,10 +180,12 @@ EVENT_TRUTH = {
     ],
 )
 @pytest.mark.parametrize("is_clustered_by_region", [False, True])
+@pytest.mark.parametrize("n_worlds", RUNS)
 def test_coverage_and_size(
     estimator: str,
     truth: dict[str, float],
     starts: tuple[float, ...],
+    n_worlds: int,
     *,
     is_clustered_by_region: bool,
 ) -> None:
@@ -191,11 +196,11 @@ def test_coverage_and_size(
         frame = make_world(rng, n_regions=size[0], per_region=size[1], starts=starts)
         return frame, {"estimator": estimator, **clusters}
 
-    hits, rejected = simulate(20261121, truth, draw)
-    low, high = band(N_WORLDS, LEVEL)
+    hits, rejected = simulate(20261121, truth, draw, n_worlds=n_worlds)
+    low, high = band(n_worlds, LEVEL)
     assert set(hits) == set(truth)
     assert ((hits.mean() >= low) & (hits.mean() <= high)).all(), hits.mean()
-    low, high = band(N_WORLDS, 1 - LEVEL)
+    low, high = band(n_worlds, 1 - LEVEL)
     assert low <= rejected <= high
 
 
@@ -210,7 +215,8 @@ def test_clustering_by_unit_is_too_narrow_where_regions_share_shocks() -> None:
     assert hits.mean().item() < band(150, LEVEL)[0]
 
 
-def test_unbalanced_panels_cover() -> None:
+@pytest.mark.parametrize("n_worlds", RUNS)
+def test_unbalanced_panels_cover(n_worlds: int) -> None:
     """The effect is constant here: with missing rows a growing one has no single true average."""
 
     def draw(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, object]]:
@@ -219,6 +225,6 @@ def test_unbalanced_panels_cover() -> None:
         kept = frame.assign(y=frame["y"] - growth)[rng.uniform(size=len(frame)) > 0.1]
         return kept, {"estimator": "twfe"}
 
-    hits, _ = simulate(9, {"treated x post": 1.0}, draw)
-    low, high = band(N_WORLDS, LEVEL)
+    hits, _ = simulate(9, {"treated x post": 1.0}, draw, n_worlds=n_worlds)
+    low, high = band(n_worlds, LEVEL)
     assert low <= hits.mean().item() <= high

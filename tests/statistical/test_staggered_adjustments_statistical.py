@@ -82,22 +82,33 @@ def covered(z: np.ndarray) -> float:
     return float((np.abs(z) < 1.959964).mean())
 
 
-CASES: Mapping[str, tuple[Truth, dict[str, object]]] = {
+ROWS: Mapping[str, object] = {"adjustment": "doubly_robust", "panel": False}
+CASES: Mapping[str, tuple[Truth, Mapping[str, object]]] = {
     "only the regression is right": (ONLY_TREND, {"adjustment": "doubly_robust"}),
     "only the propensity is right": (ONLY_ODDS, {"adjustment": "doubly_robust"}),
 }
-MORE: Mapping[str, tuple[Truth, dict[str, object]]] = {
+MORE: Mapping[str, tuple[Truth, Mapping[str, object]]] = {
     "weighting, the propensity is right": (ONLY_ODDS, {"adjustment": "weighting"}),
+    "rows, only the regression is right": (ONLY_TREND, ROWS),
+    "rows, only the propensity is right": (ONLY_ODDS, ROWS),
     "weighted units": (ONLY_TREND, {"adjustment": "doubly_robust", "weights": "w"}),
 }
 
 
 @pytest.mark.parametrize(("truth", "options"), CASES.values(), ids=CASES.keys())
-def test_one_right_model_is_enough(truth: Truth, options: dict[str, object]) -> None:
+def test_one_right_model_is_enough(truth: Truth, options: Mapping[str, object]) -> None:
     z = errors(truth, 70, seed=3, **options)
 
     assert abs(z.mean()) < 3.5 / np.sqrt(len(z))
     assert 0.87 <= covered(z) <= 1.0
+
+
+@pytest.mark.parametrize("truth", [ONLY_TREND, ONLY_ODDS])
+def test_one_right_model_is_enough_for_rows(truth: Truth) -> None:
+    z = errors(truth, 40, seed=6, **ROWS)
+
+    assert abs(z.mean()) < 3.5 / np.sqrt(len(z))
+    assert 0.84 <= covered(z) <= 1.0
 
 
 @pytest.mark.parametrize(
@@ -111,7 +122,7 @@ def test_the_wrong_model_alone_is_not(truth: Truth, adjustment: str) -> None:
 @pytest.mark.parametrize(
     ("truth", "options"), {**CASES, **MORE}.values(), ids={**CASES, **MORE}.keys()
 )
-def test_coverage_of_many_worlds(truth: Truth, options: dict[str, object]) -> None:
+def test_coverage_of_many_worlds(truth: Truth, options: Mapping[str, object]) -> None:
     z = errors(truth, 2000, seed=5, **options)
 
     assert abs(z.mean()) < 4 / np.sqrt(len(z))

@@ -23,6 +23,7 @@ from bench.harness import (
     summary,
     usage,
 )
+from bench.own_process import peaks, usage_of, used
 from bench.processes import (
     descendants,
     own_cpu_seconds,
@@ -106,9 +107,9 @@ def test_a_process_that_works_is_counted_with_its_children() -> None:
 
 
 def test_usage_counts_this_process() -> None:
-    used = usage(lambda: sum(range(10**6)), cpu=own_cpu_seconds)
-    assert used.cpu_seconds > 0
-    assert used.wall_seconds > 0
+    found = usage(lambda: sum(range(10**6)), cpu=own_cpu_seconds)
+    assert found.cpu_seconds > 0
+    assert found.wall_seconds > 0
 
 
 def test_unit_days_are_contiguous_and_complete(tmp_path: Path) -> None:
@@ -131,3 +132,24 @@ def test_the_panel_has_both_kinds_of_units(tmp_path: Path) -> None:
     assert rows["first_treated_period"].isna().any()
     started = rows["period"] >= rows["first_treated_period"]
     assert (rows["d"] == started).all()
+
+
+def test_weeks_and_confounded_rows_hold_their_effects(tmp_path: Path) -> None:
+    rows = pd.read_parquet(data.weeks(tmp_path, n_units=2000))
+    assert len(rows) == 2000 * data.N_WEEKS
+    since = rows["week"] - rows["first_treated_week"]
+    means = rows["y"].groupby(np.sign(since + 0.5)).mean()
+    assert means[1.0] - means[-1.0] > 0.5
+    assert rows["first_treated_week"].isna().any()
+
+    rows = pd.read_parquet(data.confounded(tmp_path, n_rows=4000))
+    design = np.column_stack([np.ones(4000), rows["d"], rows[[f"x{i}" for i in range(20)]]])
+    solved = np.linalg.lstsq(design, rows["y"], rcond=None)[0]
+    assert solved[1] == pytest.approx(1.0, abs=0.3)
+
+
+def test_a_side_of_its_own_says_what_it_took() -> None:
+    held = list(range(10**6))
+    found = used(lambda: sum(held)) | peaks()
+    assert usage_of(found).cpu_seconds > 0
+    assert found["python_mib"] > 10

@@ -25,6 +25,7 @@ from causal.core.frames import (
     MeatRequest,
     PanelGramRequest,
     Product,
+    Reciprocal,
     Score,
     StartsIn,
     Term,
@@ -57,6 +58,7 @@ def _combinations(terms: st.SearchStrategy[Term]) -> st.SearchStrategy[Term]:
         st.builds(Between, terms, st.none() | NUMBERS, st.none() | NUMBERS, st.booleans()),
         st.builds(Logistic, terms),
         st.builds(Exponential, terms),
+        st.builds(Reciprocal, terms),
     )
 
 
@@ -85,6 +87,12 @@ REQUESTS: st.SearchStrategy[FrameRequest] = st.one_of(
         weight=st.none() | TERMS,
         absorb=st.none() | NAMES,
         where=CONDITIONS,
+    ),
+    st.builds(
+        GramRequest,
+        terms=st.lists(TERMS, max_size=3).map(tuple),
+        by=KEYS,
+        crossed=st.sampled_from(["all", "none"]),
     ),
     st.builds(
         MeatRequest,
@@ -206,6 +214,7 @@ def test_labels_are_short_texts() -> None:
     assert label(Clipped(X, high=9)) == "x within ..9"
     assert label(Logistic(X)) == "logistic x"
     assert label(Exponential(X)) == "exp x"
+    assert label(Reciprocal(X)) == "1 / x"
     assert label(Between(X, low=0.5)) == "[x in 0.5..]"
     assert label(Between(X, high=2.5)) == "[x in ..2.5]"
     assert label(linear([(X, 1.0), (Constant(), 2.5)])) == "(x + 1)"

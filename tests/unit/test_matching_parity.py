@@ -1,5 +1,6 @@
 """Matching against plain loops over the rows and regressions on the matched rows."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Result
 from causal.core.spec import validate
-from causal.observational.nearest import MatchingRule, match
+from causal.observational.nearest import MatchingRule, conditional_variances, match
 from causal.quasi import matching, weighting
 
 Numbers = NDArray[np.float64]
@@ -75,15 +76,40 @@ def test_greedy_matches_are_those_of_a_loop(order: Any, ratio: int, caliper: flo
         assert list(zip(found.focal, found.match, strict=True)) == expected
 
 
-def test_with_replacement_everyone_has_the_nearest() -> None:
+@pytest.mark.parametrize("ratio", [1, 2, 4, 12])
+@pytest.mark.parametrize("caliper", [None, 0.1])
+def test_with_replacement_everyone_has_the_nearest(ratio: int, caliper: float | None) -> None:
+    """Of the own group, with ties (scores of one digit: many) to who comes first."""
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        focal, pool = rng.uniform(size=15).round(2), rng.uniform(size=10).round(2)
-        rule = MatchingRule(ratio=2, is_replaced=True)
-        found = match(focal, pool, rule=rule, groups=(np.zeros(15), np.zeros(10)))
+        focal, pool = (rng.uniform(size=n).round(1 + seed % 2) for n in (15, 30))
+        groups = rng.integers(0, 2, 15), rng.integers(0, 2, 30)
+        rule = MatchingRule(ratio=ratio, is_replaced=True, caliper=caliper)
+        found = match(focal, pool, rule=rule, groups=groups)
         for at, value in enumerate(focal):
-            expected = np.argsort(np.abs(pool - value), kind="stable")[:2]
-            assert found.match[found.focal == at].tolist() == expected.tolist()
+            own = np.flatnonzero(groups[1] == groups[0][at])
+            gaps = np.abs(pool[own] - value)
+            nearest = np.argsort(gaps, kind="stable")[:ratio]
+            if caliper is not None:
+                nearest = nearest[gaps[nearest] <= caliper]
+            assert found.match[found.focal == at].tolist() == own[nearest].tolist()
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+@pytest.mark.parametrize("n_scores", [3, 10**9])
+@pytest.mark.parametrize("n_groups", [1, 5000])
+def test_many_units_are_matched_in_seconds(is_replaced: bool, n_scores: int, n_groups: int) -> None:  # noqa: FBT001
+    """Ties and groups too: looking at all partners, or at all units for a group, takes minutes."""
+    rng = np.random.default_rng(2)
+    focal, pool = (rng.integers(0, n_scores, n) / n_scores for n in (10_000, 20_000))
+    groups = tuple(rng.integers(0, n_groups, n) for n in (10_000, 20_000))
+    rule = MatchingRule(ratio=2, is_replaced=is_replaced)
+    began = time.process_time()
+    found = match(focal, pool, rule=rule, groups=(groups[0], groups[1]))
+    variances = conditional_variances(focal, rng.normal(size=10_000), np.zeros(10_000))
+    assert time.process_time() - began < 10
+    assert len(found.focal) > 10_000
+    assert (variances >= 0).all()
 
 
 def test_partners_share_the_exact_group() -> None:

@@ -132,7 +132,7 @@ def test_outcomes_without_a_ratio_are_refused(rows: str, value: float, said: str
     ("given", "said"),
     [
         ({"estimator": "etwfe"}, "twfe or event_study"),
-        ({"covariance": "classical"}, "family poisson has covariance: cluster"),
+        ({"covariance": "classical"}, "family: poisson has covariance: cluster"),
         ({"weight": "w"}, "neither covariates, weight"),
         ({"wild_bootstrap": {}}, "neither wild_bootstrap"),
         ({"family": "linear", "balanced": True}, "balanced goes with"),

@@ -151,7 +151,6 @@ def refused(frame: pd.DataFrame, kind: type[CausalError], match: str, **options:
 
 def test_what_cannot_be_is_refused() -> None:
     frame = make_panel(5, n=60)
-    refused(frame, SpecError, "panel: false takes no covariates", covariates=["x"])
     refused(frame, SpecError, "without a unit", unit="id", weights="z")
     refused(frame, SpecError, "unit is missing", panel=True)
     refused(frame.assign(z=-1.0), DataError, "weights must not be negative", weights="z")
