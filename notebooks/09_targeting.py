@@ -103,12 +103,13 @@ display(found[found["name"].str.startswith(("truth_rank", "model", "held_out"))]
 
 # COMMAND ----------
 
+from causal.core.spec import Source
 from jobs import score
 
 score.run(context, score.ScoreConfig(
     model="ad_free_uplift", table="subscriber_experiment_units", output_table="ad_free_scores", keep=("experiment", "tier", "pre_minutes"),
 ))
-spark.read.table(lakehouse.identifier("ad_free_scores")).createOrReplaceTempView("ad_free_scores")
+lakehouse.read_source(Source(table="ad_free_scores"))[0].createOrReplaceTempView("ad_free_scores")
 
 # COMMAND ----------
 

@@ -83,7 +83,9 @@ display(figures["deciles_spend"])
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-predicted = spark.read.table(lakehouse.identifier("early_spend"))
+from causal.core.spec import Source
+
+predicted = lakehouse.read_source(Source(table="early_spend"))[0]
 truth = lakehouse.read("truth_passengers").select("passenger_id", F.col("expected_spend_30").alias("truth"))
 beside = predicted.select("passenger_id", F.col("expected_spend_30").alias("predicted")).join(truth, on="passenger_id")
 tenths = beside.withColumn("tenth", F.ntile(10).over(Window.orderBy("predicted", "passenger_id")))

@@ -58,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             *QUICK,
             "notebook",
             *("--file", *map(str, NOTEBOOKS), "--output", "out", "--warehouse", "warehouse"),
-            *("--set", "widgets.size=2000"),
+            *("--set", "widgets.size=6000"),
         ],
         cwd=folder,
         env={**os.environ, "CAUSALAKE_PYTHON": sys.executable},
