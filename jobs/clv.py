@@ -65,6 +65,16 @@ def run(context: Context, config: ClvConfig) -> int:
     Raises:
         CausalError: The log cannot carry the model, or the table cannot be written.
     """
+    valued_customers(context, config)
+    return 0
+
+
+def valued_customers(context: Context, config: ClvConfig) -> Report:
+    """What `run` finds, once it is written.
+
+    Raises:
+        CausalError: The log cannot carry the model, or the table cannot be written.
+    """
     item = _loaded(config)
     started_at = datetime.now(UTC)
     bound = customers.bound_log(context, item)
@@ -89,7 +99,7 @@ def run(context: Context, config: ClvConfig) -> int:
             outputs={stored.table.name: version},
         )
         record(context, [made])
-    return 0
+    return report
 
 
 JOB = CommandJob(name="clv", config=ClvConfig, run=run, check=check)

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from pydantic import Field
@@ -20,7 +19,7 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import CausalError, SpecError
 from causal.core.frames import Condition
-from causal.core.result import Diagnostic, Result
+from causal.core.result import Result
 from causal.core.unit_keys import check_units
 from causal.uplift import learners_readout, policy_options, policy_readout
 from causal.uplift.inputs import STATUSES
@@ -71,7 +70,8 @@ class PolicyConfig(JobConfig):
 
     spec: Path = Field(description="spec of the policy")
     output: Path | None = Field(
-        default=None, description="folder for effects.json, diagnostics.json and summary.md"
+        default=None,
+        description="folder for effects.json, diagnostics.json, summary.md and the figure",
     )
 
 
@@ -87,8 +87,8 @@ class Valued(Readout):
 
     @property
     def figures(self) -> Mapping[str, "Figure"]:
-        """None: the values are few."""
-        return MappingProxyType({})
+        """What the policies are worth."""
+        return policy_readout.figures(self.result)
 
     @property
     def sentences(self) -> Sequence[str]:
@@ -141,6 +141,16 @@ def run(context: Context, config: PolicyConfig) -> int:
     Raises:
         CausalError: The model is not the recorded one, or the data cannot carry the policy.
     """
+    decided(context, config)
+    return 0
+
+
+def decided(context: Context, config: PolicyConfig) -> Valued:
+    """The policy with what it is worth; what `run` makes and stores.
+
+    Raises:
+        CausalError: The model is not the recorded one, or the data cannot carry the policy.
+    """
     item = _loaded(config)
     started_at = datetime.now(UTC)
     try:
@@ -152,7 +162,7 @@ def run(context: Context, config: PolicyConfig) -> int:
     analyze.leave(context, found, output=config.output)
     context.progress.text("\n" + "\n".join(f"- {text}" for text in found.sentences))
     context.progress.text("\n" + found.result.summary())
-    return 0
+    return found
 
 
 def _made(context: Context, item: Analysis, started_at: datetime) -> tuple[Valued, dict[str, int]]:
@@ -340,19 +350,18 @@ def _compared(context: Context, plan: Plan, scored: DataFrame, given: Given) -> 
     if spec.truth is None:
         return result
     with context.progress.step("compare with the truth"):
-        checks = _beside_truth(context, plan, chosen, given, result)
-    return dataclasses.replace(result, diagnostics=(*result.diagnostics, *checks))
+        return _beside_truth(context, plan, chosen, given, result)
 
 
 def _beside_truth(
     context: Context, plan: Plan, chosen: DataFrame, given: Given, result: Result
-) -> list[Diagnostic]:
-    """True values of the policies on the same units, and that of the best one."""
+) -> Result:
+    """The result with true values of the policies on the same units, and that of the best one."""
     spec, model = plan.spec, plan.model
     options = model.spec.options
     arms = tuple(map(str, options.arms))
     if spec.truth is None:
-        return []
+        return result
     truths = unit_truths.potential_outcomes(context, spec.truth, outcome=options.outcome, arms=arms)
     outcomes = [f"truth_outcome_{number}" for number in range(len(arms))]
     true_effects = {
@@ -371,7 +380,7 @@ def _beside_truth(
         own.unpersist()
 
 
-def _true_values(plan: Plan, own: DataFrame, given: Given, result: Result) -> list[Diagnostic]:
+def _true_values(plan: Plan, own: DataFrame, given: Given, result: Result) -> Result:
     spec, arms = plan.spec, range(len(given.treatments))
     outcomes = [f"truth_outcome_{number}" for number in arms]
     value, names = spec.options.outcome_value, policy_names(plan.model.treatments)

@@ -116,13 +116,35 @@ def run(context: Context, config: UpliftConfig) -> int:
         CausalError: The data cannot carry the learners.
     """
     item = analyses.load(config.spec, model=learners_options.SPEC)
-    started_at = datetime.now(UTC)
     bound = analyses.bind(context, item)
     state = context.lakehouse.state(UPLIFT_SCORES.name, part=_part(item.spec.name))
     is_current = state is not None and state.run_key == bound.run_key
     if is_current and context.tracking.find_finished(bound.run_key) is not None:
         context.progress.line(f"uplift: already current ({item.spec.name})")
         return 0
+    found = _made(context, item, bound, output=config.output)
+    if found.stops:
+        raise HealthError("a health check says stop", given=[stop.detail for stop in found.stops])
+    return 0
+
+
+def trained(context: Context, path: Path) -> Learned:
+    """The model of a spec with what was found of it; trains and stores it as `run` does.
+
+    Args:
+        context: The run.
+        path: The spec.
+
+    Raises:
+        CausalError: The data cannot carry the learners.
+    """
+    item = analyses.load(path, model=learners_options.SPEC)
+    return _made(context, item, analyses.bind(context, item), output=None)
+
+
+def _made(context: Context, item: Analysis, bound: Bound, *, output: Path | None) -> Learned:
+    """Train, evaluate and store."""
+    started_at = datetime.now(UTC)
     try:
         found = _learned(context, item, bound, started_at)
     except CausalError as error:
@@ -130,12 +152,10 @@ def run(context: Context, config: UpliftConfig) -> int:
     written = {**found.scores, **analyze.store(context, [found])}
     record(context, [analyze.run_record(found, written, job="uplift")])
     keep = partial(models.store, context, stored=found.stored, name=item.spec.name)
-    analyze.leave(context, found, output=config.output, more=keep, is_new=found.is_trained)
+    analyze.leave(context, found, output=output, more=keep, is_new=found.is_trained)
     context.progress.text("\n" + "\n".join(f"- {text}" for text in found.sentences))
     context.progress.text("\n" + found.result.summary())
-    if found.stops:
-        raise HealthError("a health check says stop", given=[stop.detail for stop in found.stops])
-    return 0
+    return found
 
 
 def _learned(context: Context, item: Analysis, bound: Bound, started_at: datetime) -> Learned:

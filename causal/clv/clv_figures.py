@@ -150,9 +150,7 @@ def residual_figure(held_out: pd.DataFrame, *, what: str, n_max: int = 4000) -> 
     rows = held_out.assign(residual=held_out["actual"] - held_out["predicted"])
     shown = rows.head(n_max)
     axes.plot(shown["predicted"], shown["residual"], ".", color=_ACTUAL, alpha=0.15, markersize=4)
-    # Equal predictions stay together; groups of twentieths of the others.
-    rank = rows["predicted"].rank(method="average") * _GROUPS / (len(rows) + 1)
-    means = rows.groupby(rank.astype(int))[["predicted", "residual"]].mean()
+    means = _group_means(rows, "residual")
     axes.plot(
         means["predicted"], means["residual"], "-o", color=_MODEL, markersize=4,
         label="means of twentieths of the prediction",
@@ -165,6 +163,39 @@ def residual_figure(held_out: pd.DataFrame, *, what: str, n_max: int = 4000) -> 
     axes.set_title("Residuals of held-out customers", loc="left")
     axes.legend(frameon=False)
     return figure
+
+
+def prediction_figure(held_out: pd.DataFrame, *, what: str, n_max: int = 4000) -> Figure:
+    """What came by what was predicted, with means of equal groups beside the line of equality.
+
+    Args:
+        held_out: Columns `predicted` and `actual`.
+        what: What was predicted.
+        n_max: Points shown, the first ones; means are over all.
+    """
+    figure, axes = canvas()
+    shown = held_out.head(n_max)
+    axes.plot(shown["predicted"], shown["actual"], ".", color=_ACTUAL, alpha=0.15, markersize=4)
+    means = _group_means(held_out, "actual")
+    axes.plot(
+        means["predicted"], means["actual"], "-o", color=_MODEL, markersize=4,
+        label="means of twentieths of the prediction",
+    )  # fmt: skip
+    low, high = min(0.0, float(held_out["predicted"].min())), float(held_out["predicted"].max())
+    axes.plot([low, high], [low, high], "--", color="grey", linewidth=1, label="actual = predicted")
+    axes.set_xlim(low, 1.02 * high)
+    axes.set_ylim(0.0, max(1.2 * float(np.quantile(held_out["actual"], 0.99)), 1.02 * high))
+    axes.set_xlabel(f"predicted {what}")
+    axes.set_ylabel(f"actual {what}")
+    axes.set_title("Held-out customers, actual and predicted", loc="left")
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def _group_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Means by twentieth of the prediction; equal predictions stay together."""
+    rank = rows["predicted"].rank(method="average") * _GROUPS / (len(rows) + 1)
+    return rows.groupby(rank.astype(int))[["predicted", column]].mean()
 
 
 def _labels(frequency: "pd.Series[int]") -> list[str]:

@@ -132,13 +132,14 @@ class EarlySpendReport:
         ]
 
     def figures(self) -> Mapping[str, "Figure"]:
-        """Candidates, deciles and residuals."""
+        """Candidates, deciles, actual by predicted, and residuals."""
         name = self.found.model.candidate.name
         return {
             "candidates": clv_figures.candidate_figure(self.found.table),
             "deciles_spend": clv_figures.decile_figure(
                 self.backtest.table, what="spend", model=name
             ),
+            "predicted_actual": clv_figures.prediction_figure(self.found.held_out, what="spend"),
             "residuals": clv_figures.residual_figure(self.found.held_out, what="spend"),
         }
 

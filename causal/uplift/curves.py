@@ -179,6 +179,28 @@ def unit_toc_curve(bins: Bins) -> Curve:
     return Curve(n=sums.n, value=np.where(is_known, lift - lift[..., -1:], 0.0))
 
 
+def effect_curve(n: Array, total: Array) -> Curve:
+    """Running sums of effect scores, highest scores first; units of a bin are evenly mixed.
+
+    Args:
+        n: Units by bin, shape (..., b).
+        total: Sum of their effect scores, shape (..., b).
+    """
+    return Curve(n=_cumulated(n), value=_cumulated(total))
+
+
+def at_shares(curve: Curve, shares: Array) -> Array:
+    """The curve where so much of its units are reached, linear in between, shape (..., m).
+
+    Args:
+        curve: One curve, or one for each draw.
+        shares: Between 0 and 1, shape (m,).
+    """
+    n, value = np.atleast_2d(curve.n), np.atleast_2d(curve.value)
+    rows = [np.interp(shares * a[-1], a, b) for a, b in zip(n, value, strict=True)]
+    return np.array(rows, dtype=np.float64).reshape(*curve.n.shape[:-1], len(shares))
+
+
 def area(curve: Curve) -> Array:
     """Area under a curve by trapezoids, shape (...)."""
     width = np.diff(curve.n, axis=-1)

@@ -254,25 +254,73 @@ def qini_band(
     Raises:
         SpecError: No resampling was given.
     """
-    if intervals.resampling is None:
-        raise SpecError("a band needs resampling")
     shares = np.linspace(0, 1, n_points)
 
     def statistic(sample: Sample) -> Array:
-        curve = curves.qini_curve(sample.bins)
         scale = np.asarray(sample.bins.n_treated.sum(axis=-1))
-        n, value = np.atleast_2d(curve.n), np.atleast_2d(curve.value)
-        rows = [np.interp(shares * a[-1], a, b) for a, b in zip(n, value, strict=True)]
-        return np.asarray(np.array(rows) / np.atleast_1d(scale)[:, None], dtype=np.float64)
+        reached = curves.at_shares(curves.qini_curve(sample.bins), shares)
+        return np.asarray(reached / scale[..., None])
 
-    estimate = statistic(observed(histogram))[0]
+    band = _band(histogram, statistic, shares=shares, intervals=intervals)
+    band.insert(2, "random", shares * band["estimate"].iloc[-1])
+    return band
+
+
+def toc_band(
+    histogram: ScoreHistogram,
+    *,
+    first: float = 0.05,
+    n_points: int = 96,
+    intervals: Intervals = DEFAULT,
+) -> pd.DataFrame:
+    """The targeting operator characteristic, with pointwise intervals.
+
+    TOC(q) is the mean effect on the share q with the highest scores less that on all units
+    (Yadlowsky et al. 2025); its average over q is AUTOC. Effects are means of effect scores, as in
+    `rate`, so this serves treatments that were not randomised if the histogram has pseudo-outcomes.
+
+    Args:
+        histogram: The data.
+        first: Smallest share: fewer units say little.
+        n_points: Points from there to 1.
+        intervals: How the intervals are made; resampling is needed.
+
+    Returns:
+        Columns `share`, `estimate`, `std_error`, `ci_lower`, `ci_upper`.
+
+    Raises:
+        SpecError: No resampling was given, or a share that is not between 0 and 1.
+    """
+    if not 0 < first < 1:
+        raise SpecError("the smallest share lies between 0 and 1", given=first)
+    shares = np.linspace(first, 1, n_points)
+
+    def statistic(sample: Sample) -> Array:
+        n, total = effect_scores(sample)
+        mean = total.sum(axis=-1) / n.sum(axis=-1)
+        reached = curves.at_shares(curves.effect_curve(n, total), shares)
+        return np.asarray(reached / (shares * n.sum(axis=-1)[..., None]) - mean[..., None])
+
+    return _band(histogram, statistic, shares=shares, intervals=intervals)
+
+
+def _band(
+    histogram: ScoreHistogram, statistic: Statistic, *, shares: Array, intervals: Intervals
+) -> pd.DataFrame:
+    """A curve with its pointwise interval.
+
+    Raises:
+        SpecError: No resampling was given.
+    """
+    if intervals.resampling is None:
+        raise SpecError("a band needs resampling")
+    estimate = statistic(observed(histogram))
     std_error = draws(histogram, statistic, intervals.resampling).std(axis=0, ddof=1)
     half = critical_value(intervals.confidence_level) * std_error
     return pd.DataFrame(
         {
             "share": shares,
             "estimate": estimate,
-            "random": shares * estimate[-1],
             "std_error": std_error,
             "ci_lower": estimate - half,
             "ci_upper": estimate + half,

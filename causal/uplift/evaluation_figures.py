@@ -1,4 +1,4 @@
-"""Figures of an uplift evaluation: Qini curve with its band, uplift by decile."""
+"""Figures of an uplift evaluation: Qini and TOC curves with their bands, uplift by decile."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -32,6 +32,29 @@ def qini_figure(band: pd.DataFrame, *, outcome: str, score: Score | None = None)
     axes.set_ylabel(f"extra {outcome} per treated unit")
     axes.set_title(_title(score), loc="left")
     axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def toc_figure(band: pd.DataFrame, *, outcome: str) -> Figure:
+    """How much more the units with the highest scores gain than all, with its interval.
+
+    Args:
+        band: What `causal.uplift.evaluation.toc_band` returns.
+        outcome: Name of the outcome, for the axis.
+    """
+    figure, axes = canvas()
+    axes.fill_between(
+        band["share"], band["ci_lower"], band["ci_upper"], color=_BAND, alpha=0.45, linewidth=0,
+        label="pointwise interval",
+    )  # fmt: skip
+    axes.plot(band["share"], band["estimate"], color=_INK, linewidth=2, label="by score")
+    axes.axhline(0, linestyle="--", color=_GREY, label="random order")
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_xlabel("units targeted, highest scores first")
+    axes.set_ylabel(f"effect on {outcome}, less that on all")
+    axes.set_title("Targeting operator characteristic", loc="left")
+    axes.legend(frameon=False, loc="upper right")
     return figure
 
 

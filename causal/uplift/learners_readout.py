@@ -6,7 +6,7 @@ answered from has the columns of `UpliftModel.evaluation`, and `arm_score` and `
 of them: what an arm would have been worth, and by how much more than control.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from causal.core.gram import Gram, gram, grams
 from causal.core.inference import critical_value, effect
 from causal.core.result import Diagnostic, Effect, Result
 from causal.core.unit_keys import check_units
-from causal.uplift.evaluation import Intervals, evaluate, qini_band, rate
+from causal.uplift.evaluation import Intervals, evaluate, qini_band, rate, toc_band
 from causal.uplift.groups import Groups, calibration_of, grouped_uplift
 from causal.uplift.inputs import STATUSES
 from causal.uplift.learned_model import UpliftModel, name_of, rows_by_arm
@@ -296,6 +296,7 @@ class _Ranking:
             return cls(effects=rows, checks=[note], tables=_labelled(tables, label))
         scores = _figures(histogram, intervals, is_randomised=options.is_randomised)
         tables["ranking"] = pd.DataFrame([vars(score) for score in scores])
+        tables["toc_curve"] = toc_band(histogram, intervals=intervals)
         if options.is_randomised:
             tables["qini_curve"] = qini_band(histogram, intervals=intervals)
         line, check = _calibrated(groups, learner=learner, treatment=label["treatment"])
@@ -500,14 +501,18 @@ def _verdict(item: Effect) -> str:
 
 
 def figures(spec: UpliftLearnersSpec, result: Result) -> dict[str, "Figure"]:
-    """Qini curves and uplift by group, by file name without ending."""
-    from causal.uplift.evaluation_figures import decile_figure, qini_figure
+    """Qini and TOC curves and uplift by group, by file name without ending."""
+    from causal.uplift.evaluation_figures import decile_figure, qini_figure, toc_figure
 
+    drawn: dict[str, tuple[str, Callable[..., Figure]]] = {
+        "uplift_by_group": ("groups", decile_figure),
+        "qini": ("qini_curve", qini_figure),
+        "toc": ("toc_curve", toc_figure),
+    }
     out = {}
-    for name, table in (("uplift_by_group", "groups"), ("qini", "qini_curve")):
+    for name, (table, draw) in drawn.items():
         if table not in result.tables:
             continue
-        draw = decile_figure if name == "uplift_by_group" else qini_figure
         for (learner, treatment), part in result.tables[table].groupby(["learner", "treatment"]):
             own = part.reset_index(drop=True)
             out[f"{name}_{learner}_{treatment}"] = draw(own, outcome=spec.options.outcome)

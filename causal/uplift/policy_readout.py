@@ -5,8 +5,10 @@ Li 2011; Athey and Wager 2021). The frame that requests are answered from has on
 the value of each unit's arm under it, and `less_<number>`: the first policy's value less another's.
 """
 
+import dataclasses
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -19,7 +21,12 @@ from causal.core.unit_keys import check_units
 from causal.uplift.learners_readout import AIPW, mean_of
 from causal.uplift.policy_options import PolicySpec
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 POLICY = "policy"
+BEST = "best"
+"""The policy within the budget that knows every effect."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +209,8 @@ def sentences(result: Result, given: Mapping[str, int]) -> list[str]:
     return out
 
 
-def beside_truth(result: Result, truth: Mapping[str, float], *, optimum: float) -> list[Diagnostic]:
-    """The values beside the true ones of the same units, and beside the best that there is.
+def beside_truth(result: Result, truth: Mapping[str, float], *, optimum: float) -> Result:
+    """The result with checks of its values and the table `true_values`, the best policy's too.
 
     Args:
         result: The values.
@@ -231,7 +238,40 @@ def beside_truth(result: Result, truth: Mapping[str, float], *, optimum: float) 
             f"{possible:+.4g} a unit more than none; this one {reached:+.4g}",
         )
     )  # fmt: skip
-    return out
+    return dataclasses.replace(
+        result,
+        diagnostics=(*result.diagnostics, *out),
+        tables={
+            **result.tables,
+            "true_values": pd.DataFrame(
+                {"policy": [*truth, BEST], "value": [*truth.values(), optimum]}
+            ),
+        },
+    )
+
+
+def figures(result: Result) -> Mapping[str, "Figure"]:
+    """How much more the policy is worth than others, with the truth where a world keeps it.
+
+    Args:
+        result: What `estimate` or `beside_truth` returned.
+    """
+    from causal.core.interval_figure import interval_figure
+
+    against = [item for item in result.effects if " - " in item.term]
+    if not against:
+        return {}
+    table = pd.DataFrame([vars(item) for item in against])
+    others = [term.partition(" - ")[2] for term in table["term"]]
+    table["term"] = [f"than {name}" for name in others]
+    title = "How much more the policy is worth"
+    if "true_values" in result.tables:
+        truth = result.tables["true_values"].set_index("policy")["value"]
+        table["truth"] = [truth[POLICY] - truth[name] for name in others]
+        title += f" (the best there is, than none: {truth[BEST] - truth['none']:.3g})"
+    return {
+        "policy_gains": interval_figure(table, title=title, quantity="money a unit, after costs")
+    }
 
 
 def _amount(item: Effect) -> str:

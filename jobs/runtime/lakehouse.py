@@ -106,9 +106,13 @@ class Lakehouse:
         table = self._declared(name)
         if self._settings.tables == "catalog":
             return f"{self._settings.catalog}.{self._settings.database}.{table.name}"
+        return self._place(table.name)
+
+    def _place(self, name: str) -> str:
+        """Where a table lies that has no catalog."""
         folder = self._settings.local_warehouse
         warehouse = str(folder) if folder is not None else self._settings.warehouse.rstrip("/")
-        return f"{warehouse}/{self._settings.database}/{table.name}"
+        return f"{warehouse}/{self._settings.database}/{name}"
 
     def identifier(self, name: str) -> str:
         """The quoted name that stands in SQL."""
@@ -420,7 +424,7 @@ class Lakehouse:
                 .collect()
             )
         except SPARK_EXCEPTIONS as error:
-            if _MISSING.intersection(str(error).split("]")[0].strip("[ ").split(".")):
+            if _is_missing(error):
                 return
             raise translate(error, table=name) from error
         yield from (row.asDict() for row in rows)
@@ -437,6 +441,15 @@ class Lakehouse:
             .collect()[0]
         )
         return int(row["version"])
+
+    def _found(self, identifier: str) -> int | None:
+        """The newest version of what a job wrote under a name of the user; `None` if none did."""
+        try:
+            return self._newest(identifier)
+        except SPARK_EXCEPTIONS as error:
+            if _is_missing(error):
+                return None
+            raise translate(error, table=identifier) from error
 
     def _written(self, name: str) -> TableState:
         state = self.state(name)
@@ -462,6 +475,11 @@ class Lakehouse:
             pinned = version if version is not None else self.version(own)
             return self.read(own, version=pinned), pinned
         identifier = ".".join(_quoted(part) for part in name.split("."))
+        if self._settings.tables == "path" and "." not in name:
+            made = f"delta.{_quoted(self._place(name))}"
+            newest = self._found(made)
+            if newest is not None:
+                identifier, version = made, newest if version is None else version
         with translated(name):
             if version is None:
                 return self._session.table(identifier), None
@@ -490,6 +508,10 @@ _MISSING = frozenset(
         ),
     }
 )
+
+
+def _is_missing(error: Exception) -> bool:
+    return bool(_MISSING.intersection(str(error).split("]")[0].strip("[ ").split(".")))
 
 
 def _conformed(df: DataFrame, table: Table) -> DataFrame:

@@ -22,6 +22,9 @@ N_PICTURES = {
     "05_rollout": 4,
     "06_encouragement": 3,
     "07_regions": 12,
+    "08_confounded_exposure": 5,
+    "09_targeting": 4,
+    "10_customer_value": 7,
 }
 SMALL_PICTURE = 5_000
 IMAGE = 'src="data:image/png;base64,'
@@ -55,7 +58,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
             *QUICK,
             "notebook",
             *("--file", *map(str, NOTEBOOKS), "--output", "out", "--warehouse", "warehouse"),
-            *("--set", "widgets.size=2000"),
+            *("--set", "widgets.size=6000"),
         ],
         cwd=folder,
         env={**os.environ, "CAUSALAKE_PYTHON": sys.executable},

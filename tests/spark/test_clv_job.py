@@ -18,7 +18,7 @@ from causal.clv.fitting import ClvOptions, fit
 from causal.clv.models import MODELS, fit_purchases
 from causal.core.errors import CausalError, DataError, SpecError
 from causal.core.plan import run
-from causal.core.spec import validate
+from causal.core.spec import Source, validate
 from jobs import clv, generate
 from jobs.runtime.context import Context
 from jobs.runtime.progress import Progress
@@ -149,8 +149,9 @@ def test_early_spend_is_learned_scored_and_told(
     file.write_text(EARLY % {"folder": folder}, encoding="utf-8")
     context = Shared(spark, settings)
     assert clv.run(context, clv.ClvConfig(spec=file, output=tmp_path / "out")) == 0
-    place = f"{settings.local_warehouse}/{settings.database}/early_spend"
-    found = spark.read.format("delta").load(place).toPandas().set_index("passenger_id").sort_index()
+    rows, version = context.lakehouse.read_source(Source(table="early_spend"))
+    assert version == context.lakehouse.read_source(Source(table="early_spend", version=version))[1]
+    found = rows.toPandas().set_index("passenger_id").sort_index()
     expected = _early(folder)
     assert len(found) == SIZE
     for name in ("recency_7", "frequency_7", "monetary_7"):
@@ -169,7 +170,7 @@ def test_early_spend_is_learned_scored_and_told(
     assert set(candidates["family"]) == {"mean", "ridge", "boosted"}
     assert candidates["rmse"].is_monotonic_increasing
     assert candidates["family"].iloc[-1] == "mean"
-    for name in ("candidates", "residuals", "deciles_spend"):
+    for name in ("candidates", "predicted_actual", "residuals", "deciles_spend"):
         assert (tmp_path / "out" / f"{name}.png").stat().st_size > 5_000
     client = context.tracking._client
     runs = client.search_runs([client.get_experiment_by_name("early_spend").experiment_id])

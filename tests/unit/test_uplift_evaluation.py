@@ -24,6 +24,7 @@ from causal.uplift.evaluation import (
     qini_area,
     qini_band,
     rate,
+    toc_band,
     uplift_at,
 )
 from causal.uplift.groups import Groups, calibration, calibration_of, uplift_by_group
@@ -373,6 +374,30 @@ def test_the_band_follows_the_curve() -> None:
     np.testing.assert_allclose([bar.get_height() for bar in bars], table["uplift"])
     bare = evaluation_figures.qini_figure(band, outcome="visits")
     assert bare.axes[0].get_title(loc="left") == "Qini curve"
+
+
+def test_the_toc_is_the_mean_of_the_top_and_averages_to_autoc() -> None:
+    rng = np.random.default_rng(8)
+    score, pseudo = rng.normal(size=200), rng.normal(size=200)
+    data = histogram_of(
+        score=score, treated=np.arange(200) % 2, outcome=pseudo, pseudo_outcome=pseudo
+    )
+    how = Intervals(resampling=Resampling(n_draws=400, seed=2))
+    band = toc_band(data, first=1 / 200, n_points=200, intervals=how)
+    ranked = pseudo[np.argsort(-score)]
+    running = ranked.cumsum() / np.arange(1, 201) - pseudo.mean()
+    np.testing.assert_allclose(band["estimate"], running, atol=1e-12)
+    assert band["estimate"].mean() == pytest.approx(rate(data, intervals=ESTIMATES).estimate)
+    assert band["std_error"].iloc[-1] == pytest.approx(0.0, abs=1e-9)
+    # Of the top half, less all: half of the difference of two means of 100.
+    expected = np.sqrt(ranked[:100].var() + ranked[100:].var()) / 2 / 10
+    assert band["std_error"].iloc[99] == pytest.approx(expected, rel=0.15)
+    figure = evaluation_figures.toc_figure(band, outcome="visits")
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_ydata(), band["estimate"])
+    with pytest.raises(SpecError, match="resampling"):
+        toc_band(data, intervals=ESTIMATES)
+    with pytest.raises(SpecError, match="between 0 and 1"):
+        toc_band(data, first=0.0)
 
 
 def test_groups_of_pseudo_outcomes_hold_equally_many_units_of_all_arms() -> None:

@@ -117,13 +117,14 @@ def test_effects_are_found_on_units_held_out(model: UpliftModel) -> None:
     assert effects.loc["mail - none | autoc", "ci_lower"] > 0
     assert effects.loc["mail - none | group 1 of 4", "estimate"] > 1.5
     assert not [check for check in result.failed_checks if check.name == "held_out"]
-    assert {"ranking", "groups", "calibration", "qini_curve", "inputs"} <= set(result.tables)
+    wanted = {"ranking", "groups", "calibration", "qini_curve", "toc_curve", "inputs"}
+    assert wanted <= set(result.tables)
     text = " ".join(learners_readout.sentences(model.spec, result))
     assert "tier=b: call - none gives -" in text
     assert "is harmed" in text
     assert "Scores find those who benefit more" in text
     assert set(learners_readout.figures(model.spec, result)) == {
-        f"{name}_t_{arm}" for name in ("uplift_by_group", "qini") for arm in ("mail", "call")
+        f"{name}_t_{arm}" for name in ("uplift_by_group", "qini", "toc") for arm in ("mail", "call")
     }
     assert "calibration_slope/t/mail" in learners_readout.metrics(result)
 
