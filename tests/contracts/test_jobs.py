@@ -26,7 +26,7 @@ every_table_job = pytest.mark.parametrize("name", TABLE_JOBS)
 
 
 REQUIRED: Mapping[str, Mapping[str, Any]] = {
-    "notebook": {"file": str(ROOT / "notebooks" / "01_quickstart.py")},
+    "notebook": {"file": [str(ROOT / "notebooks" / "01_quickstart.py")]},
     "clv": {"spec": str(ROOT / "conf" / "customers" / "passenger_value.yaml")},
     "cupac": {"spec": str(ROOT / "conf" / "forecasts" / "revenue_forecast.yaml")},
     "uplift": {"spec": str(ROOT / "conf" / "uplift" / "payout_uplift.yaml")},
