@@ -1,0 +1,143 @@
+"""Experiments on cities in the world of drivers: as drawn, as true, and as the suite reads them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from causal.core import plan as plans
+from causal.core import registry
+from causal.core.pandas_engine import PandasEngine
+from causal.core.spec import Spec, validate
+from jobs.generate import JOB, GenerateConfig, driver_plan
+from jobs.runtime import analyses, places, truths
+from tests.world_tables import check_table
+from transforms.synthetic import worlds
+from transforms.synthetic.tables import TRUTH_DRIVER_EFFECTS
+
+Frames = Mapping[str, pd.DataFrame]
+SPECS = ("peak_bonus", "city_campaign")
+FLAT = {"city_sd": 0.0, "slot_sd": 0.0}
+STILL = {"city_sd": 0.0, "swing_sd": 0.0, "growth_sd": 0.0, "week_sd": 1e-4}
+
+
+def made(seed: int = 7, **blocks: dict[str, Any]) -> tuple[Frames, dict[truths.Key, float]]:
+    """The tables of cities and their true effects, with keys of some blocks replaced."""
+    assert JOB.defaults is not None
+    defaults: Any = JOB.defaults({})
+    for name, changed in blocks.items():
+        defaults["drivers"][name] |= changed
+    drawn = driver_plan(validate(GenerateConfig, {**defaults, "seed": seed}))
+    frames = {
+        table.name: pd.DataFrame(rows(drawn), columns=list(table.columns))
+        for table, rows in worlds.CITY_ROWS
+    }
+    effects = pd.DataFrame(
+        worlds.city_effect_rows(drawn), columns=list(TRUTH_DRIVER_EFFECTS.columns)
+    )
+    check_table(TRUTH_DRIVER_EFFECTS, effects)
+    keys = effects[["world", "design", "estimand", "metric", "term", "scale"]]
+    known = zip(keys.itertuples(index=False, name=None), effects["value"], strict=True)
+    return frames, dict(known)
+
+
+def spec_of(name: str, **options: object) -> Spec:
+    """A spec of conf/analyses, with some options replaced."""
+    spec: Any = analyses.load(places.conf("analyses", f"{name}.yaml")).spec
+    return spec.model_copy(update={"options": spec.options.model_copy(update=options)})
+
+
+def beside(spec: Spec, seed: int, **blocks: dict[str, Any]) -> pd.DataFrame:
+    """Effects beside their truth."""
+    frames, known = made(seed, **blocks)
+    engine = PandasEngine(frames[str(spec.source.table)])
+    result = plans.run(registry.method(spec.method).estimate(spec), engine)
+    rows = [(effect, truths.truth_of(spec, effect, known)) for effect in result.effects]
+    return pd.DataFrame(
+        [
+            {"term": f"{e.term} {e.scale}", "estimate": e.estimate, "truth": truth,
+             "z": (e.estimate - truth) / e.std_error,
+             "is_covered": e.ci_lower <= truth <= e.ci_upper}
+            for e, truth in rows if truth is not None
+        ]
+    )  # fmt: skip
+
+
+def test_tables_are_whole_and_follow_the_seed() -> None:
+    first, again, other = made(7), made(7), made(8)
+    for table, _ in worlds.CITY_ROWS:
+        check_table(table, first[0][table.name])
+        pd.testing.assert_frame_equal(first[0][table.name], again[0][table.name])
+        assert not first[0][table.name].equals(other[0][table.name])
+    assert first[1] == again[1] != other[1]
+
+
+def test_blocks_are_drawn_one_by_one_by_city() -> None:
+    slots = made()[0]["driver_switchback_slots"]
+    blocks = slots.groupby(["city", "block"])
+    assert slots["city"].nunique() == 16
+    assert (blocks["treatment"].nunique() == 1).all()
+    assert (blocks.size() == 3).all()
+    treated = blocks["treatment"].first().unstack()
+    assert abs(treated.to_numpy().mean() - 0.5) < 4 * 0.5 / np.sqrt(treated.size)
+    assert np.abs(np.corrcoef(treated)[np.triu_indices(16, 1)]).mean() < 0.2
+    assert slots["slot"].min() == 28 * 6
+
+
+def test_the_campaign_has_a_long_history_and_a_random_sample() -> None:
+    weeks = made()[0]["driver_campaign_weeks"]
+    starts = weeks.groupby("city")["first_treated_period"].first()
+    assert starts.notna().sum() == 8
+    assert set(starts.dropna()) == {4}
+    assert (weeks["period"].min(), weeks["period"].max()) == (-52, 7)
+
+
+def test_lasting_treatment_is_what_a_washed_out_switchback_finds() -> None:
+    """Without noise the estimate is the truth; without a wash-out it falls short."""
+    flat = {"switchback": FLAT}
+    exact = beside(spec_of("peak_bonus", randomisation_draws=0), 7, **flat)
+    assert exact["estimate"].to_numpy() == pytest.approx(exact["truth"], rel=1e-4)
+    short = beside(spec_of("peak_bonus", randomisation_draws=0, wash_out=0), 7, **flat)
+    ratio = (short["estimate"] / short["truth"]).item()
+    assert ratio == pytest.approx(1 - 0.4 * 1 / 3, abs=0.02)
+
+
+def test_carry_over_is_kept_beside_the_whole_effect() -> None:
+    known = made()[1]
+    names = ("trips_per_driver", "treated - control")
+    both = {
+        estimand: known["drivers", "peak_bonus", estimand, *names, "absolute"]
+        for estimand in ("ate", "carry_over")
+    }
+    assert both["carry_over"] == pytest.approx(0.4 * both["ate"])
+
+
+def test_without_noise_the_campaign_is_what_it_adds() -> None:
+    found = beside(spec_of("city_campaign", n_replications=20), 7, campaign={**STILL, "lift": 0.1})
+    assert set(found["term"]) == {"average absolute", "cumulative absolute", "average relative"}
+    assert found["estimate"].to_numpy() == pytest.approx(found["truth"], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_specs_of_conf_cover_the_truth(name: str) -> None:
+    check_coverage(name, range(1, 7))
+
+
+@pytest.mark.validation
+@pytest.mark.parametrize("name", SPECS)
+def test_the_specs_of_conf_cover_the_truth_of_many_worlds(name: str) -> None:
+    check_coverage(name, range(101, 401))
+
+
+def check_coverage(name: str, seeds: range) -> None:
+    changed = {"randomisation_draws": 0} if name == "peak_bonus" else {"n_replications": 60}
+    spec = spec_of(name, **changed)
+    rows = pd.concat([beside(spec, seed).iloc[[0]] for seed in seeds])
+    n, z = len(rows), rows["z"]
+    covered = rows["is_covered"].mean()
+    print(f"{name}: {n} worlds, coverage {covered:.3f}, z {z.mean():.2f} +- {z.std():.2f}")  # noqa: T201
+    assert abs(z.mean()) * np.sqrt(n) < 4
+    assert (z**2).mean() < 1 + 4 * np.sqrt(2 / n)
+    assert covered > 0.95 - 4 * np.sqrt(0.95 * 0.05 / n)
