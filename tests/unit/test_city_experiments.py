@@ -9,6 +9,7 @@ import pytest
 
 from causal.core import plan as plans
 from causal.core import registry
+from causal.core.errors import SpecError
 from causal.core.pandas_engine import PandasEngine
 from causal.core.spec import Spec, validate
 from jobs.generate import JOB, GenerateConfig, driver_plan
@@ -18,7 +19,16 @@ from transforms.synthetic import worlds
 from transforms.synthetic.tables import TRUTH_DRIVER_EFFECTS
 
 Frames = Mapping[str, pd.DataFrame]
-SPECS = ("peak_bonus", "city_campaign")
+SPECS = (
+    "peak_bonus",
+    "city_campaign",
+    "priority_dispatch_exposure",
+    "priority_dispatch_direct",
+)
+QUICK: Mapping[str, Mapping[str, object]] = {
+    "peak_bonus": {"randomisation_draws": 0},
+    "city_campaign": {"n_replications": 60},
+}
 FLAT = {"city_sd": 0.0, "slot_sd": 0.0}
 STILL = {"city_sd": 0.0, "swing_sd": 0.0, "growth_sd": 0.0, "week_sd": 1e-4}
 
@@ -59,7 +69,7 @@ def beside(spec: Spec, seed: int, **blocks: dict[str, Any]) -> pd.DataFrame:
         [
             {"term": f"{e.term} {e.scale}", "estimate": e.estimate, "truth": truth,
              "z": (e.estimate - truth) / e.std_error,
-             "is_covered": e.ci_lower <= truth <= e.ci_upper}
+             "is_absolute": e.scale == "absolute", "is_covered": e.ci_lower <= truth <= e.ci_upper}
             for e, truth in rows if truth is not None
         ]
     )  # fmt: skip
@@ -132,12 +142,80 @@ def test_the_specs_of_conf_cover_the_truth_of_many_worlds(name: str) -> None:
 
 
 def check_coverage(name: str, seeds: range) -> None:
-    changed = {"randomisation_draws": 0} if name == "peak_bonus" else {"n_replications": 60}
-    spec = spec_of(name, **changed)
-    rows = pd.concat([beside(spec, seed).iloc[[0]] for seed in seeds])
-    n, z = len(rows), rows["z"]
-    covered = rows["is_covered"].mean()
-    print(f"{name}: {n} worlds, coverage {covered:.3f}, z {z.mean():.2f} +- {z.std():.2f}")  # noqa: T201
-    assert abs(z.mean()) * np.sqrt(n) < 4
-    assert (z**2).mean() < 1 + 4 * np.sqrt(2 / n)
-    assert covered > 0.95 - 4 * np.sqrt(0.95 * 0.05 / n)
+    spec = spec_of(name, **QUICK.get(name, {}))
+    rows = pd.concat([beside(spec, seed) for seed in seeds])
+    assert len(rows) >= len(seeds)
+    for term, found in rows[rows["is_absolute"]].groupby("term"):
+        n, z = len(found), found["z"]
+        covered = found["is_covered"].mean()
+        print(f"{name}, {term}: {n} worlds, coverage {covered:.3f}, z {z.mean():.2f}, {z.std():.2f}")  # noqa: T201
+        assert abs(z.mean()) * np.sqrt(n) < 4
+        assert (z**2).mean() < 1 + 4 * np.sqrt(2 / n)
+        assert covered > 0.95 - 4 * np.sqrt(0.95 * 0.05 / n)
+
+
+def test_exposures_have_the_probabilities_of_the_design() -> None:
+    units = made()[0]["driver_dispatch_units"]
+    cities = units.groupby("city")
+    assert (cities["saturation"].nunique() == 1).all()
+    assert cities["saturation"].first().value_counts().to_dict() == {0: 14, 30: 13, 60: 13}
+    weights = units.groupby("exposure")["inverse_probability"].unique()
+    expected = {
+        "untreated_0": 40 / 14,
+        "treated_30": 40 / 13 / 0.3,
+        "untreated_30": 40 / 13 / 0.7,
+        "treated_60": 40 / 13 / 0.6,
+        "untreated_60": 40 / 13 / 0.4,
+    }
+    assert set(weights.index) == set(expected)
+    assert all(weights[name] == pytest.approx(value) for name, value in expected.items())
+    # Horvitz and Thompson's count of all drivers, from each exposure
+    totals = units.groupby("exposure")["inverse_probability"].sum() / len(units)
+    assert totals.to_numpy() == pytest.approx(1.0, abs=0.4)
+
+
+def test_a_plain_comparison_of_drivers_misses_the_effects() -> None:
+    """Where drivers affect each other it is neither the own effect nor that of treating a city.
+
+    The weighted contrasts of exposures cover their truth in the same worlds.
+    """
+    naive = validate(
+        registry.method("ab").SPEC,
+        {
+            "name": "naive", "source": {"table": "driver_dispatch_units"}, "method": "ab",
+            "options": {
+                "unit": "participant", "variant": "treatment", "control": "0",
+                "metrics": [{"name": "trips", "type": "mean", "column": "trips",
+                             "covariates": ["pre_trips"]}],
+            },
+        },
+    )  # fmt: skip
+    n_covered, n_read = 0, 0
+    for seed in range(21, 24):
+        frames, known = made(seed)
+        units = frames["driver_dispatch_units"]
+        text = units.assign(treatment=units["treatment"].astype(str))
+        found = plans.run(registry.method("ab").estimate(naive), PandasEngine(text))
+        (plain,) = [e for e in found.effects if e.scale == "absolute" and e.estimator == "cuped"]
+        for estimand, term in (("direct", "treatment"), ("total", "exposure=treated_60")):
+            true = known["drivers", "priority_dispatch", estimand, "trips", term, "absolute"]
+            assert not plain.ci_lower <= true <= plain.ci_upper
+        for name in SPECS[2:]:
+            rows = beside(spec_of(name), seed)
+            n_covered, n_read = n_covered + int(rows["is_covered"].sum()), n_read + len(rows)
+    assert n_read == 3 * 5
+    assert n_covered >= n_read - 3
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("campaign.n_treated", 40, "none of the 40 cities untreated"),
+        ("switchback.n_cities", 41, "more cities than there are"),
+        ("dispatch.saturations", [30, 60], "0 must be among them"),
+    ],
+)
+def test_a_wrong_parameter_is_refused(path: str, value: object, text: str) -> None:
+    block, key = path.split(".")
+    with pytest.raises(SpecError, match=text):
+        made(7, **{block: {key: value}})

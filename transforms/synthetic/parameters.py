@@ -462,6 +462,41 @@ class Campaign(Parameters):
     persistence: Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
+class Dispatch(Parameters):
+    """A saturation trial: cities are given a saturation, and drivers are treated with that chance.
+
+    Attributes:
+        name: What is tried.
+        n_participants: Drivers of all cities who take part, about.
+        saturations: Chances of the treatment in per cent, zero among them; cities are shared out
+            evenly among them.
+        direct: Relative effect of the own treatment.
+        spillover: Relative loss of everyone in a city of which all are treated.
+        trips: Trips of four weeks of the median driver.
+        driver_sd: Standard deviation of a driver's own log level.
+        city_sd: Standard deviation of the log level of a city.
+        shock_sd: Standard deviation of the log change of a city since the weeks before.
+        noise_sd: Standard deviation of the log of a driver's four weeks.
+    """
+
+    name: Name
+    n_participants: Annotated[int, Field(ge=1)]
+    saturations: tuple[Annotated[int, Field(ge=0, lt=100)], ...] = Field(min_length=2)
+    direct: float
+    spillover: Share
+    trips: Positive
+    driver_sd: NotNegative
+    city_sd: NotNegative
+    shock_sd: NotNegative
+    noise_sd: NotNegative
+
+    @model_validator(mode="after")
+    def _has_untouched_cities(self) -> "Dispatch":
+        if 0 not in self.saturations or len(set(self.saturations)) < len(self.saturations):
+            raise ValueError("saturations must differ, and 0 must be among them")
+        return self
+
+
 class DriverWorld(World):
     """The world of drivers in city markets."""
 
@@ -470,6 +505,7 @@ class DriverWorld(World):
     work: Work
     switchback: Switchback
     campaign: Campaign
+    dispatch: Dispatch
     trials: tuple[Trial[DriverEffect], ...] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -124,7 +124,7 @@ def _effects(name: str) -> Table:
         fields=(
             _text("world", "subscribers or drivers"),
             _text("design", "Name of the trial or of the rollout"),
-            _text("estimand", "ate, att, itt, late, total, spillover or carry_over"),
+            _text("estimand", "ate, att, itt, late, total, direct, spillover or carry_over"),
             _text("metric", "Outcome, or a ratio of two outcomes' sums"),
             _text("term", "'variant - control', or a term of the rollout such as event_time=2"),
             _text("scale", "absolute, or relative to the comparison"),
@@ -313,6 +313,25 @@ DRIVER_CAMPAIGN_WEEKS = Table(
     key=("city", "period"),
     checks={"trips_positive": "trips_per_driver > 0"},
 )
+DRIVER_DISPATCH_UNITS = Table(
+    name="driver_dispatch_units",
+    comment="A saturation trial: drivers whose city's share of treated drivers was drawn as well",
+    fields=(
+        _count("participant", "Number of the participant from 1; no driver of another table"),
+        _text("city", "City"),
+        _count("saturation", "Chance of the treatment in the city, in per cent"),
+        _count("treatment", "1 if the driver has priority, else 0"),
+        _text("exposure", "Own treatment and saturation, such as treated_30"),
+        _double("inverse_probability", "1 / the probability of that exposure under the design"),
+        _double("pre_trips", "Trips of the four weeks before"),
+        _double("trips", "Trips of the four weeks of the trial"),
+    ),
+    key=("participant",),
+    checks={
+        "treatment_is_a_flag": "treatment IN (0, 1)",
+        "weight_of_a_probability": "inverse_probability >= 1",
+    },
+)
 TRUTH_DRIVERS = Table(
     name="truth_drivers",
     comment="Potential outcomes of each enrolled driver by variant, at planned surge shares",
@@ -372,6 +391,7 @@ DRIVER_TABLES: tuple[Table, ...] = (
     DRIVER_ROLLOUT,
     DRIVER_SWITCHBACK_SLOTS,
     DRIVER_CAMPAIGN_WEEKS,
+    DRIVER_DISPATCH_UNITS,
     TRUTH_DRIVERS,
     TRUTH_DRIVER_ROLLOUT,
     TRUTH_DRIVER_EFFECTS,

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 from transforms.schema import Table
 from transforms.synthetic import drivers, subscribers, tables
 from transforms.synthetic.cities.campaign import week_effects, week_rows
+from transforms.synthetic.cities.dispatch import dispatch_effects, dispatch_rows
 from transforms.synthetic.cities.switchback import slot_effects, slot_rows
 from transforms.synthetic.drivers import DriverPlan
 from transforms.synthetic.ground_truth import (
@@ -47,6 +48,7 @@ DRIVER_RATIOS = (
 CITY_ROWS: tuple[tuple[Table, Callable[[DriverPlan], list[tuple[Any, ...]]]], ...] = (
     (tables.DRIVER_SWITCHBACK_SLOTS, slot_rows),
     (tables.DRIVER_CAMPAIGN_WEEKS, week_rows),
+    (tables.DRIVER_DISPATCH_UNITS, dispatch_rows),
 )
 """Tables of experiments on cities, and what makes their rows: they are few."""
 PLACE_SCHEMA = "place INT, name STRING, parent STRING, first_treated_period INT"
@@ -164,7 +166,7 @@ def subscriber_effects(
 
 def city_effect_rows(plan: DriverPlan) -> list[tuple[Any, ...]]:
     """True effects of the experiments on cities, rows of `truth_driver_effects`."""
-    return [*slot_effects(plan), *week_effects(plan)]
+    return [*slot_effects(plan), *week_effects(plan), *dispatch_effects(plan)]
 
 
 def driver_effects(
