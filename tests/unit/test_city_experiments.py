@@ -148,10 +148,12 @@ def check_coverage(name: str, seeds: range) -> None:
     for term, found in rows[rows["is_absolute"]].groupby("term"):
         n, z = len(found), found["z"]
         covered = found["is_covered"].mean()
-        print(f"{name}, {term}: {n} worlds, coverage {covered:.3f}, z {z.mean():.2f}, {z.std():.2f}")  # noqa: T201
-        assert abs(z.mean()) * np.sqrt(n) < 4
-        assert (z**2).mean() < 1 + 4 * np.sqrt(2 / n)
-        assert covered > 0.95 - 4 * np.sqrt(0.95 * 0.05 / n)
+        seen = (
+            f"{name}, {term}: {n} worlds, coverage {covered:.3f}, z {z.mean():.2f}, {z.std():.2f}"
+        )
+        assert abs(z.mean()) * np.sqrt(n) < 4, seen
+        assert (z**2).mean() < 1 + 4 * np.sqrt(2 / n), seen
+        assert covered > 0.95 - 4 * np.sqrt(0.95 * 0.05 / n), seen
 
 
 def test_exposures_have_the_probabilities_of_the_design() -> None:
