@@ -31,6 +31,7 @@ from transforms.synthetic.tables import (
     DRIVER_TRIALS,
     SUBSCRIBER_TABLES,
     SUBSCRIBER_TRIALS,
+    TRUTH_DRIVER_EFFECTS,
     TRUTH_DRIVER_ROLLOUT,
     TRUTH_DRIVERS,
     TRUTH_SUBSCRIBER_ROLLOUT,
@@ -241,16 +242,21 @@ def _driver_sources(session: SparkSession, config: GenerateConfig) -> Frames:
         "driver_ids": _ids(session, config.n_drivers),
         "cities": _rows(session, worlds.place_rows(plan.places), worlds.PLACE_SCHEMA),
         DRIVER_TRIALS.name: _rows(session, trials, DRIVER_TRIALS.schema),
+        "city_effects": _rows(session, worlds.city_effect_rows(plan), TRUTH_DRIVER_EFFECTS.schema),
+        **{
+            table.name: _rows(session, rows(plan), table.schema) for table, rows in worlds.CITY_ROWS
+        },
     }
 
 
 def _driver_frames(config: GenerateConfig, frames: Frames) -> Frames:
-    return worlds.driver_frames(
+    made = worlds.driver_frames(
         driver_plan(config),
         units=frames["driver_ids"],
         places=frames["cities"],
         trials=frames[DRIVER_TRIALS.name],
     )
+    return {**made, **{table.name: frames[table.name] for table, _ in worlds.CITY_ROWS}}
 
 
 def _driver_effects(config: GenerateConfig, frames: Frames) -> Frames:
@@ -259,6 +265,7 @@ def _driver_effects(config: GenerateConfig, frames: Frames) -> Frames:
         units=frames["driver_ids"],
         truth=frames[TRUTH_DRIVERS.name],
         rollout=frames[TRUTH_DRIVER_ROLLOUT.name],
+        cities=frames["city_effects"],
     )
 
 

@@ -19,13 +19,15 @@ _TABLES = {
     "checkout": "truth_checkout_effects",
 }
 # What an estimate may stand for where the world has no truth under its own estimand's name: without
-# non-compliance, randomised variants differ by the average treatment effect, intended or not.
+# non-compliance, randomised variants differ by the average treatment effect, intended or not. A
+# coefficient stands for the contrast of exposures that its term names.
 _ALIKE = {
     "ate": ("ate", "itt"),
     "itt": ("itt", "ate"),
     "att": ("att", "total"),
     "late": ("late",),
     "cate": ("cate",),
+    "coefficient": ("direct", "spillover", "total"),
 }
 
 Key = tuple[str, str, str, str, str, str]

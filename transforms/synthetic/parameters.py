@@ -402,18 +402,125 @@ class Work(Parameters):
     spillover: Share
 
 
+class Switchback(Parameters):
+    """A switchback of cities in slots of a day, each block of slots drawn by itself.
+
+    Attributes:
+        name: What is tried.
+        n_cities: Cities that take part, drawn at random.
+        block_slots: Slots of a block.
+        share: Probability of the treatment in a block.
+        added: Trips per driver and slot that lasting treatment adds.
+        carry_over: Share of it that comes from the treatment in the slot before.
+        trips: Mean trips per driver and slot.
+        profile: Factor of each slot of the day; as many as a day has slots.
+        city_sd: Standard deviation of the log level of a city.
+        slot_sd: Standard deviation of the log shock of a city in a slot.
+        persistence: Slot-to-slot correlation of that shock.
+    """
+
+    name: Name
+    n_cities: Annotated[int, Field(ge=2)]
+    block_slots: Annotated[int, Field(ge=2)]
+    share: Annotated[float, Field(gt=0.0, lt=1.0)]
+    added: NotNegative
+    carry_over: Share
+    trips: Positive
+    profile: tuple[Positive, ...] = Field(min_length=1, max_length=24)
+    city_sd: NotNegative
+    slot_sd: NotNegative
+    persistence: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Campaign(Parameters):
+    """A geo experiment: a campaign in some cities from the start of the experiment window on.
+
+    Attributes:
+        name: What is tried.
+        n_treated: Cities that get it.
+        history_weeks: Weeks before the world's first day.
+        lift: Relative effect.
+        trips: Mean trips per driver and week.
+        city_sd: Standard deviation of the log level of a city.
+        season: Mean log amplitude of the season of the year.
+        swing_sd: Standard deviation over cities of that amplitude, relative to it.
+        growth_sd: Standard deviation over cities of the log growth in a year.
+        week_sd: Standard deviation of the log shock of a city in a week.
+        persistence: Week-to-week correlation of that shock.
+    """
+
+    name: Name
+    n_treated: Annotated[int, Field(ge=1)]
+    history_weeks: Annotated[int, Field(ge=0)]
+    lift: float
+    trips: Positive
+    city_sd: NotNegative
+    season: NotNegative
+    swing_sd: NotNegative
+    growth_sd: NotNegative
+    week_sd: NotNegative
+    persistence: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Dispatch(Parameters):
+    """A saturation trial: cities are given a saturation, and drivers are treated with that chance.
+
+    Attributes:
+        name: What is tried.
+        n_participants: Drivers of all cities who take part, about.
+        saturations: Chances of the treatment in per cent, zero among them; cities are shared out
+            evenly among them.
+        direct: Relative effect of the own treatment.
+        spillover: Relative loss of everyone in a city of which all are treated.
+        trips: Trips of four weeks of the median driver.
+        driver_sd: Standard deviation of a driver's own log level.
+        city_sd: Standard deviation of the log level of a city.
+        shock_sd: Standard deviation of the log change of a city since the weeks before.
+        noise_sd: Standard deviation of the log of a driver's four weeks.
+    """
+
+    name: Name
+    n_participants: Annotated[int, Field(ge=1)]
+    saturations: tuple[Annotated[int, Field(ge=0, lt=100)], ...] = Field(min_length=2)
+    direct: float
+    spillover: Share
+    trips: Positive
+    driver_sd: NotNegative
+    city_sd: NotNegative
+    shock_sd: NotNegative
+    noise_sd: NotNegative
+
+    @model_validator(mode="after")
+    def _has_untouched_cities(self) -> "Dispatch":
+        if 0 not in self.saturations or len(set(self.saturations)) < len(self.saturations):
+            raise ValueError("saturations must differ, and 0 must be among them")
+        return self
+
+
 class DriverWorld(World):
     """The world of drivers in city markets."""
 
     drivers_per_subscriber: Positive
     vehicles: dict[str, Share] = Field(min_length=1)
     work: Work
+    switchback: Switchback
+    campaign: Campaign
+    dispatch: Dispatch
     trials: tuple[Trial[DriverEffect], ...] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _shares_are_whole(self) -> "DriverWorld":
         check_total("the shares of vehicles", list(self.vehicles.values()))
         _check_layers([trial.population for trial in self.trials])
+        return self
+
+    @model_validator(mode="after")
+    def _cities_are_enough(self) -> "DriverWorld":
+        n_cities = sum(group.n_places for group in self.places.groups.values())
+        if self.campaign.n_treated >= n_cities:
+            raise ValueError(f"the campaign leaves none of the {n_cities} cities untreated")
+        if self.switchback.n_cities > n_cities:
+            raise ValueError(f"the switchback has more cities than there are: {n_cities}")
         return self
 
 

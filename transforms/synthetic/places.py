@@ -81,6 +81,23 @@ def plan_places(world: World, draws: Draws, *, n_weeks: int, faults: frozenset[F
     )
 
 
+def autoregression(
+    noise: npt.NDArray[np.float64], *, persistence: float
+) -> npt.NDArray[np.float64]:
+    """A stationary first-order autoregression of unit variance along the last axis.
+
+    Args:
+        noise: Independent standard normal draws, shape (places, periods).
+        persistence: Correlation of one period with the next.
+    """
+    shocks = noise.copy()
+    for period in range(1, noise.shape[1]):
+        shocks[:, period] = (
+            persistence * shocks[:, period - 1] + np.sqrt(1.0 - persistence**2) * noise[:, period]
+        )
+    return shocks
+
+
 def _weights(world: World) -> tuple[float, ...]:
     weights: list[float] = []
     for block in world.places.groups.values():
@@ -112,12 +129,7 @@ def _factors(
 ) -> npt.NDArray[np.float64]:
     places = np.arange(len(first))
     noise = draws.few_normals("place-week", places[:, None], np.arange(n_weeks)[None, :])
-    persistence = world.places.shock_persistence
-    shocks = noise.copy()
-    for week in range(1, n_weeks):
-        shocks[:, week] = (
-            persistence * shocks[:, week - 1] + np.sqrt(1.0 - persistence**2) * noise[:, week]
-        )
+    shocks = autoregression(noise, persistence=world.places.shock_persistence)
     log_factor = (
         world.places.level_sd * draws.few_normals("place", places)[:, None]
         + world.places.shock_sd * shocks

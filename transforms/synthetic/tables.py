@@ -124,7 +124,7 @@ def _effects(name: str) -> Table:
         fields=(
             _text("world", "subscribers or drivers"),
             _text("design", "Name of the trial or of the rollout"),
-            _text("estimand", "ate, att, itt, late, total or spillover"),
+            _text("estimand", "ate, att, itt, late, total, direct, spillover or carry_over"),
             _text("metric", "Outcome, or a ratio of two outcomes' sums"),
             _text("term", "'variant - control', or a term of the rollout such as event_time=2"),
             _text("scale", "absolute, or relative to the comparison"),
@@ -283,6 +283,55 @@ DRIVER_ROLLOUT = Table(
     key=("city",),
     checks={"first_period_not_negative": "first_treated_period >= 0"},
 )
+DRIVER_SWITCHBACK_SLOTS = Table(
+    name="driver_switchback_slots",
+    comment="A switchback: cities whose bonus is drawn anew for each block of slots of a day",
+    fields=(
+        _text("city", "City"),
+        _count("slot", "Slot of the day, counted from zero at the start of the world"),
+        _count("block", "Block of slots, within which the treatment is the same"),
+        _count("treatment", "1 if drivers of the city have the bonus, else 0"),
+        _double("trips_per_driver", "Trips of the slot per driver of the city"),
+    ),
+    key=("city", "slot"),
+    checks={"treatment_is_a_flag": "treatment IN (0, 1)", "trips_positive": "trips_per_driver > 0"},
+)
+DRIVER_CAMPAIGN_WEEKS = Table(
+    name="driver_campaign_weeks",
+    comment="A geo experiment: cities by week, with a long history before the campaign in some",
+    fields=(
+        _text("city", "City"),
+        _count("period", "Week from zero at the start of the world; negative before it"),
+        Field(
+            name="first_treated_period",
+            type="INT",
+            comment="First week of the city's campaign; null if it has none",
+            is_nullable=True,
+        ),
+        _double("trips_per_driver", "Trips of the week per driver of the city"),
+    ),
+    key=("city", "period"),
+    checks={"trips_positive": "trips_per_driver > 0"},
+)
+DRIVER_DISPATCH_UNITS = Table(
+    name="driver_dispatch_units",
+    comment="A saturation trial: drivers whose city's share of treated drivers was drawn as well",
+    fields=(
+        _count("participant", "Number of the participant from 1; no driver of another table"),
+        _text("city", "City"),
+        _count("saturation", "Chance of the treatment in the city, in per cent"),
+        _count("treatment", "1 if the driver has priority, else 0"),
+        _text("exposure", "Own treatment and saturation, such as treated_30"),
+        _double("inverse_probability", "1 / the probability of that exposure under the design"),
+        _double("pre_trips", "Trips of the four weeks before"),
+        _double("trips", "Trips of the four weeks of the trial"),
+    ),
+    key=("participant",),
+    checks={
+        "treatment_is_a_flag": "treatment IN (0, 1)",
+        "weight_of_a_probability": "inverse_probability >= 1",
+    },
+)
 TRUTH_DRIVERS = Table(
     name="truth_drivers",
     comment="Potential outcomes of each enrolled driver by variant, at planned surge shares",
@@ -340,6 +389,9 @@ DRIVER_TABLES: tuple[Table, ...] = (
     DRIVER_EXPOSURE_LOG,
     DRIVER_PAYOUTS,
     DRIVER_ROLLOUT,
+    DRIVER_SWITCHBACK_SLOTS,
+    DRIVER_CAMPAIGN_WEEKS,
+    DRIVER_DISPATCH_UNITS,
     TRUTH_DRIVERS,
     TRUTH_DRIVER_ROLLOUT,
     TRUTH_DRIVER_EFFECTS,

@@ -1,6 +1,6 @@
 """From a plan and a range of ids to the frames of all tables of a world."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
@@ -8,6 +8,9 @@ from pyspark.sql import functions as F
 
 from transforms.schema import Table
 from transforms.synthetic import drivers, subscribers, tables
+from transforms.synthetic.cities.campaign import week_effects, week_rows
+from transforms.synthetic.cities.dispatch import dispatch_effects, dispatch_rows
+from transforms.synthetic.cities.switchback import slot_effects, slot_rows
 from transforms.synthetic.drivers import DriverPlan
 from transforms.synthetic.ground_truth import (
     Ratio,
@@ -42,6 +45,12 @@ DRIVER_RATIOS = (
     Ratio(name="trips_per_hour", numerator="trips", denominator="hours"),
     Ratio(name="payouts_per_trip", numerator="payouts", denominator="trips"),
 )
+CITY_ROWS: tuple[tuple[Table, Callable[[DriverPlan], list[tuple[Any, ...]]]], ...] = (
+    (tables.DRIVER_SWITCHBACK_SLOTS, slot_rows),
+    (tables.DRIVER_CAMPAIGN_WEEKS, week_rows),
+    (tables.DRIVER_DISPATCH_UNITS, dispatch_rows),
+)
+"""Tables of experiments on cities, and what makes their rows: they are few."""
 PLACE_SCHEMA = "place INT, name STRING, parent STRING, first_treated_period INT"
 
 
@@ -155,8 +164,13 @@ def subscriber_effects(
     return _conformed({tables.TRUTH_SUBSCRIBER_EFFECTS.name: frame}, key="subscriber_id")
 
 
+def city_effect_rows(plan: DriverPlan) -> list[tuple[Any, ...]]:
+    """True effects of the experiments on cities, rows of `truth_driver_effects`."""
+    return [*slot_effects(plan), *week_effects(plan), *dispatch_effects(plan)]
+
+
 def driver_effects(
-    plan: DriverPlan, *, units: DataFrame, truth: DataFrame, rollout: DataFrame
+    plan: DriverPlan, *, units: DataFrame, truth: DataFrame, rollout: DataFrame, cities: DataFrame
 ) -> Mapping[str, DataFrame]:
     """`truth_driver_effects` from the other truth tables and the world at its extremes.
 
@@ -165,6 +179,7 @@ def driver_effects(
         units: One BIGINT column `id` from zero, one row per driver.
         truth: `truth_drivers`.
         rollout: `truth_driver_rollout`.
+        cities: The rows of `city_effect_rows`.
     """
     people = under_every_arm(drivers.population(units, plan), plan)
     extreme = drivers.at_extreme_shares(people, plan)
@@ -173,7 +188,7 @@ def driver_effects(
         arm_totals(unit_truth(extreme, days, plan), plan, scenario="extreme")
     )
     effects = trial_effects(totals, plan, ratios=DRIVER_RATIOS)
-    frame = effects.unionByName(rollout_effects(rollout, plan))
+    frame = effects.unionByName(rollout_effects(rollout, plan)).unionByName(cities)
     return _conformed({tables.TRUTH_DRIVER_EFFECTS.name: frame}, key="driver_id")
 
 

@@ -1,0 +1,1 @@
+"""Experiments on whole cities, and within cities whose drivers affect each other."""
