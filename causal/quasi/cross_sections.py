@@ -101,8 +101,9 @@ def observe_rows(
     if not whole.sum_weights > 0:
         raise DataError(f"the weights {options.weights} are zero in every row")
     mean = float(whole.mean[0])
-    weighted = [gram for gram in seen.values() if gram.sum_weights > 0]
-    periods = np.unique([float(gram.mean[1]) for gram in weighted])
+    # Not the periods' means: with weights these are periods but for rounding.
+    labels = [key[-1] for key, gram in seen.items() if gram.sum_weights > 0]
+    periods = np.unique([float(label) for label in labels if label is not None])
     check_periods(periods, options)
     # A row that lacks a covariate has no outcome either.
     y = linear([(Column(outcome), 1.0), (Constant(), -mean), *[(x, 0.0) for x in covariates]])

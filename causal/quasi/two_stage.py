@@ -93,8 +93,9 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     by_time = _second_stage(options, panel, first, windows)
     static, study = yield from covariances(options, [whole, by_time], where=where)
     leads = yield from regress_leads(
-        options, lead_regressors(options, panel), outcome=outcome, panel=panel, where=where
-    )
+        _of_leads(options), lead_regressors(options, panel),
+        outcome=outcome, panel=panel, where=where,
+    )  # fmt: skip
     sides = yield from ask_treated_clusters(options, panel, where=where)
     n_treated, n_control = panel.n_units()
     cells = complete_cells(panel)
@@ -147,6 +148,13 @@ class _FirstStage:
         """P of a cohort: paths less their mean over untreated periods, shape (T, T)."""
         m = self.untreated[at]
         return np.asarray(np.eye(len(m)) - m[None, :] / m.sum())
+
+
+def _of_leads(options: DidOptions) -> DidOptions:
+    """Leads are an ordinary regression: they have a factor also where effects have none."""
+    if options.estimator != "imputation" or options.small_sample is not None:
+        return options
+    return options.model_copy(update={"small_sample": "cr1"})
 
 
 def _first_stage(options: DidOptions, panel: Panel) -> _FirstStage:

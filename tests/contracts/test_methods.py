@@ -174,7 +174,7 @@ def covariate_example(**options: Any) -> Example:
     base = staggered_example(**options)
     size = np.random.default_rng(6).gamma(3.0, 2.0, base.frame["u"].nunique())
     u = base.frame["u"]
-    frame = base.frame.assign(size=size[u], place=u % 17, share=1.0 + (5 * u) % 7)
+    frame = base.frame.assign(size=size[u], place=u % 17, share=0.3 * (1.0 + (5 * u) % 7))
     return dataclasses.replace(
         base, frame=frame, options={"covariates": ["size"], **base.options}, swapped={}
     )

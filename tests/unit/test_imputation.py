@@ -105,3 +105,19 @@ def test_intervals_cover_effects_that_differ() -> None:
             covered[leave_out] += effect.ci_lower <= truth <= effect.ci_upper
     assert 0.90 <= covered[False] / n_worlds <= 0.99
     assert covered[True] >= covered[False]
+
+
+def test_the_pre_trend_test_is_that_of_two_stages() -> None:
+    frame = make_panel(5, n=60)
+    found = [
+        next(
+            check
+            for check in analyse(
+                frame, **{**TIMING, "estimator": estimator}, cluster="region"
+            ).diagnostics
+            if check.name == "pre_trend"
+        )
+        for estimator in ("imputation", "two_stage")
+    ]
+    assert found[0].statistic == pytest.approx(found[1].statistic, rel=1e-9)
+    assert found[0].pvalue == pytest.approx(found[1].pvalue, rel=1e-9)
