@@ -51,8 +51,8 @@ def self_selected(
         check_columns(df.columns, (unit, *pull, *potential), key="pull")
         known = df.where(quoted(without).isNotNull() & quoted(treated).isNotNull())
         centres = known.agg(
-            *[F.avg(quoted(name)).alias(_centre(name)) for name in pull],
-            *[F.stddev(quoted(name)).alias(_spread(name)) for name in pull],
+            *[F.avg(_number(name)).alias(_centre(name)) for name in pull],
+            *[F.stddev(_number(name)).alias(_spread(name)) for name in pull],
         )
         chance = F.lit(1.0) / (F.lit(1.0) + F.exp(-_log_odds(pull)))
         kept = [quoted(name) for name in df.columns if name not in {outcome, *potential}]
@@ -76,9 +76,14 @@ def _log_odds(pull: Mapping[str, float]) -> Column:
     total = F.lit(0.0)
     for name, strength in pull.items():
         spread = quoted(_spread(name))
-        away = F.when(spread > 0, (quoted(name) - quoted(_centre(name))) / spread)
+        away = F.when(spread > 0, (_number(name) - quoted(_centre(name))) / spread)
         total = total + F.lit(float(strength)) * F.coalesce(away, F.lit(0.0))
     return total
+
+
+def _number(name: str) -> Column:
+    """The value, null where it is not a number: what is not known pulls as the average does."""
+    return F.nanvl(quoted(name).cast("double"), F.lit(None).cast("double"))
 
 
 def _centre(name: str) -> str:

@@ -32,7 +32,7 @@ class UpliftOptions(StudyOptions):
         segments: Columns by whose levels mean effects are given; null in no row.
         cluster: Column of the clusters.
         covariance: Of the coefficients: HC3 or HC1; with clusters CR3 or CR1. Left out: HC3, or CR3
-            for at most `MAX_LEFT_OUT` clusters and CR1, which is then the same, for more.
+            for at most `MAX_LEFT_OUT` clusters and CR1 for more.
     """
 
     learners: Annotated[list[Learner], Field(min_length=1)] = Field(default_factory=_default)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from causal.core.errors import SpecError
 from transforms.self_selection import self_selected
@@ -35,7 +36,10 @@ def test_choices_follow_the_columns_and_outcomes_the_choices(
         unit="unit_id", outcome="minutes", potential=("y_0", "y_1"),
         pull={"days": 1.2, "same": 5.0}, salt="test",
     )  # fmt: skip
-    made = spark.createDataFrame(frame).repartition(3).transform(transform)
+    rows = spark.createDataFrame(frame).repartition(3)
+    is_odd = F.col("days").isNull() & (F.col("unit_id") % 200 == 0)
+    rows = rows.withColumn("days", F.when(is_odd, F.lit(float("nan"))).otherwise(F.col("days")))
+    made = rows.transform(transform)
     assert made.columns == [
         "unit_id", "days", "same", "minutes", "is_chosen", "true_effect", "true_propensity",
     ]  # fmt: skip
