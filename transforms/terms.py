@@ -26,6 +26,8 @@ from causal.core.frames import (
     Level,
     Linear,
     Logistic,
+    Mapped,
+    MappedTerm,
     Product,
     Reciprocal,
     Term,
@@ -72,13 +74,7 @@ def compiled(
             return reduce(
                 add, [F.lit(float(c)) * compiled(part, columns, held) for part, c in parts]
             )
-        case (
-            Clipped(inner)
-            | Logistic(inner)
-            | Exponential(inner)
-            | Reciprocal(inner)
-            | Between(inner)
-        ):
+        case Mapped(inner):
             return _mapped(term, compiled(inner, columns, held))
         case _:
             return _compiled_atom(term, columns)
@@ -218,9 +214,7 @@ def _clipped(value: SparkColumn, *, low: float | None, high: float | None) -> Sp
     return out
 
 
-def _mapped(
-    term: Clipped | Logistic | Exponential | Reciprocal | Between, value: SparkColumn
-) -> SparkColumn:
+def _mapped(term: MappedTerm, value: SparkColumn) -> SparkColumn:
     """A term that is a function of one other; null and NaN stay what they are."""
     match term:
         case Clipped(_, low, high):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -148,13 +149,7 @@ def residual_figure(held_out: pd.DataFrame, *, what: str, n_max: int = 4000) -> 
     """
     figure, axes = canvas()
     rows = held_out.assign(residual=held_out["actual"] - held_out["predicted"])
-    shown = rows.head(n_max)
-    axes.plot(shown["predicted"], shown["residual"], ".", color=_ACTUAL, alpha=0.15, markersize=4)
-    means = _group_means(rows, "residual")
-    axes.plot(
-        means["predicted"], means["residual"], "-o", color=_MODEL, markersize=4,
-        label="means of twentieths of the prediction",
-    )  # fmt: skip
+    _draw_by_prediction(axes, rows, "residual", n_max=n_max)
     low, high = np.quantile(rows["residual"], [0.005, 0.99])
     axes.set_ylim(min(1.2 * low, -1e-9), max(1.2 * high, 1e-9))
     axes.axhline(0.0, color="grey", linewidth=0.8)
@@ -174,13 +169,7 @@ def prediction_figure(held_out: pd.DataFrame, *, what: str, n_max: int = 4000) -
         n_max: Points shown, the first ones; means are over all.
     """
     figure, axes = canvas()
-    shown = held_out.head(n_max)
-    axes.plot(shown["predicted"], shown["actual"], ".", color=_ACTUAL, alpha=0.15, markersize=4)
-    means = _group_means(held_out, "actual")
-    axes.plot(
-        means["predicted"], means["actual"], "-o", color=_MODEL, markersize=4,
-        label="means of twentieths of the prediction",
-    )  # fmt: skip
+    _draw_by_prediction(axes, held_out, "actual", n_max=n_max)
     low, high = min(0.0, float(held_out["predicted"].min())), float(held_out["predicted"].max())
     axes.plot([low, high], [low, high], "--", color="grey", linewidth=1, label="actual = predicted")
     axes.set_xlim(low, 1.02 * high)
@@ -192,10 +181,16 @@ def prediction_figure(held_out: pd.DataFrame, *, what: str, n_max: int = 4000) -
     return figure
 
 
-def _group_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Means by twentieth of the prediction; equal predictions stay together."""
+def _draw_by_prediction(axes: Axes, rows: pd.DataFrame, column: str, *, n_max: int) -> None:
+    """Points, and means by twentieth of the prediction; equal predictions stay together."""
+    shown = rows.head(n_max)
+    axes.plot(shown["predicted"], shown[column], ".", color=_ACTUAL, alpha=0.15, markersize=4)
     rank = rows["predicted"].rank(method="average") * _GROUPS / (len(rows) + 1)
-    return rows.groupby(rank.astype(int))[["predicted", column]].mean()
+    means = rows.groupby(rank.astype(int))[["predicted", column]].mean()
+    axes.plot(
+        means["predicted"], means[column], "-o", color=_MODEL, markersize=4,
+        label="means of twentieths of the prediction",
+    )  # fmt: skip
 
 
 def _labels(frequency: "pd.Series[int]") -> list[str]:

@@ -73,46 +73,45 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Clipped:
+class Mapped:
+    """A function of one other term; missing where that is."""
+
+    term: "Term"
+
+
+@dataclass(frozen=True)
+class Clipped(Mapped):
     """A term whose values below `low` are set to `low`, those above `high` to `high`.
 
     `None` leaves a side open; missing where the term is.
     """
 
-    term: "Term"
     low: float | None = None
     high: float | None = None
 
 
 @dataclass(frozen=True)
-class Logistic:
+class Logistic(Mapped):
     """`1 / (1 + exp(-term))`; missing where the term is."""
 
-    term: "Term"
-
 
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(Mapped):
     """`exp(term)`; missing where the term is."""
 
-    term: "Term"
-
 
 @dataclass(frozen=True)
-class Reciprocal:
+class Reciprocal(Mapped):
     """`1 / term`; missing where the term is. The caller sees to it that the term is never 0."""
 
-    term: "Term"
-
 
 @dataclass(frozen=True)
-class Between:
+class Between(Mapped):
     """1 where `low <= term < high` (`<=` if `is_closed`), 0 elsewhere; missing where the term is.
 
     `None` leaves a side open.
     """
 
-    term: "Term"
     low: float | None = None
     high: float | None = None
     is_closed: bool = True
@@ -157,6 +156,9 @@ class StartsIn:
     start: float
 
 
+MappedTerm = Clipped | Logistic | Exponential | Reciprocal | Between
+"""The kinds of `Mapped`."""
+
 Term = (
     Column
     | Constant
@@ -164,11 +166,7 @@ Term = (
     | EventTime
     | Product
     | Linear
-    | Clipped
-    | Logistic
-    | Exponential
-    | Reciprocal
-    | Between
+    | MappedTerm
     | HashBucket
     | UnitValue
     | StartsIn
@@ -477,13 +475,7 @@ def required_columns(term: Term) -> frozenset[str]:
             return frozenset({period})
         case Product(parts) | Linear(parts, _):
             return frozenset().union(*(required_columns(part) for part in parts))
-        case (
-            Clipped(inner)
-            | Logistic(inner)
-            | Exponential(inner)
-            | Reciprocal(inner)
-            | Between(inner)
-        ):
+        case Mapped(inner):
             return required_columns(inner)
         case _:
             return columns_of(term)
@@ -543,13 +535,7 @@ def _parts(item: object) -> tuple[object, ...]:  # noqa: C901, PLR0911 - one per
     match item:
         case Product(parts) | Linear(parts, _):
             return parts
-        case (
-            Clipped(inner)
-            | Logistic(inner)
-            | Exponential(inner)
-            | Reciprocal(inner)
-            | Between(inner)
-        ):
+        case Mapped(inner):
             return (inner,)
         case Score(left, right):
             return (left, right)
@@ -595,7 +581,7 @@ def label(term: Term) -> str:  # noqa: C901, PLR0911 - one per kind
             return _mapped_label(term)
 
 
-def _mapped_label(term: Clipped | Logistic | Exponential | Reciprocal | Between) -> str:
+def _mapped_label(term: MappedTerm) -> str:
     inner = label(term.term)
     match term:
         case Clipped(_, low, high):

@@ -34,6 +34,8 @@ from causal.core.frames import (
     Level,
     Linear,
     Logistic,
+    Mapped,
+    MappedTerm,
     MeatRequest,
     PanelGramRequest,
     Product,
@@ -122,13 +124,7 @@ def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
         case HashBucket(column):
             numbers = bucket_numbers(frame[column], term)
             return np.where(numbers < 0, np.nan, numbers.astype(np.float64))
-        case (
-            Clipped(inner)
-            | Logistic(inner)
-            | Exponential(inner)
-            | Reciprocal(inner)
-            | Between(inner)
-        ):
+        case Mapped(inner):
             return _mapped(term, evaluate(frame, inner, known=known))
         case Product(factors):
             values = [evaluate(frame, factor, known=known) for factor in factors]
@@ -141,7 +137,7 @@ def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
             raise TypeError(f"{term} is a value of a unit, not of a row")
 
 
-def _mapped(term: Clipped | Logistic | Exponential | Reciprocal | Between, values: Array) -> Array:
+def _mapped(term: MappedTerm, values: Array) -> Array:
     """A term that is a function of one other; NaN stays NaN."""
     match term:
         case Clipped(_, low, high):
@@ -372,13 +368,7 @@ def _starts(terms: Sequence[Term]) -> set[StartsIn]:
                 found.add(part)
             case Product(parts) | Linear(parts, _):
                 waiting.extend(parts)
-            case (
-                Clipped(inner)
-                | Logistic(inner)
-                | Exponential(inner)
-                | Reciprocal(inner)
-                | Between(inner)
-            ):
+            case Mapped(inner):
                 waiting.append(inner)
     return found
 
