@@ -1,6 +1,7 @@
 """One Spark session for all tests of the tier, tuned to start and plan quickly."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,11 @@ SMALL_QUERIES = {
     "spark.sql.shuffle.partitions": "1",
 }
 
+LARGE_QUERIES = {
+    "spark.sql.codegen.factoryMode": "FALLBACK",
+    "spark.sql.codegen.wholeStage": "true",
+}
+
 
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
@@ -46,8 +52,22 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
 @pytest.fixture(scope="module")
 def many_small_queries(spark: SparkSession) -> Iterator[None]:
     """Planning and compiling small queries takes most of their time: as little of it as can be."""
-    before = {key: spark.conf.get(key) for key in SMALL_QUERIES}
-    for key, value in SMALL_QUERIES.items():
+    with _configured(spark, SMALL_QUERIES):
+        yield
+
+
+@pytest.fixture(scope="module")
+def large_queries(spark: SparkSession) -> Iterator[None]:
+    """Whole worlds are generated faster by compiled code."""
+    with _configured(spark, LARGE_QUERIES):
+        yield
+
+
+@contextmanager
+def _configured(spark: SparkSession, settings: Mapping[str, str]) -> Iterator[None]:
+    """These properties within, those before after."""
+    before = {key: spark.conf.get(key) for key in settings}
+    for key, value in settings.items():
         spark.conf.set(key, value)
     yield
     for key, held in before.items():

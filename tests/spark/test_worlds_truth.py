@@ -14,6 +14,8 @@ from tests.world_tables import check_table
 from transforms.synthetic.randomness import Draws
 from transforms.synthetic.tables import DRIVER_TABLES, SUBSCRIBER_TABLES
 
+pytestmark = pytest.mark.usefixtures("large_queries")
+
 SIZE = 5_000
 OUTCOMES = {
     "subscriber": ["minutes", "sessions", "revenue", "active_days"],
