@@ -176,6 +176,15 @@ def test_exposures_have_the_probabilities_of_the_design() -> None:
     assert totals.to_numpy() == pytest.approx(1.0, abs=0.4)
 
 
+def test_the_direct_effect_is_that_on_the_drivers_of_the_most_treated_cities() -> None:
+    frames, known = made()
+    units = frames["driver_dispatch_units"]
+    there = units[units["saturation"] == 60]
+    without = there["trips"] / np.where(there["treatment"] == 1, 1.12, 1.0)
+    true = known["drivers", "priority_dispatch", "direct", "trips", "treatment", "absolute"]
+    assert true == pytest.approx(0.12 * without.mean(), rel=1e-4)
+
+
 def test_a_plain_comparison_of_drivers_misses_the_effects() -> None:
     """Where drivers affect each other it is neither the own effect nor that of treating a city.
 

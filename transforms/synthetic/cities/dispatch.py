@@ -97,8 +97,13 @@ def dispatch_rows(plan: DriverPlan) -> list[tuple[Any, ...]]:
 
 
 def dispatch_effects(plan: DriverPlan) -> list[tuple[Any, ...]]:
-    """The true effects, rows of `truth_driver_effects`: contrasts of exposures over all drivers."""
-    settings, level = plan.world.dispatch, float(dispatch(plan).untreated.mean())
+    """The true effects, rows of `truth_driver_effects`.
+
+    Contrasts with the untouched are over all drivers, as every city could have had each saturation;
+    the direct effect is over the drivers of the cities whose saturation was the highest.
+    """
+    settings, drawn = plan.world.dispatch, dispatch(plan)
+    level = float(drawn.untreated.mean())
     rows: list[tuple[Any, ...]] = []
     for saturation in sorted(set(settings.saturations) - {0}):
         for is_treated, estimand in ((False, "spillover"), (True, "total")):
@@ -116,9 +121,9 @@ def dispatch_effects(plan: DriverPlan) -> list[tuple[Any, ...]]:
     )
     return rows + effect_rows(
         (settings.name, "direct", _METRIC, "treatment"),
-        absolute=(with_it - without) * level,
+        absolute=(with_it - without) * float(drawn.untreated[drawn.saturation == highest].mean()),
         relative=with_it / without - 1.0,
-        comment=f"own treatment in a city of which {highest} % are treated",
+        comment=f"own treatment in the cities of which {highest} % are treated",
     )
 
 
