@@ -23,6 +23,15 @@ FORGET = "get_ipython().run_line_magic('reset', '-f')"
 _EXIT = "NotebookExit"
 _CELL = "causalake_cell"
 _STARTUP_SECONDS = 300
+_PAGE = "page.html.j2"
+_TITLED_PICTURES = """
+{%- extends 'lab/index.html.j2' -%}
+{%- block data_png scoped -%}
+{%- set title = (output | get_metadata('alt', 'image/png') or 'picture') | escape_html -%}
+{{ super() | replace('<img ', '<img alt="' ~ title ~ '" ', 1) }}
+{%- endblock data_png -%}
+"""
+"""The usual page, whose pictures say what they are called."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +166,9 @@ def run_cells(
         raise _located(f"{error.ename}: {error.evalue}", failed, cells) from error
     except (CellTimeoutError, DeadKernelError) as error:
         raise CausalError(str(error).splitlines()[0], file=cells[0].file) from error
+    finally:
+        if client.kc is not None:
+            client.kc.stop_channels()
     return None
 
 
@@ -219,10 +231,14 @@ def _environment(runtime_folder: str) -> Iterator[None]:
 
 def _write(notebook: "NotebookNode", output: Path, name: str) -> tuple[Path, Path]:
     import nbformat
+    from jinja2 import DictLoader
     from nbconvert import HTMLExporter
 
     page, _ = HTMLExporter(
-        exclude_input_prompt=True, exclude_output_prompt=True
+        extra_loaders=[DictLoader({_PAGE: _TITLED_PICTURES})],
+        template_file=_PAGE,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
     ).from_notebook_node(notebook)
     written = []
     for suffix, text in ((".ipynb", nbformat.writes(notebook)), (".html", page)):

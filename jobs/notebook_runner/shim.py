@@ -197,7 +197,7 @@ def display(value: object) -> None:
     if isinstance(value, pd.DataFrame):
         show(HTML(value.to_html(max_rows=_SHOWN_ROWS, index=False, border=0)))
     elif isinstance(value, Figure):
-        show(Image(data=_png(value), format="png"))
+        show(Image(data=_png(value), format="png", alt=_title(value)))
     else:
         show(value)
 
@@ -211,6 +211,12 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI, bbox_inches="tight")
     return buffer.getvalue()
+
+
+def _title(figure: Figure) -> str:
+    """What a figure is called: for those who cannot see it."""
+    placed = [axes.get_title(loc) for axes in figure.axes for loc in ("left", "center", "right")]
+    return "; ".join(filter(None, [figure.get_suptitle(), *placed])) or "figure without a title"
 
 
 def _variable(name: str) -> str:

@@ -82,6 +82,7 @@ def test_notebook_runs(notebook: Path, run: Run) -> None:
         assert picture.startswith(b"\x89PNG")
         assert len(picture) > SMALL_PICTURE
     page = (output / f"{notebook.stem}.html").read_text(encoding="utf-8")
+    assert "No description has been provided" not in page
     assert page.count(IMAGE) == len(shown) + sum(text.count(IMAGE) for text in pages(executed))
 
 

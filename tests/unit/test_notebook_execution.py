@@ -31,7 +31,8 @@ def test_a_notebook_may_end_early_and_keeps_its_pictures(
 ) -> None:
     path = notebook_of(
         tmp_path,
-        "from matplotlib.figure import Figure\nfigure = Figure()\nfigure.subplots().plot([0, 1])",
+        "from matplotlib.figure import Figure",
+        "figure = Figure()\nfigure.subplots().set_title('Up')",
         "# DBTITLE 1,A picture\ndisplay(figure)",
         "dbutils.notebook.exit('enough')",
         "raise RuntimeError('not reached')",
@@ -40,7 +41,9 @@ def test_a_notebook_may_end_early_and_keeps_its_pictures(
     made = to_notebook(cells, setup=SETUP)
     assert run_cells(made, cells, kernel=kernel, timeout=60) == "enough"
     assert len(list(pictures(made))) == 1
-    assert made.cells[2].source == "#### A picture"
+    (shown,) = made.cells[4].outputs
+    assert shown.metadata["image/png"]["alt"] == "Up"
+    assert made.cells[3].source == "#### A picture"
     assert made.cells[-1].outputs == []
     assert made.cells[-2].outputs == []
 
