@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from causal.core.frames import Term
@@ -15,10 +14,11 @@ from causal.core.result import Diagnostic, Effect, Estimand
 from causal.observational.orthogonal_moments import ONE, RatioEstimate, median
 from causal.observational.refuters import Refutation, refutation_table
 from causal.observational.sensitivity import (
-    e_value,
+    outcome_spread,
     partial_r_squared,
     robustness_value,
-    standardised_risk_ratio,
+    sensitivity_table,
+    standardised_e_values,
 )
 from causal.observational.study import CONTROL, TREATED, Arms, Study, left_out
 from causal.observational.weighting_readout import overlap_note
@@ -162,18 +162,10 @@ def _folds(folds: Sequence[Arms]) -> pd.DataFrame:
 
 def _sensitivity(spec: "DmlSpec", study: Study, found: Found) -> pd.DataFrame:
     """How strong a hidden common cause would have to be, by estimator."""
-    total = study.arms[CONTROL].merge(study.arms[TREATED])
-    spread = float(np.sqrt(total.cross[-1, -1] / (total.sum_weights - 1.0)))
-    rows = []
+    spread = outcome_spread(study.arms)
+    values: dict[str, dict[str, float | None]] = {}
     for item in _effects(spec, study, found)[: len(found.effects)]:
-        ratios = [
-            standardised_risk_ratio(value, standard_deviation=spread)
-            for value in (item.estimate, item.ci_lower, item.ci_upper)
-        ]
-        values = e_value(ratios[0], ci_lower=ratios[1], ci_upper=ratios[2])
-        own: dict[str, float | None] = {
-            "e_value": values.estimate, "e_value_interval": values.interval,
-        }  # fmt: skip
+        own = standardised_e_values(item, standard_deviation=spread)
         estimate = found.effects[item.estimator]
         if item.estimator == "plr":
             df = estimate.n_treated + estimate.n_control - len(study.columns) - 2
@@ -183,11 +175,8 @@ def _sensitivity(spec: "DmlSpec", study: Study, found: Found) -> pd.DataFrame:
             own["robustness_value_significance"] = robustness_value(
                 statistic, df=df, alpha=1.0 - spec.confidence_level
             )
-        rows += [
-            {"estimator": item.estimator, "quantity": name, "value": value}
-            for name, value in own.items()
-        ]
-    return pd.DataFrame(rows)
+        values[item.estimator] = own
+    return sensitivity_table(values)
 
 
 def _diagnostics(options: "DmlOptions", study: Study, found: Found) -> list[Diagnostic]:

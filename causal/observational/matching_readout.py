@@ -1,5 +1,6 @@
 """Effects, checks and tables of an analysis by matching."""
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,13 @@ from causal.observational.balance import (
 from causal.observational.coarsened import CellEffect
 from causal.observational.logistic import LogisticFit
 from causal.observational.matched_units import MatchedUnits, Units
+from causal.observational.sensitivity import (
+    outcome_spread,
+    rosenbaum_bounds,
+    rosenbaum_gamma,
+    sensitivity_table,
+    standardised_e_values,
+)
 from causal.observational.study import CONTROL, TREATED, Study, left_out
 from causal.observational.weighting_readout import propensity_table
 
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from causal.quasi.matching_options import MatchingOptions, MatchingSpec
 
 _ARMS = ("control", "treated")
+_GAMMAS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
 
 
 def nearest(
@@ -64,8 +73,9 @@ def nearest(
         ),
         balance_note(balance, threshold=options.balance_threshold),
     ]  # fmt: skip
+    found = _effect(spec, metric, matched.estimate, matched.std_error, counts)
     return Readout(
-        effects=(_effect(spec, metric, matched.estimate, matched.std_error, counts),),
+        effects=(found,),
         diagnostics=tuple(notes),
         params={
             "n": study.n, "n_sets": matched.n_sets, "n_matches": len(matched.pairs.match),
@@ -77,6 +87,7 @@ def nearest(
             "balance": balance.assign(metric=metric)[["metric", "source", *BALANCE_COLUMNS]],
             "propensity": propensity_table(fit).assign(metric=metric),
             "overlap": overlap.assign(metric=metric),
+            **_sensitivity(options, study, found, _pair_differences(options, units, matched)),
         },
     )  # fmt: skip
 
@@ -101,10 +112,9 @@ def coarsened(spec: "MatchingSpec", study: Study, matched: CellEffect) -> Readou
         balance_note(balance, threshold=options.balance_threshold),
     ]  # fmt: skip
     counts = list(matched.n_matched)
+    found = _effect(spec, metric, matched.estimate, std_error, counts, n_clusters=n_clusters)
     return Readout(
-        effects=(
-            _effect(spec, metric, matched.estimate, std_error, counts, n_clusters=n_clusters),
-        ),
+        effects=(found,),
         diagnostics=tuple(notes),
         params={
             "n": study.n, "n_matched": sum(matched.n_matched), "n_cells": matched.n_cells,
@@ -113,6 +123,7 @@ def coarsened(spec: "MatchingSpec", study: Study, matched: CellEffect) -> Readou
         tables={
             "means": _means(metric, matched.means),
             "balance": balance.assign(metric=metric)[["metric", "source", *BALANCE_COLUMNS]],
+            **_sensitivity(options, study, found, None),
         },
     )  # fmt: skip
 
@@ -161,6 +172,34 @@ def _note(name: str, statistic: float, detail: str) -> Diagnostic:
     return Diagnostic(
         name=name, statistic=float(statistic), pvalue=None, passed=None, detail=detail
     )
+
+
+def _sensitivity(
+    options: "MatchingOptions", study: Study, found: Effect, differences: Array | None
+) -> dict[str, pd.DataFrame]:
+    """How strong a hidden common cause would have to be, with the signed-rank test of pairs."""
+    if not options.sensitivity:
+        return {}
+    own = standardised_e_values(found, standard_deviation=outcome_spread(study.arms))
+    tables: dict[str, pd.DataFrame] = {}
+    if differences is not None and differences.any():
+        towards = np.copysign(1.0, found.estimate) * differences
+        alpha = (1.0 - found.confidence_level) / 2.0
+        own["rosenbaum_gamma"] = rosenbaum_gamma(towards, alpha=alpha)
+        bounds = rosenbaum_bounds(towards, gamma=_GAMMAS)
+        tables["rosenbaum_bounds"] = pd.DataFrame(dataclasses.asdict(bounds))
+    tables["sensitivity"] = sensitivity_table({found.estimator: own})
+    return {name: table.assign(metric=found.metric) for name, table in tables.items()}
+
+
+def _pair_differences(
+    options: "MatchingOptions", units: Units, matched: MatchedUnits
+) -> Array | None:
+    """Treated less control of each pair; `None` where units share partners or have several."""
+    if options.replace or options.ratio > 1:
+        return None
+    gaps = units.outcome[matched.pairs.focal] - units.outcome[matched.pairs.match]
+    return np.asarray(gaps if options.estimand == "att" else -gaps, dtype=np.float64)
 
 
 def _unit_balance(

@@ -1,15 +1,18 @@
 """How strong an unmeasured common cause would have to be to explain an effect away.
 
-Plain functions on numbers that an analysis has printed.
+Functions on numbers that an analysis has printed, and the tables that analyses print of them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from causal.core.errors import InferenceError
-from causal.core.gram import Array
+from causal.core.gram import Array, Gram
+from causal.core.result import Effect
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,69 @@ def rosenbaum_bounds(differences: ArrayLike, *, gamma: ArrayLike) -> RosenbaumBo
         spread = np.sqrt(share * (1.0 - share) * (ranks**2).sum())
         tails.append(special.ndtr(-(statistic - share * ranks.sum()) / spread))
     return RosenbaumBounds(gamma=odds, pvalue_lower=tails[0], pvalue_upper=tails[1])
+
+
+def rosenbaum_gamma(differences: ArrayLike, *, alpha: float) -> float:
+    """The odds ratio within pairs up to which the signed-rank test rejects in spite of it.
+
+    Args:
+        differences: Treated less control of each pair, in the direction of the effect, shape (n,).
+        alpha: One-sided level.
+
+    Returns:
+        The largest gamma whose upper p-value is `alpha` at most; 1 where it is above at gamma = 1.
+
+    Raises:
+        InferenceError: No pair differs.
+    """
+    from scipy import optimize
+
+    values = np.asarray(differences, dtype=np.float64)
+
+    def excess(log_gamma: float) -> float:
+        upper = rosenbaum_bounds(values, gamma=np.exp(log_gamma)).pvalue_upper
+        return float(upper[0]) - alpha
+
+    if excess(0.0) > 0:
+        return 1.0
+    # n pairs that all agree are 1 standard deviation away at gamma = n at most, 0.001 at 1e6 n.
+    return float(np.exp(optimize.brentq(excess, 0.0, np.log(1e6 * len(values)))))
+
+
+def outcome_spread(arms: tuple[Gram, Gram]) -> float:
+    """Standard deviation of the outcome, the last term of the moments, over both arms."""
+    total = arms[0].merge(arms[1])
+    return float(np.sqrt(total.cross[-1, -1] / (total.sum_weights - 1.0)))
+
+
+def standardised_e_values(item: Effect, *, standard_deviation: float) -> dict[str, float | None]:
+    """E-values of a difference in means, by quantity.
+
+    Args:
+        item: The difference and its interval.
+        standard_deviation: Of the outcome.
+    """
+    ratios = [
+        standardised_risk_ratio(value, standard_deviation=standard_deviation)
+        for value in (item.estimate, item.ci_lower, item.ci_upper)
+    ]
+    found = e_value(ratios[0], ci_lower=ratios[1], ci_upper=ratios[2])
+    return {"e_value": found.estimate, "e_value_interval": found.interval}
+
+
+def sensitivity_table(found: Mapping[str, Mapping[str, float | None]]) -> pd.DataFrame:
+    """A row per estimator and quantity.
+
+    Args:
+        found: Quantities by estimator.
+    """
+    return pd.DataFrame(
+        [
+            {"estimator": estimator, "quantity": name, "value": value}
+            for estimator, own in found.items()
+            for name, value in own.items()
+        ]
+    )
 
 
 def _check_df(df: float) -> None:

@@ -26,6 +26,11 @@ from causal.observational.balance import (
 )
 from causal.observational.influence import Sums
 from causal.observational.logistic import LogisticFit
+from causal.observational.sensitivity import (
+    outcome_spread,
+    sensitivity_table,
+    standardised_e_values,
+)
 from causal.observational.study import CONTROL, TREATED, Arms, Study, left_out
 from causal.observational.weights import Target, Weights
 
@@ -144,8 +149,16 @@ def read(
     if propensity is not None:
         tables["propensity"] = propensity_table(propensity.fit).assign(metric=metric)
         tables["overlap"] = propensity.overlap.assign(metric=metric)
+    effects = _effects(spec, metric, plain, estimates)
+    if spec.options.sensitivity:
+        spread = outcome_spread(plain)
+        values = {
+            item.estimator: standardised_e_values(item, standard_deviation=spread)
+            for item in effects
+        }
+        tables["sensitivity"] = sensitivity_table(values).assign(metric=metric)
     return Readout(
-        effects=tuple(_effects(spec, metric, plain, estimates)),
+        effects=tuple(effects),
         diagnostics=tuple(_diagnostics(spec.options, study, propensity, weightings, balance)),
         params=_params(spec.options, study, propensity, weightings),
         tables=tables,

@@ -34,6 +34,7 @@ class MatchingOptions(StudyOptions):
             or `none`; errors with replacement take none.
         max_units: Nearest matching is refused above so many units.
         balance_threshold: Largest standardised difference after matching that passes.
+        sensitivity: Whether to say how strong a hidden common cause would have to be.
     """
 
     matching: Literal["nearest", "coarsened"] = "nearest"
@@ -49,6 +50,7 @@ class MatchingOptions(StudyOptions):
     small_sample: Literal["stata", "n-1", "none"] = "stata"
     max_units: int = Field(default=100_000, ge=2)
     balance_threshold: float = Field(default=0.1, gt=0.0)
+    sensitivity: bool = False
 
     @model_validator(mode="after")
     def _options_go_together(self) -> "MatchingOptions":

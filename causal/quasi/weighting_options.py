@@ -32,6 +32,7 @@ class WeightingOptions(StudyOptions):
         small_sample: `none`, or `n-1`: n/(n-1), G/(G-1) with clusters. Left out: `n-1` with
             clusters, else `none`.
         balance_threshold: Largest standardised difference after weighting that passes.
+        sensitivity: Whether to say how strong a hidden common cause would have to be.
     """
 
     estimand: Target = "ate"
@@ -43,6 +44,7 @@ class WeightingOptions(StudyOptions):
     cluster: ColumnName | None = None
     small_sample: Literal["none", "n-1"] | None = None
     balance_threshold: float = Field(default=0.1, gt=0.0)
+    sensitivity: bool = False
 
     @property
     def estimators(self) -> tuple[EstimatorName, ...]:

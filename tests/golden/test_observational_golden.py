@@ -19,6 +19,7 @@ from causal.observational.sensitivity import (
     partial_r_squared,
     robustness_value,
     rosenbaum_bounds,
+    rosenbaum_gamma,
 )
 
 NSW = {
@@ -158,3 +159,17 @@ def test_bounds_without_bias_are_the_signed_rank_test() -> None:
     assert found.pvalue_upper[0] == pytest.approx(plain)
     assert (np.diff(found.pvalue_upper) > 0).all()
     assert (np.diff(found.pvalue_lower) < 0).all()
+
+
+def test_gamma_is_where_the_upper_bound_crosses_the_level() -> None:
+    rng = np.random.default_rng(3)
+    differences = rng.normal(0.8, 1.0, 60)
+    gamma = rosenbaum_gamma(differences, alpha=0.025)
+    found = rosenbaum_bounds(differences, gamma=[gamma, 1.01 * gamma])
+
+    assert gamma > 1.5
+    assert found.pvalue_upper[0] == pytest.approx(0.025, rel=1e-6)
+    assert found.pvalue_upper[1] > 0.025
+    assert rosenbaum_gamma(-differences, alpha=0.025) == 1.0
+    agreeing = rosenbaum_gamma(np.abs(differences), alpha=0.025)
+    assert gamma < agreeing < 60

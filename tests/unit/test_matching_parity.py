@@ -264,3 +264,59 @@ def test_other_levels_and_missing_rows_are_counted() -> None:
 def test_units_that_repeat_are_refused() -> None:
     with pytest.raises(DataError, match="must identify the rows"):
         analysed(pd.concat([ROWS, ROWS.head(2)]), unit="id")
+
+
+@pytest.mark.parametrize("estimand", ["att", "atc"])
+def test_sensitivity_of_pairs_is_that_of_their_signed_ranks(estimand: str) -> None:
+    from scipy import stats
+
+    options = {"unit": "id", "estimand": estimand, "caliper": 0.5, "sensitivity": True}
+    found = analysed(**options)
+    (item,) = found.effects
+    bounds = found.tables["rosenbaum_bounds"].set_index("gamma")
+    values = found.tables["sensitivity"].set_index("quantity")["value"]
+    reference = pairs_of(ROWS, estimand=estimand)
+    assert len(reference) == found.params["n_sets"]
+    assert reference.mean() == pytest.approx(item.estimate, rel=1e-9)
+    plain = stats.wilcoxon(reference, alternative="greater", correction=False, method="approx")
+    assert bounds.loc[1.0, "pvalue_upper"] == pytest.approx(plain.pvalue, rel=1e-9)
+    assert bounds["pvalue_upper"].is_monotonic_increasing
+    inside = bounds.index[bounds["pvalue_upper"] <= 0.025]
+    outside = bounds.index[bounds["pvalue_upper"] > 0.025]
+    assert max(inside, default=0.0) <= values["rosenbaum_gamma"] < min(outside, default=np.inf)
+    ratio = np.exp(0.91 * item.estimate / ROWS["y"].std())
+    assert values["e_value"] == pytest.approx(ratio + np.sqrt(ratio * (ratio - 1)), rel=1e-9)
+
+
+def pairs_of(frame: pd.DataFrame, *, estimand: str) -> Numbers:
+    """Treated less control of each pair, matched by a plain loop on statsmodels' propensity."""
+    propensity = sm.Logit(frame["t"], sm.add_constant(frame[["x", "z"]])).fit(disp=0).predict()
+    is_focal = (frame["t"] == (estimand == "att")).to_numpy()
+    focal, pool = np.flatnonzero(is_focal), np.flatnonzero(~is_focal)
+    caliper = 0.5 * propensity.std(ddof=1)
+    rule = MatchingRule(order="largest", caliper=float(caliper))
+    found = greedy(propensity[focal], propensity[pool], rule)
+    y = frame["y"].to_numpy()
+    sign = 1.0 if estimand == "att" else -1.0
+    return np.array([sign * (y[focal[at]] - y[pool[other]]) for at, other in found])
+
+
+@pytest.mark.parametrize(
+    ("module", "options"),
+    [
+        (matching, {"unit": "id", "ratio": 2}),
+        (matching, {"unit": "id", "replace": True}),
+        (matching, {"matching": "coarsened", "cutpoints": {"z": 3}}),
+        (weighting, {"estimator": ["ipw", "aipw"]}),
+    ],
+)
+def test_e_values_of_every_estimator(module: Any, options: dict[str, Any]) -> None:
+    found = analysed(module=module, sensitivity=True, **options)
+    assert "rosenbaum_bounds" not in found.tables
+    table = found.tables["sensitivity"]
+    assert table["estimator"].drop_duplicates().tolist() == [e.estimator for e in found.effects]
+    assert set(table["quantity"]) == {"e_value", "e_value_interval"}
+    assert (table["value"] >= 1).all()
+    plain = analysed(module=module, **options)
+    assert "sensitivity" not in plain.tables
+    assert plain.effects == found.effects
