@@ -24,6 +24,7 @@ from causal.quasi.ols_options import INTERCEPT, OlsOptions, OlsSpec
 from causal.regression.data import RegressionData, observe
 from causal.regression.equation import Equation, least_squares
 from causal.regression.leverage import (
+    bell_mccaffrey_dfs,
     bound_request,
     cluster_moments,
     corrected_scores,
@@ -171,7 +172,8 @@ def joint_tests(options: OlsOptions, regression: Regression) -> list[dict[str, A
         found.append(
             {
                 "metric": regression.metric, "name": name, "statistic": statistic,
-                "df_numerator": len(positions), "df": regression.errors.df, "pvalue": pvalue,
+                "df_numerator": len(positions), "df": regression.errors.df_of(positions),
+                "pvalue": pvalue,
             }
         )  # fmt: skip
     return found
@@ -187,11 +189,15 @@ def _errors(
         df = reference_df(options, n_clusters=None, df_resid=fit.df_resid)
         return Errors(covariance=fit.classical(divisor=divisor)[at], df=df, n_clusters=None)
     if options.kind in {"CR2", "CR3"}:
-        g = len(data.clusters)
-        covariance = leave_out_covariance(cluster_moments(fit, data.clusters), kind=options.kind)
+        g, moments = len(data.clusters), cluster_moments(fit, data.clusters)
+        covariance = leave_out_covariance(moments, kind=options.kind)
         factor = (g - 1) / g if options.factor == "jackknife" else 1.0
         df = reference_df(options, n_clusters=g, df_resid=fit.df_resid)
-        return Errors(covariance=factor * covariance[at], df=df, n_clusters=g)
+        is_own = options.reference == "satterthwaite"
+        return Errors(
+            covariance=factor * covariance[at], df=df, n_clusters=g,
+            dfs=bell_mccaffrey_dfs(moments)[shown] if is_own else None,
+        )  # fmt: skip
     scores = fit.scores(shown)
     if options.kind in {"HC2", "HC3"}:
         h = leverage(fit, data.rows.weight)
@@ -246,7 +252,7 @@ def _effects(spec: OlsSpec, regression: Regression) -> list[Effect]:
                 term=name,
                 estimate=float(regression.coefficients[j]),
                 std_error=float(std_errors[j]),
-                df=regression.errors.df,
+                df=regression.errors.df_of([j]),
                 confidence_level=spec.confidence_level,
                 n_treated=n_treated,
                 n_control=n_control,

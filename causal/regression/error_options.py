@@ -29,14 +29,15 @@ class ErrorOptions(Part):
             part with its own G; `min`: the smallest G for all parts; `n-k`: n/(n-k) alone; `none`),
             of the classical error variance (`stata` or `n-k`: divisor n-k; `none`: n), and of CR3
             (`none`, or `jackknife`: (G-1)/G). The other covariances have none to choose.
-        reference: `t` (n-k degrees of freedom, or the smallest number of clusters less one) or
-            `normal`.
+        reference: `t` (n-k degrees of freedom, or the smallest number of clusters less one),
+            `normal`, or with CR2 `satterthwaite`: t with the degrees of freedom of Bell and
+            McCaffrey, each coefficient its own.
     """
 
     covariance: Kind | Literal["cluster"] | None = None
     cluster: ColumnName | Annotated[list[ColumnName], Field(min_length=1)] | None = None
     small_sample: SmallSample | None = None
-    reference: Literal["t", "normal"] = "t"
+    reference: Literal["t", "normal", "satterthwaite"] = "t"
 
     @property
     def clusters(self) -> tuple[str, ...]:
@@ -85,6 +86,8 @@ class ErrorOptions(Part):
             raise ValueError("the two columns of cluster must differ")
         if self.is_two_way and self.kind in {"CR2", "CR3"}:
             raise ValueError(f"covariance {self.kind} takes one column of clusters")
+        if self.reference == "satterthwaite" and self.kind != "CR2":
+            raise ValueError("reference satterthwaite goes with covariance: CR2")
         return self
 
     @model_validator(mode="after")

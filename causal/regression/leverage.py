@@ -188,9 +188,7 @@ def leave_out_covariance(
     Raises:
         InferenceError: For CR3, leaving a cluster out leaves a wanted coefficient unidentified.
     """
-    root = np.linalg.cholesky(moments.bread)
-    shares = np.einsum("ji,gjk,kl->gil", root, moments.designs, root)
-    values, vectors = np.linalg.eigh(np.eye(len(root)) - (shares + shares.transpose(0, 2, 1)) / 2)
+    root, values, vectors = _rotated(moments)
     lost = values <= SINGULAR
     to_coefficients = moments.to_coefficients @ root
     if kind == "CR3" and lost.any():
@@ -208,6 +206,47 @@ def leave_out_covariance(
     adjusted = np.einsum("gij,gj->gi", vectors, weights * rotated)
     influence = adjusted @ to_coefficients.T
     return np.asarray(influence.T @ influence, dtype=np.float64)
+
+
+def bell_mccaffrey_dfs(moments: ClusterMoments) -> Array:
+    """Degrees of freedom of each coefficient's CR2 variance, shape (k,).
+
+    The variance is a quadratic form of the errors, `sum_g (q_g' u)^2` with `q_g` the residual maker
+    times `(I - H_gg)^-1/2 X_g M c`. Where errors are independent and of one variance (of the
+    weighted equation), Satterthwaite's degrees of freedom are `tr(G)^2 / tr(G^2)` with `G` the
+    cross-products of the `q_g` (Bell and McCaffrey 2002; Pustejovsky and Tipton 2018). With one row
+    per cluster they are those that Imbens and Kolesar (2016) recommend for HC2.
+
+    Args:
+        moments: Moments by cluster.
+    """
+    root, values, vectors = _rotated(moments)
+    lost = values <= SINGULAR
+    power = np.where(lost, 0.0, np.where(lost, 1.0, values) ** -0.5)
+    contrasts = moments.to_coefficients @ root
+    rotated = np.einsum("cj,gjl->gcl", contrasts, vectors) * power[:, None, :]
+    own = np.einsum("gcl,gl->gc", rotated**2, 1.0 - values)
+    shared = np.einsum("gcl,gil->gci", rotated * (1.0 - values)[:, None, :], vectors)
+    total = own.sum(axis=0) - (shared**2).sum(axis=(0, 2))
+    inner = np.einsum("gci,gcj->cij", shared, shared)
+    squares = (
+        (own**2).sum(axis=0)
+        - 2.0 * np.einsum("gc,gci->c", own, shared**2)
+        + (inner**2).sum(axis=(1, 2))
+    )
+    return np.asarray(total**2 / squares, dtype=np.float64)
+
+
+def _rotated(moments: ClusterMoments) -> tuple[Array, Array, Array]:
+    """In coordinates in which the summed designs are one, `I` less each cluster's share of them.
+
+    Returns:
+        The coordinates, shape (k, k); eigenvalues, shape (G, k), and eigenvectors.
+    """
+    root = np.linalg.cholesky(moments.bread)
+    shares = np.einsum("ji,gjk,kl->gil", root, moments.designs, root)
+    values, vectors = np.linalg.eigh(np.eye(len(root)) - (shares + shares.transpose(0, 2, 1)) / 2)
+    return np.asarray(root, dtype=np.float64), values, vectors
 
 
 def cluster_covariance(moments: ClusterMoments) -> Array:

@@ -23,7 +23,8 @@ def coefficient_table(
     confidence_level: float,
 ) -> pd.DataFrame:
     """All coefficients with errors, tests and intervals, one row each."""
-    half = critical_value(confidence_level, df=errors.df) * errors.std_errors
+    dfs = [errors.df_of([j]) for j in range(len(names))]
+    half = [critical_value(confidence_level, df=df) for df in dfs] * errors.std_errors
     statistics = coefficients / errors.std_errors
     return pd.DataFrame(
         {
@@ -32,7 +33,11 @@ def coefficient_table(
             "estimate": coefficients,
             "std_error": errors.std_errors,
             "statistic": statistics,
-            "pvalue": [two_sided_pvalue(float(value), df=errors.df) for value in statistics],
+            "df": dfs,
+            "pvalue": [
+                two_sided_pvalue(float(value), df=df)
+                for value, df in zip(statistics, dfs, strict=True)
+            ],
             "ci_lower": coefficients - half,
             "ci_upper": coefficients + half,
         }
@@ -50,7 +55,8 @@ def data_notes(
     if data.dropped:
         found.append(dropped_columns(data.dropped))
     if errors.n_clusters is not None:
-        found.append(few_clusters.total(errors.n_clusters))
+        is_corrected = errors.dfs is not None
+        found.append(few_clusters.total(errors.n_clusters, is_corrected=is_corrected))
         found += _against_clusters(errors.n_clusters, k)
     if options.is_two_way and not is_positive(errors.covariance):
         found.append(

@@ -82,11 +82,17 @@ class Errors:
         covariance: Shape (p, p).
         df: Degrees of freedom; `None`: the normal and chi-square references.
         n_clusters: The smallest number of clusters; `None`: not clustered.
+        dfs: Degrees of freedom of each coefficient where they are not `df`, shape (p,).
     """
 
     covariance: Array
     df: float | None
     n_clusters: int | None
+    dfs: Array | None = None
+
+    def df_of(self, positions: Sequence[int]) -> float | None:
+        """Degrees of freedom of a test of some coefficients: the fewest that one of them has."""
+        return self.df if self.dfs is None else float(self.dfs[list(positions)].min())
 
     @property
     def std_errors(self) -> Array:
@@ -104,7 +110,7 @@ class Errors:
         block = self.covariance[np.ix_(at, at)]
         if not is_positive(block):
             raise InferenceError("the covariance of the tested coefficients is not positive")
-        return wald(estimates[at], block, df=self.df)
+        return wald(estimates[at], block, df=self.df_of(at))
 
 
 def middle(

@@ -186,6 +186,37 @@ def test_few_unequal_regions(n_worlds: int) -> None:
     assert found["CR1"] < found["CR3"]
 
 
+def treated_regions(rng: np.random.Generator) -> pd.DataFrame:
+    """Rows of sixteen regions of unequal size, four of which are treated."""
+    sizes_ = np.array([4, 4, 4, 4, 6, 6, 6, 6, 10, 10, 10, 10, 20, 20, 30, 40])
+    region = np.repeat(np.arange(16), sizes_)
+    d = np.isin(region, rng.choice(16, size=4, replace=False)).astype(float)
+    noise = 0.5 * rng.normal(size=16)[region] + rng.normal(size=len(region))
+    return pd.DataFrame({"region": region, "d": d, "y": TRUTH * d + noise})
+
+
+@pytest.mark.parametrize(
+    "n_worlds",
+    [pytest.param(300, id="quick"), pytest.param(4000, id="long", marks=pytest.mark.validation)],
+)
+def test_degrees_of_freedom_of_few_treated_regions(n_worlds: int) -> None:
+    """CR2 with the degrees of freedom of Bell and McCaffrey is near 95 %, with G - 1 below it."""
+    options = {"outcome": "y", "numeric": ["d"], "cluster": "region", "report": ["d"]}
+    found = coverage(
+        treated_regions,
+        {
+            "own": ("ols", {**options, "covariance": "CR2", "reference": "satterthwaite"}),
+            "G - 1": ("ols", {**options, "covariance": "CR2"}),
+            "CR1": ("ols", options),
+        },
+        n_worlds=n_worlds,
+    )
+    low, high = band(n_worlds)
+
+    assert low - 0.02 <= found["own"] <= min(1.0, high + 0.02), found
+    assert found["CR1"] < found["G - 1"] < found["own"], found
+
+
 def shared_periods(rng: np.random.Generator) -> pd.DataFrame:
     """Twelve regions over 80 periods; a shock of all regions hits each with a strength of its own.
 

@@ -217,6 +217,69 @@ def test_leverage_of_clusters_is_that_of_the_hat_matrix(kind: str, power: float)
     np.testing.assert_allclose(table(found)["std_error"], blocks(frame, power=power), rtol=1e-9)
 
 
+def dense_dfs(
+    frame: pd.DataFrame, x: np.ndarray, *, cluster: str, weight: np.ndarray
+) -> np.ndarray:
+    """Bell and McCaffrey's degrees of freedom from the residual maker of all rows."""
+    x = np.sqrt(weight)[:, None] * x
+    bread = np.linalg.inv(x.T @ x)
+    maker = np.eye(len(x)) - x @ bread @ x.T
+    found = []
+    for contrast in np.eye(x.shape[1]):
+        forms = []
+        for at in frame.groupby(cluster).indices.values():
+            values, vectors = np.linalg.eigh(maker[np.ix_(at, at)])
+            power = np.where(values > 1e-9, np.maximum(values, 1e-9) ** -0.5, 0.0)
+            forms.append(maker[:, at] @ vectors @ (power * (vectors.T @ x[at] @ bread @ contrast)))
+        cross = np.array(forms) @ np.array(forms).T
+        found.append(np.trace(cross) ** 2 / (cross**2).sum())
+    return np.array(found)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_degrees_of_freedom_are_those_of_the_residual_maker(*, weighted: bool) -> None:
+    frame = rows(3, 150)
+    found = analyse(
+        frame, numeric=["x", "z"], cluster="firm", covariance="CR2", reference="satterthwaite",
+        tests={"both": ["x", "z"]}, **({"weight": "w"} if weighted else {}),
+    )  # fmt: skip
+    weight = frame["w"].to_numpy() if weighted else np.ones(len(frame))
+    x = np.column_stack([np.ones(len(frame)), frame["x"], frame["z"]])
+    expected = dense_dfs(frame, x, cluster="firm", weight=weight)
+
+    np.testing.assert_allclose(table(found)["df"], expected, rtol=1e-9)
+    np.testing.assert_allclose([item.df for item in found.effects], expected, rtol=1e-9)
+    both = found.tables["tests"].set_index("name").loc["both"]
+    assert both["df"] == pytest.approx(expected[1:].min(), rel=1e-9)
+
+
+def test_degrees_of_freedom_with_an_absorbed_effect_are_those_with_dummies() -> None:
+    frame = rows(4, 180)
+    asked = {"cluster": "region", "covariance": "CR2", "reference": "satterthwaite"}
+    within = analyse(frame, numeric=["x", "z"], absorb="firm", **asked)
+    dummies = pd.get_dummies(frame["firm"]).to_numpy(dtype=float)
+    x = np.column_stack([frame[["x", "z"]].to_numpy(), dummies])
+    expected = dense_dfs(frame, x, cluster="region", weight=np.ones(len(frame)))
+
+    np.testing.assert_allclose(table(within)["df"], expected[:2], rtol=1e-8)
+
+
+def test_degrees_of_freedom_of_two_means_are_those_of_imbens_and_kolesar() -> None:
+    """Three treated and 27 controls, each a cluster: 2.5 in their table 1, HC2's error."""
+    rng = np.random.default_rng(0)
+    treated = np.arange(30) < 3
+    frame = pd.DataFrame({"id": np.arange(30), "d": treated * 1.0, "y": rng.normal(size=30)})
+    found = analyse(frame, numeric=["d"], cluster="id", covariance="CR2", reference="satterthwaite")
+    n_1, n_0 = 3, 27
+    expected = (n_0 + n_1) ** 2 * (n_0 - 1) * (n_1 - 1)
+    expected /= n_1**2 * (n_1 - 1) + n_0**2 * (n_0 - 1)
+
+    assert round(expected, 1) == 2.5
+    assert table(found)["df"]["d"] == pytest.approx(expected, rel=1e-9)
+    peer = smf.ols("y ~ d", frame).fit(cov_type="HC2").bse["d"]
+    assert table(found)["std_error"]["d"] == pytest.approx(peer, rel=1e-9)
+
+
 def test_cr3_with_an_absorbed_effect_is_cr3_with_dummies() -> None:
     frame = rows(4, 180)
     within = analyse(frame, numeric=["x", "z"], absorb="firm", cluster="region", covariance="CR3")

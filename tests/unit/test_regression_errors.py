@@ -64,6 +64,11 @@ def passed(result: Result) -> dict[str, bool | None]:
             r"cluster takes one column, or two.*given: \['firm', 'g', 'id'\]",
         ),
         ("ols", {"numeric": ["x"], "small_sample": "stata"}, "small_sample of covariance HC1"),
+        (
+            "ols",
+            {"numeric": ["x"], "cluster": "firm", "reference": "satterthwaite"},
+            "reference satterthwaite goes with covariance: CR2",
+        ),
         ("ols", {"numeric": ["x"], "tests": {"t": ["q"]}}, "no such coefficient"),
         ("iv", {"treatment": ["d", "x"], "instruments": "z"}, "2 treatments need as many"),
         ("iv", {"treatment": "d", "instruments": "z", "covariance": "HC3"}, "is for least squares"),
