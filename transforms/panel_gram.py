@@ -5,7 +5,7 @@ Each period is shifted by its own mean, which the pass that finds the periods gi
 cross-products keep their digits without Spark's slower centred merge.
 """
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add, and_
@@ -17,12 +17,15 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
 from causal.core.frames import (
+    Linear,
     PanelGramRequest,
-    StartsIn,
+    Product,
     Term,
+    UnitSeen,
     UnitValue,
     columns_of,
     packed_indices,
+    starts_of,
 )
 from transforms.bounded import collect_bounded
 from transforms.moments import centred, sums_of
@@ -59,7 +62,7 @@ def answer(
         dict.fromkeys(name for name in (request.first_treated_period, *request.by) if name)
     )
     rows = _rows(df, request, columns, keys)
-    same_rows = replace(request, by=(), values=(), crossed="all")
+    same_rows = replace(request, by=(), values=(), crossed="all", units="complete")
     if same_rows not in known:
         known[same_rows] = _periods(rows, request.period)
     periods, means = known[same_rows]
@@ -133,20 +136,22 @@ def _products(means: np.ndarray, n_held: int) -> list[str]:
 def _units(
     paths: DataFrame, keys: Sequence[str], request: PanelGramRequest, means: np.ndarray
 ) -> DataFrame:
-    """One row per unit with counts, whether it is complete, and its values `s0..`, else 0."""
+    """One row per unit with counts, whether it counts, and its values `s0..`, else 0."""
     names = [f"k_{name}" for name in keys]
     size, n_held = len(means), len(request.covariates)
     observed = reduce(add, [F.col(f"y{i}").isNotNull().cast("long") for i in range(size)])
-    is_complete = observed == size
+    is_counted = observed == size if request.units == "complete" else observed > 0
     units = paths.select(
         *map(quoted, names), "n_all", "n_used", "n_changing",
         (F.col("n_used") - observed).alias("n_repeated"),
-        is_complete.alias("is_complete"),
-        # The inner default is never taken: it tells Spark that no product of these can be null.
+        is_counted.alias("is_counted"), (observed < size).alias("is_incomplete"),
+        # Where units are complete the inner default is never taken: it tells Spark that no product
+        # of these can be null.
         *[
-            or_zero(is_complete, F.coalesce(F.col(f"y{i}"), F.lit(0.0))).alias(f"s{i}")
+            or_zero(is_counted, F.coalesce(F.col(f"y{i}"), F.lit(0.0))).alias(f"s{i}")
             for i in range(size)
         ],
+        *[F.col(f"y{i}").isNotNull().cast("double").alias(f"o{i}") for i in range(size)],
         *[F.coalesce(F.col(f"x{j}"), F.lit(0.0)).alias(f"x{j}") for j in range(n_held)],
         *[F.coalesce(F.col(f"v{j}"), F.lit(0)).alias(f"v{j}") for j in range(n_held)],
     )  # fmt: skip
@@ -159,7 +164,7 @@ def _units(
     return units.select(
         *map(quoted, kept),
         *[
-            or_zero(F.col("is_complete"), F.expr(text)).alias(f"s{size + i}")
+            or_zero(F.col("is_counted"), F.expr(text)).alias(f"s{size + i}")
             for i, text in enumerate(products)
         ],
     )
@@ -168,33 +173,49 @@ def _units(
 def _with_values(units: DataFrame, request: PanelGramRequest, means: np.ndarray) -> DataFrame:
     """The units with the values that the request names in place of paths and covariates.
 
-    Each exponential and each logistic of covariates is evaluated once, however many values use it.
+    Each function (an exponential, a reciprocal) and each factor that is a sum or product itself is
+    evaluated once, however many values use it.
     """
     size = len(means)
     values = [F.col(f"s{i}") + F.lit(float(mean)) for i, mean in enumerate(means)]
+    if request.units == "seen":
+        values = [value * F.col(f"o{i}") for i, value in enumerate(values)]
     values += [F.col(f"x{j}") for j in range(len(request.covariates))]
     held: dict[Term, Column] = {UnitValue(at): value for at, value in enumerate(values)}
+    held |= {UnitSeen(at): F.col(f"o{at}") for at in range(size)}
     first = request.first_treated_period
-    parts = [part for part in atoms(request.values) if not isinstance(part, UnitValue)]
-    for part in parts:
-        if isinstance(part, StartsIn):
-            start = F.lit(None) if first is None else quoted(f"k_{first}").cast("double")
-            held[part] = F.coalesce((start == float(part.start)).cast("double"), F.lit(0.0))
-    kept = [name for name in units.columns if name[0] not in "sx"]
+    single = [part for part in atoms(request.values) if not isinstance(part, UnitValue | UnitSeen)]
+    parts = list(dict.fromkeys([*single, *_factors(request.values)]))
+    for part in starts_of(request):
+        start = F.lit(None) if first is None else quoted(f"k_{first}").cast("double")
+        held[part] = F.coalesce((start == float(part.start)).cast("double"), F.lit(0.0))
+    kept = [name for name in units.columns if name[0] not in "sxo"]
     rows = units.select(
         *map(quoted, kept),
+        *[f"o{at}" for at in range(size)],
         *[value.alias(f"u{at}") for at, value in enumerate(values)],
         *[compiled(part, {}, held).alias(f"a{i}") for i, part in enumerate(parts)],
     )
     held = {UnitValue(at): F.col(f"u{at}") for at in range(size + len(request.covariates))}
+    held |= {UnitSeen(at): F.col(f"o{at}") for at in range(size)}
     held |= {part: F.col(f"a{i}") for i, part in enumerate(parts)}
     return rows.select(
         *map(quoted, kept),
         *[
-            or_zero(F.col("is_complete"), compiled(term, {}, held)).alias(f"s{i}")
+            or_zero(F.col("is_counted"), compiled(term, {}, held)).alias(f"s{i}")
             for i, term in enumerate(request.values)
         ],
     )
+
+
+def _factors(terms: Iterable[Term]) -> Iterator[Term]:
+    """The factors of products that are sums or products themselves."""
+    for term in terms:
+        match term:
+            case Product(parts):
+                yield from (part for part in parts if isinstance(part, Linear | Product))
+            case Linear(parts, _):
+                yield from _factors(parts)
 
 
 def _cohort_sums(
@@ -205,8 +226,8 @@ def _cohort_sums(
     crossed = packed_indices(request.n_crossed(n_periods))
     return units.groupBy(*[quoted(f"k_{name}") for name in keys]).agg(
         *[F.sum(name).alias(name) for name in (*counts, *varying)],
-        F.count_if("is_complete").alias("n"),
-        F.count_if(~F.col("is_complete") & (F.col("n_used") > 0)).alias("n_incomplete"),
+        F.count_if("is_counted").alias("n"),
+        F.count_if(F.col("is_incomplete") & (F.col("n_used") > 0)).alias("n_incomplete"),
         *[F.sum(f"s{i}").alias(f"s{i}") for i in range(request.n_values(n_periods))],
         *[F.expr(f"sum(s{i} * s{j}) AS c{i}_{j}") for i, j in crossed],
     )

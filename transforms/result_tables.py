@@ -49,7 +49,11 @@ PANEL_GRAM = Table(
         ),
         Field(name="periods", type="ARRAY<DOUBLE>", comment="The T periods in ascending order"),
         Field(name="n", type="BIGINT", comment="Units observed in every period"),
-        Field(name="n_incomplete", type="BIGINT", comment="Units that lack a period, not used"),
+        Field(
+            name="n_incomplete",
+            type="BIGINT",
+            comment="Units that lack a period, in the sums only if the request says so",
+        ),
         Field(name="n_missing", type="BIGINT", comment="Rows without an outcome"),
         Field(name="mean", type="ARRAY<DOUBLE>", comment="Mean outcome by period"),
         Field(
@@ -173,7 +177,7 @@ EFFECTS = Table(
         Field(
             name="estimand",
             type="STRING",
-            comment="ate, att, cate, itt, late, coefficient, rate or policy_value",
+            comment="ate, att, acrt, cate, itt, late, coefficient, rate or policy_value",
         ),
         Field(name="metric", type="STRING", comment="Outcome measured"),
         Field(name="term", type="STRING", comment="Comparison or coefficient"),

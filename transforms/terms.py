@@ -30,6 +30,7 @@ from causal.core.frames import (
     MappedTerm,
     Product,
     Reciprocal,
+    SquareRoot,
     Term,
 )
 
@@ -214,7 +215,7 @@ def _clipped(value: SparkColumn, *, low: float | None, high: float | None) -> Sp
     return out
 
 
-def _mapped(term: MappedTerm, value: SparkColumn) -> SparkColumn:
+def _mapped(term: MappedTerm, value: SparkColumn) -> SparkColumn:  # noqa: C901 - one per kind
     """A term that is a function of one other; null and NaN stay what they are."""
     match term:
         case Clipped(_, low, high):
@@ -225,6 +226,8 @@ def _mapped(term: MappedTerm, value: SparkColumn) -> SparkColumn:
             return F.exp(value)
         case Reciprocal():
             return F.lit(1.0) / value
+        case SquareRoot():
+            return F.sqrt(value)
         case Between(_, low, high, is_closed):
             inside = value.isNotNull()
             if low is not None:

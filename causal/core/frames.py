@@ -106,6 +106,11 @@ class Reciprocal(Mapped):
 
 
 @dataclass(frozen=True)
+class SquareRoot(Mapped):
+    """`sqrt(term)`; missing where the term is, NaN where it is negative."""
+
+
+@dataclass(frozen=True)
 class Between(Mapped):
     """1 where `low <= term < high` (`<=` if `is_closed`), 0 elsewhere; missing where the term is.
 
@@ -147,6 +152,16 @@ class UnitValue:
 
 
 @dataclass(frozen=True)
+class UnitSeen:
+    """1 for units seen in period number `at`, 0 for others.
+
+    Only in the `values` of a panel request, whose units it reads.
+    """
+
+    at: int
+
+
+@dataclass(frozen=True)
 class StartsIn:
     """1 for units whose first treated period is `start`, 0 for others and the never treated.
 
@@ -156,7 +171,7 @@ class StartsIn:
     start: float
 
 
-MappedTerm = Clipped | Logistic | Exponential | Reciprocal | Between
+MappedTerm = Clipped | Logistic | Exponential | Reciprocal | SquareRoot | Between
 """The kinds of `Mapped`."""
 
 Term = (
@@ -169,6 +184,7 @@ Term = (
     | MappedTerm
     | HashBucket
     | UnitValue
+    | UnitSeen
     | StartsIn
 )
 
@@ -275,9 +291,10 @@ class PanelGramRequest:
 
     Answer, one row per cohort and combination of `by`:
         `first_treated_period` (null: never treated); the key columns; `periods`, the T periods in
-        ascending order; `n` complete units; `n_incomplete` units that lack some period and are not
-        in the sums; `n_missing` rows with a null outcome or covariate; `mean` (S); `cross`, the
-        packed upper triangle of the S x S cross-product matrix centred on `mean` (see `crossed`).
+        ascending order; `n` units in the sums; `n_incomplete` units that lack some period, which
+        are in the sums only if `units` says so; `n_missing` rows with a null outcome or covariate;
+        `mean` (S); `cross`, the packed upper triangle of the S x S cross-product matrix centred on
+        `mean` (see `crossed`).
 
     The S = T values of a unit are its outcomes. With p covariates there are, in this order, T
     outcomes, p covariates, p x T products of a covariate and an outcome (covariate by covariate),
@@ -291,12 +308,14 @@ class PanelGramRequest:
         by: Further key columns, constant within a unit.
         covariates: Terms that are constant within a unit, near zero and of size one for the sake
             of their products; the engine raises `DataError` where they change.
-        values: S terms made of `UnitValue`, `StartsIn` and constants, in place of the products;
-            none: the S values above. Their sums are taken as they stand: values far from zero
-            for their spread lose digits.
+        values: S terms made of `UnitValue`, `UnitSeen`, `StartsIn` and constants, in place of the
+            products; none: the S values above. Their sums are taken as they stand: values far from
+            zero for their spread lose digits.
         crossed: Which values have cross-products: `all`, the outcome `paths` (the first T values;
             not with `values`), or `none`: `cross` then has no entries.
         where: Conditions that all must hold.
+        units: Which units are in the sums, counted by `n`: the `complete` ones, or all that are
+            `seen` in some period, with outcome 0 where they are not (only with `values`).
     """
 
     unit: str
@@ -308,11 +327,16 @@ class PanelGramRequest:
     values: tuple[Term, ...] = ()
     crossed: Literal["all", "paths", "none"] = "all"
     where: tuple[Condition, ...] = ()
+    units: Literal["complete", "seen"] = dataclasses.field(
+        default="complete", metadata=_SINCE_STORED
+    )
 
     def __post_init__(self) -> None:
         """Values of the caller's own hold no path that could be told from the rest."""
         if self.values and self.crossed == "paths":
             raise ValueError("a panel request with values crosses all of them, or none")
+        if self.units == "seen" and not self.values:
+            raise ValueError("a panel request of all units seen needs values")
 
     def n_values(self, n_periods: int) -> int:
         """S, the values of a unit, where there are so many periods."""
@@ -463,6 +487,12 @@ def buckets_of(item: object) -> frozenset[HashBucket]:
     return own.union(*(buckets_of(part) for part in _parts(item)))
 
 
+def starts_of(item: object) -> frozenset[StartsIn]:
+    """The cohorts that a term or request names."""
+    own = frozenset((item,)) if isinstance(item, StartsIn) else frozenset[StartsIn]()
+    return own.union(*(starts_of(part) for part in _parts(item)))
+
+
 def numeric_columns_of(item: object) -> frozenset[str]:
     """The names of the columns that must hold numbers (or booleans)."""
     return frozenset(_numeric_columns(item))
@@ -575,6 +605,8 @@ def label(term: Term) -> str:  # noqa: C901, PLR0911 - one per kind
             return f"({' + '.join(label(part) for part in terms)})"
         case UnitValue(at):
             return f"[value {at}]"
+        case UnitSeen(at):
+            return f"[seen {at}]"
         case StartsIn(start):
             return f"[starts in {start:g}]"
         case _:
@@ -592,6 +624,8 @@ def _mapped_label(term: MappedTerm) -> str:
             return f"exp {inner}"
         case Reciprocal():
             return f"1 / {inner}"
+        case SquareRoot():
+            return f"root {inner}"
         case Between(_, low, high):
             return f"[{inner} in {_ends(low, high)}]"
 
@@ -638,8 +672,9 @@ _TYPES: Mapping[str, Callable[..., Any]] = {
     kind.__name__: kind
     for kind in (
         Column, Constant, Indicator, EventTime, Product, Linear, Clipped, Logistic, Exponential,
-        Reciprocal, Between, UnitValue, StartsIn, Condition, Score, HashBucket, GramRequest,
-        MeatRequest, PanelGramRequest, KeyRequest, HistogramRequest, SampleRequest,
+        Reciprocal, SquareRoot, Between, UnitValue, UnitSeen, StartsIn, Condition, Score,
+        HashBucket, GramRequest, MeatRequest, PanelGramRequest, KeyRequest, HistogramRequest,
+        SampleRequest,
     )
 }  # fmt: skip
 

@@ -41,11 +41,14 @@ from causal.core.frames import (
     Product,
     Reciprocal,
     SampleRequest,
+    SquareRoot,
     StartsIn,
     Term,
+    UnitSeen,
     UnitValue,
     columns_of,
     packed_indices,
+    starts_of,
 )
 from causal.core.gram import HISTOGRAM_COLUMNS, Array, pack
 
@@ -133,11 +136,11 @@ def _evaluate(  # noqa: C901, PLR0911 - one per kind of term
             values = [evaluate(frame, part, known=known) for part in terms]
             parts = [c * value for value, c in zip(values, coefficients, strict=True)]
             return _infinite_kept(np.sum(parts, axis=0), values)
-        case UnitValue() | StartsIn():
+        case UnitValue() | UnitSeen() | StartsIn():
             raise TypeError(f"{term} is a value of a unit, not of a row")
 
 
-def _mapped(term: MappedTerm, values: Array) -> Array:
+def _mapped(term: MappedTerm, values: Array) -> Array:  # noqa: C901 - one per kind of term
     """A term that is a function of one other; NaN stays NaN."""
     match term:
         case Clipped(_, low, high):
@@ -148,6 +151,8 @@ def _mapped(term: MappedTerm, values: Array) -> Array:
             return np.exp(values)
         case Reciprocal():
             return 1.0 / values
+        case SquareRoot():
+            return np.sqrt(values)
         case Between(_, low, high, is_closed):
             inside = np.ones(len(values), dtype=np.bool_)
             if low is not None:
@@ -304,6 +309,7 @@ def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
     paths = long.pivot(index=request.unit, columns=request.period, values="outcome_")
     periods = np.asarray(paths.columns, dtype=np.float64)
     complete = np.asarray(paths.notna().all(axis=1))
+    counted = complete | (request.units == "seen")
     units = long.drop_duplicates(request.unit).set_index(request.unit).loc[paths.index]
     missing = frame.loc[~used, keys]
     values = _unit_values(
@@ -311,13 +317,13 @@ def _panel_gram(frame: pd.DataFrame, request: PanelGramRequest) -> pd.DataFrame:
     )
     out = []
     for key, rows in _groups(units.reset_index(), tuple(keys)):
-        at = rows[complete[rows]]
+        at = rows[counted[rows]]
         y = values[at]
         mean = _mean(y, np.ones(len(at)))
         off = (y - mean)[:, : request.n_crossed(len(periods))]
         row = {
             "first_treated_period": None, **key, "periods": periods, "n": len(at),
-            "n_incomplete": len(rows) - len(at), "n_missing": _matching(missing, key),
+            "n_incomplete": int((~complete[rows]).sum()), "n_missing": _matching(missing, key),
             "mean": mean, "cross": pack(off.T @ off),
         }  # fmt: skip
         out.append(row)
@@ -344,33 +350,20 @@ def _unit_values(
 
     Args:
         request: What is asked for.
-        paths: Outcomes, shape (n, T).
+        paths: Outcomes, NaN where a unit is not seen, shape (n, T).
         covariates: Shape (n, p).
         units: One row per unit with its first treated period.
     """
     if not request.values:
         return _with_products(paths, covariates)
-    columns = np.column_stack([paths, covariates]).T
+    columns = np.column_stack([np.nan_to_num(paths, nan=0.0, posinf=np.inf), covariates]).T
     known: dict[Term, Array] = {UnitValue(at): column for at, column in enumerate(columns)}
+    known |= {UnitSeen(at): seen.astype(float) for at, seen in enumerate(~np.isnan(paths.T))}
     first = np.full(len(paths), np.nan)
     if request.first_treated_period is not None:
         first = np.asarray(units[request.first_treated_period].astype("float64"))
-    known |= {part: (first == part.start).astype(float) for part in _starts(request.values)}
+    known |= {part: (first == part.start).astype(float) for part in starts_of(request)}
     return np.column_stack([evaluate(units, term, known=known) for term in request.values])
-
-
-def _starts(terms: Sequence[Term]) -> set[StartsIn]:
-    """The cohorts that terms name."""
-    found, waiting = set(), list(terms)
-    while waiting:
-        match waiting.pop():
-            case StartsIn() as part:
-                found.add(part)
-            case Product(parts) | Linear(parts, _):
-                waiting.extend(parts)
-            case Mapped(inner):
-                waiting.append(inner)
-    return found
 
 
 def _key(frame: pd.DataFrame, request: KeyRequest) -> pd.DataFrame:

@@ -12,7 +12,17 @@ import pandas as pd
 
 Scale = Literal["absolute", "relative"]
 Estimand = Literal[
-    "ate", "att", "atc", "overlap", "cate", "itt", "late", "coefficient", "rate", "policy_value"
+    "ate",
+    "att",
+    "atc",
+    "overlap",
+    "cate",
+    "itt",
+    "late",
+    "coefficient",
+    "acrt",
+    "rate",
+    "policy_value",
 ]
 
 
@@ -22,8 +32,9 @@ class Effect:
 
     Attributes:
         estimator: How it was estimated, such as `welch`, `cuped`, `twfe`.
-        estimand: What is estimated: ate, att, cate, itt, late, a regression coefficient, how well
-            scores rank (rate), or what a policy is worth (policy_value).
+        estimand: What is estimated: ate, att, cate, itt, late, a regression coefficient, what a
+            little more of a dose would do to the treated (acrt), how well scores rank (rate), or
+            what a policy is worth (policy_value).
         metric: The outcome measured.
         term: Which comparison or coefficient, such as `treatment - control` or `event_time=2`.
         scale: `absolute` in the metric's unit, `relative` as a share of the control level.

@@ -33,7 +33,11 @@ from causal.core.frames import (
     Product,
     Reciprocal,
     Score,
+    SquareRoot,
+    StartsIn,
     Term,
+    UnitSeen,
+    UnitValue,
     linear,
 )
 from causal.core.gram import Array, gram, grams, key_of, meat, panel_grams
@@ -170,6 +174,11 @@ def assert_agree(request: FrameRequest, spark_engine: SparkEngine, rows: pd.Data
             assert found.iloc[0].to_dict() == expected.iloc[0].to_dict()
 
 
+UNIT_MEAN = Product(
+    (Reciprocal(Clipped(linear([(UnitSeen(0), 1.0), (UnitSeen(1), 1.0)]), low=1.0)),
+     linear([(UnitValue(0), 1.0), (UnitValue(1), 1.0)]))
+)  # fmt: skip
+START = linear([(Constant(), 1.0), (StartsIn(2.0), -0.5)])
 SCORES = (Score(X, CENTRED), Score(POST, CENTRED), Score(Product((B, Z)), X))
 FIXED: Mapping[str, FrameRequest] = {
     "all kinds of terms": GramRequest(
@@ -196,6 +205,14 @@ FIXED: Mapping[str, FrameRequest] = {
         unit="u", period="t", outcome=Y, first_treated_period="first", by=("case",)
     ),
     "panel by group": PanelGramRequest(unit="u", period="t", outcome=Product((Z, X)), by=("g",)),
+    "paths with gaps": PanelGramRequest(
+        unit="u", period="t", outcome=Z, first_treated_period="first", by=("case",), units="seen",
+        values=(UNIT_MEAN, Product((UnitSeen(0), UNIT_MEAN)), Product((UnitSeen(1), START)), START),
+    ),
+    "roots of paths with gaps": PanelGramRequest(
+        unit="u", period="t", outcome=Z, first_treated_period="first", units="seen",
+        values=(SquareRoot(Product((UNIT_MEAN, UNIT_MEAN))), UnitValue(1)),
+    ),
     "no key": KeyRequest(key=("g", "t")),
     "a key": KeyRequest(key=("u", "t")),
     "null keys": KeyRequest(key=("v", "first", "k")),
@@ -244,6 +261,7 @@ LEAVES: st.SearchStrategy[Term] = st.sampled_from(
         Indicator("x", 2), EventTime("t", "first", low=-2, high=1), Clipped(X, -0.5, 1.0),
         Logistic(linear([(Z, 2.0), (Constant(), -0.5)])), Exponential(Z), Between(Z, -0.5, 0.7),
         Reciprocal(linear([(Constant(), 1.0), (Product((Z, Z)), 0.5)])),
+        SquareRoot(Product((Z, Z))),
         Between(X, high=3.0, is_closed=False),
     ]
 )  # fmt: skip

@@ -27,8 +27,10 @@ from causal.core.frames import (
     Product,
     Reciprocal,
     Score,
+    SquareRoot,
     StartsIn,
     Term,
+    UnitSeen,
     UnitValue,
     columns_of,
     decode,
@@ -59,6 +61,7 @@ def _combinations(terms: st.SearchStrategy[Term]) -> st.SearchStrategy[Term]:
         st.builds(Logistic, terms),
         st.builds(Exponential, terms),
         st.builds(Reciprocal, terms),
+        st.builds(SquareRoot, terms),
     )
 
 
@@ -69,6 +72,7 @@ TERMS: st.SearchStrategy[Term] = st.recursive(
         st.builds(Indicator, NAMES, LEVELS),
         st.builds(EventTime, NAMES, NAMES, low=BOUNDS, high=BOUNDS),
         st.builds(UnitValue, st.integers(0, 9)),
+        st.builds(UnitSeen, st.integers(0, 9)),
         st.builds(StartsIn, NUMBERS),
     ),
     _combinations,
@@ -215,6 +219,8 @@ def test_labels_are_short_texts() -> None:
     assert label(Logistic(X)) == "logistic x"
     assert label(Exponential(X)) == "exp x"
     assert label(Reciprocal(X)) == "1 / x"
+    assert label(SquareRoot(X)) == "root x"
+    assert label(UnitSeen(3)) == "[seen 3]"
     assert label(Between(X, low=0.5)) == "[x in 0.5..]"
     assert label(Between(X, high=2.5)) == "[x in ..2.5]"
     assert label(linear([(X, 1.0), (Constant(), 2.5)])) == "(x + 1)"

@@ -23,7 +23,11 @@ from causal.core.frames import (
     Product,
     Reciprocal,
     Score,
+    SquareRoot,
+    StartsIn,
     Term,
+    UnitSeen,
+    UnitValue,
     linear,
 )
 from causal.core.gram import gram, grams, meat, panel_grams, unpack
@@ -70,6 +74,7 @@ TERMS: list[tuple[Term, list[float]]] = [
     (Between(Product((Column("x"), Column("x"))), high=4.0), [1, 1, np.nan]),
     (Exponential(Product((Column("x"), Constant(0.0)))), [1, 1, np.nan]),
     (Reciprocal(linear([(Column("x"), 2.0), (Constant(), 2.0)])), [0.25, 1 / 6, np.nan]),
+    (SquareRoot(Product((Column("x"), Column("x")))), [1, 2, np.nan]),
     (Logistic(linear([(Column("x"), 8000.0), (Constant(), -12000.0)])), [0, 1, np.nan]),
     (Between(Column("x"), low=1, high=2), [1, 1, np.nan]),
     (Between(Column("x"), low=1, high=2, is_closed=False), [1, 0, np.nan]),
@@ -209,6 +214,34 @@ def test_paths_of_complete_units_by_cohort(rows: pd.DataFrame) -> None:
     assert one.n == len(paths) == 5
     np.testing.assert_allclose(one.mean, paths.mean(), rtol=1e-12)
     np.testing.assert_allclose(one.cross, paths.cov() * (len(paths) - 1), rtol=1e-9)
+
+
+def test_values_of_paths_with_gaps_are_those_of_the_units_that_are_seen(rows: pd.DataFrame) -> None:
+    gaps = rows.drop(index=[0, 4, 5, 6, 7, 13]).assign(y=rows["y"].where(rows.index != 9))
+    request = PanelGramRequest(
+        unit="u", period="t", outcome=Y, first_treated_period="g", units="seen",
+        values=(UnitValue(1), UnitSeen(1), Product((UnitSeen(0), UnitValue(1))), StartsIn(2.0)),
+    )  # fmt: skip
+    found = panel_grams(PandasEngine(gaps)(request), request)
+    paths = gaps.pivot_table(index="u", columns="t", values="y")
+    first = gaps.groupby("u")["g"].first()
+    assert paths.isna().to_numpy().sum() > 2
+    for item in found:
+        start = item.first_treated_period
+        own = paths[first.isna() if start is None else first == start]
+        y, seen = own[1].fillna(0.0), own[1].notna().astype(float)
+        values = np.column_stack([y, seen, y * own[0].notna(), np.full(len(y), start == 2.0)])
+        assert item.n == len(own)
+        assert item.n_incomplete == own.isna().any(axis=1).sum()
+        np.testing.assert_allclose(item.mean, values.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(
+            item.cross, np.cov(values.T, bias=True) * len(values), rtol=1e-9, atol=1e-12
+        )
+
+
+def test_all_units_that_are_seen_have_values_of_their_own() -> None:
+    with pytest.raises(ValueError, match="units seen needs values"):
+        PanelGramRequest(unit="u", period="t", outcome=Y, units="seen")
 
 
 def test_key_violations_are_counted_with_examples() -> None:
