@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from causal.core.gram import Array
 from causal.core.result import Diagnostic
 
 _MAX_SHOWN = 8
@@ -24,11 +27,47 @@ def incomplete_units(n_incomplete: int, *, n_units: int, is_dropped: bool = Fals
     return note("n_incomplete", n_incomplete, detail)
 
 
+def only_treated(n_units: int) -> Diagnostic:
+    """Units without an untreated row have no effect of their own to compare with."""
+    detail = f"{n_units:,} units are seen under treatment only: left out"
+    return note("only_treated", n_units, detail)
+
+
 def dropped_columns(names: Sequence[str]) -> Diagnostic:
     """Controls that the other columns explain."""
     more = len(names) - _MAX_SHOWN
     shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
     return note("dropped_columns", len(names), f"redundant or empty columns left out: {shown}")
+
+
+def period_gaps(periods: Array) -> Diagnostic | None:
+    """Steps between periods that are wider than the smallest one; `None`: there are none.
+
+    Args:
+        periods: Ascending, shape (T,).
+    """
+    steps = np.diff(periods)
+    wide = np.flatnonzero(steps > steps.min() * (1 + 1e-9))
+    if len(wide) == 0:
+        return None
+    more = len(wide) - _MAX_SHOWN
+    shown = ", ".join(f"{periods[j]:g} to {periods[j + 1]:g}" for j in wide[:_MAX_SHOWN])
+    detail = (
+        "gaps between the periods; the period before is the last one in the data: "
+        f"{shown}{f' and {more} more' if more > 0 else ''}"
+    )
+    return note("period_gaps", len(wide), detail)
+
+
+def few_clusters_for(n_clusters: int, *, k: int) -> Diagnostic | None:
+    """Coefficients that are as many as the clusters; `None`: they are fewer."""
+    if n_clusters > k:
+        return None
+    detail = (
+        f"{k} coefficients and only {n_clusters} clusters: their covariance has rank "
+        f"{n_clusters - 1} at most, so they cannot all be tested together"
+    )
+    return note("clusters_against_coefficients", n_clusters, detail)
 
 
 def already_treated(n_units: int) -> Diagnostic:

@@ -22,6 +22,7 @@ from causal.core.gram import Array
 from causal.core.inference import critical_value
 from causal.core.readout import Readout, covariance_table
 from causal.core.result import Diagnostic
+from causal.quasi.credibility.cohorts_left_out import without_each_cohort
 from causal.quasi.credibility.readout import Checks, Study, event_study_checks
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions, regress
@@ -29,7 +30,7 @@ from causal.quasi.event_study import AVERAGE
 from causal.quasi.panel import Cell, Panel, cohort_means, observe
 from causal.quasi.panel_errors import Estimates
 from causal.quasi.readout import coefficient_table, panel_diagnostics, regression_effect
-from causal.quasi.treated_clusters import ask_treated_clusters
+from causal.quasi.treated_clusters import ask_lone_effects, ask_treated_clusters
 from causal.quasi.treatment_timing import EventWindow, Timing, event_times, level
 from causal.quasi.within_fit import Regressor
 
@@ -57,7 +58,8 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     post = [weights for time, weights in times.items() if time >= 0]
     if not post:
         raise DataError("no treated unit is observed at or after its start")
-    n_post = _shares({name: n for counts in post for name, n in counts.items()})
+    rows = {name: n for counts in post for name, n in counts.items()}
+    n_post = _shares(rows)
     average = regression_effect(spec, found, metric=outcome, term=AVERAGE, weights=n_post)
     shares = {time: _shares(counts) for time, counts in times.items()}
     each = [
@@ -65,12 +67,18 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         for time, weights in shares.items()
     ]
     sides = yield from ask_treated_clusters(options, panel, where=where)
+    windows = [r.window for r in found.main.fit.regressors if r.window is not None]
+    sides += yield from ask_lone_effects(options, panel, windows, where=where)
     checks = _checks(spec, found, times, outcome=outcome)
+    left_out = without_each_cohort(
+        found.main, rows, metric=outcome, confidence_level=spec.confidence_level
+    )
     return Readout(
         effects=(average, *each),
         diagnostics=(
             _pre_trend(options, found, alpha=1 - spec.confidence_level),
             *checks.diagnostics,
+            *left_out.diagnostics,
             *panel_diagnostics(options, panel, found),
             *sides,
         ),
@@ -88,6 +96,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
             "event_study": _event_table(spec, found, times, outcome=outcome),
             "covariance": covariance_table(found.main.names, found.main.covariance, metric=outcome),
             **checks.tables,
+            **left_out.tables,
         },
     )
 

@@ -82,6 +82,25 @@ def cohort_path_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure
     return figure
 
 
+def dose_response_figure(result: Result, *, outcome: str) -> Figure:
+    """Effects on units by their dose with intervals; a line where slopes were estimated."""
+    table = _of(result.tables["dose_response"], outcome)
+    figure, axes = canvas()
+    middle = table["estimate"]
+    ends = table[["ci_lower", "ci_upper"]].replace([-np.inf, np.inf], np.nan)
+    distance = np.array([middle - ends["ci_lower"], ends["ci_upper"] - middle])
+    is_curve = bool(table["low"].isna().all())
+    axes.errorbar(
+        table["mean_dose"], middle, yerr=distance, fmt="-o" if is_curve else "o", color=BLUE,
+        capsize=3, markersize=5, linewidth=1.4,
+    )  # fmt: skip
+    axes.axhline(0.0, color="black", linewidth=0.8)
+    axes.set_xlabel("dose")
+    axes.set_ylabel(f"effect on {outcome}")
+    axes.set_title(f"Effect on {outcome} of the dose that units got", loc="left")
+    return figure
+
+
 def two_by_two_figure(spec: DidSpec, result: Result, *, outcome: str) -> Figure:
     """The four means, and the treated group's path had it changed like the comparison group."""
     table = _of(result.tables["cells"], outcome).set_index(["group", "phase"])

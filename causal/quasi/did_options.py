@@ -11,6 +11,7 @@ from causal.quasi.treatment_timing import Timing
 from causal.regression.error_options import at_most_two
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
+Doses = list[Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 
 _FACTORS = {
     "cluster": ("cr1", "min", "none"),
@@ -30,15 +31,18 @@ _ONLY_FOR = {
         "imputation",
     ),
     "treatment": ("twfe",),
-    "covariates": ("twfe", "event_study", "sun_abraham", "etwfe"),
-    "period_effects_by": ("twfe", "event_study", "sun_abraham", "etwfe"),
+    "dose": ("dose_response",),
+    "dose_bins": ("dose_response",),
+    "dose_knots": ("dose_response",),
+    "covariates": ("twfe", "event_study", "sun_abraham", "etwfe", "dose_response"),
+    "period_effects_by": ("twfe", "event_study", "sun_abraham", "etwfe", "dose_response"),
     "reference_period": ("event_study", "sun_abraham"),
-    "weight": ("two_by_two", "twfe", "event_study"),
+    "weight": ("two_by_two", "twfe", "event_study", "dose_response"),
     "min_event_time": ("event_study",),
     "max_event_time": ("event_study",),
     "balanced": ("two_by_two", "two_stage", "imputation", "twfe", "event_study"),
     "leave_out": ("imputation",),
-    "wild_bootstrap": ("twfe", "event_study"),
+    "wild_bootstrap": ("twfe", "event_study", "dose_response"),
     "sensitivity": ("event_study", "sun_abraham"),
 }
 
@@ -67,16 +71,23 @@ class DidOptions(Part):
             dummy), `event_study` (unit and period effects, one dummy per event time) or
             `sun_abraham` and `etwfe` (one dummy per cohort and event time, averaged by the cohorts'
             shares; with leads around a reference period, or with lags only), `two_stage` (unit
-            and period effects from untreated rows, then means of what is left) or `imputation`
-            (the same effects with errors that hold the cohorts' shares fixed).
+            and period effects from untreated rows, then means of what is left), `imputation`
+            (the same effects with errors that hold the cohorts' shares fixed) or `dose_response`
+            (effects of a dose that differs between units and starts in one period).
         family: `linear`, or `poisson` (twfe, event_study): outcomes are multiplied by the effect,
             which is a ratio; parallel are the trends of their logarithms.
         first_treated_period: Column of the first treated period, constant within a unit; null
             means never treated.
         never_treated_value: Value of `first_treated_period` that means never, instead of null.
         group: 0/1 column of the ever-treated units; needs `treatment_period`.
-        treatment_period: The first treated period of all units of `group`.
+        treatment_period: The first treated period of all units of `group`, or that have a `dose`.
         treatment: Numeric column that varies over time, possibly a fraction (twfe only).
+        dose: Numeric column of the dose that a unit gets from `treatment_period` on, constant
+            within the unit; 0 for units without treatment (dose_response only).
+        dose_bins: Ascending doses between which `dose_response` forms bins, the last one open; one
+            bin of all doses where neither these nor `dose_knots` are given.
+        dose_knots: Ascending doses at which the slope of `dose_response` may change, in place of
+            bins; an empty list: one straight line.
         control_group: Which units serve as comparison. The four means use the never treated; the
             regressions use never-treated and not-yet-treated units alike; `sun_abraham` the never
             treated.
@@ -120,14 +131,18 @@ class DidOptions(Part):
     period: ColumnName
     outcome: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
     estimator: Literal[
-        "two_by_two", "twfe", "event_study", "sun_abraham", "etwfe", "two_stage", "imputation"
-    ]
+        "two_by_two", "twfe", "event_study", "sun_abraham", "etwfe", "two_stage", "imputation",
+        "dose_response",
+    ]  # fmt: skip
     family: Literal["linear", "poisson"] = "linear"
     first_treated_period: ColumnName | None = None
     never_treated_value: float | None = None
     group: ColumnName | None = None
     treatment_period: float | None = None
     treatment: ColumnName | None = None
+    dose: ColumnName | None = None
+    dose_bins: Doses | None = None
+    dose_knots: Doses | None = None
     control_group: Literal["never_treated", "not_yet_treated"] | None = None
     covariates: list[ColumnName] = Field(default_factory=list)
     period_effects_by: ColumnName | Annotated[list[ColumnName], Field(min_length=1)] | None = None
@@ -193,8 +208,8 @@ class DidOptions(Part):
         return self.covariance == "CR3" or self.wild_bootstrap is not None
 
     @property
-    def needs_complete_units(self) -> bool:
-        """Whether the estimator takes units observed in every period only."""
+    def has_sums_by_cohort(self) -> bool:
+        """Whether the estimator takes sums by cohort and cluster rather than a regression."""
         return self.estimator in {"two_stage", "imputation"} or self.family == "poisson"
 
     @property
@@ -210,7 +225,8 @@ class DidOptions(Part):
     @property
     def has_cohorts_only(self) -> bool:
         """Whether nothing but the cohort tells the regressors of one unit from another's."""
-        asked = (self.weight, self.treatment, self.period_effects_by, self.covariates or None)
+        controls = (self.weight, self.period_effects_by, self.covariates or None)
+        asked = (*controls, self.treatment, self.dose)
         return all(item is None for item in asked)
 
     @property
@@ -239,11 +255,11 @@ class DidOptions(Part):
 
     @model_validator(mode="after")
     def _one_treatment(self) -> "DidOptions":
-        ways = ("first_treated_period", "group", "treatment")
+        ways = ("first_treated_period", "group", "treatment", "dose")
         if sum(getattr(self, way) is not None for way in ways) != 1:
             raise ValueError(f"give exactly one of {', '.join(ways)}")
-        if (self.group is None) != (self.treatment_period is None):
-            raise ValueError("group and treatment_period go together")
+        if (self.group is None and self.dose is None) != (self.treatment_period is None):
+            raise ValueError("group (or dose) and treatment_period go together")
         if self.never_treated_value is not None and self.first_treated_period is None:
             raise ValueError("never_treated_value needs first_treated_period")
         if self.anticipation and self.treatment is not None:
@@ -259,11 +275,11 @@ class DidOptions(Part):
                 raise ValueError(
                     f"{name} goes with {' or '.join(estimators)}, not {self.estimator}"
                 )
-        if self.balanced and not (self.estimator == "two_by_two" or self.needs_complete_units):
+        if self.balanced and not (self.estimator == "two_by_two" or self.has_sums_by_cohort):
             raise ValueError(
                 "balanced goes with two_by_two, two_stage, imputation or family: poisson"
             )
-        against_never = self.estimator in {"two_by_two", "sun_abraham"}
+        against_never = self.estimator in {"two_by_two", "sun_abraham", "dose_response"}
         implied = "never_treated" if against_never else "not_yet_treated"
         if self.control_group not in {None, implied}:
             raise ValueError(f"{self.estimator} compares with {implied} units")
@@ -285,6 +301,18 @@ class DidOptions(Part):
         return self
 
     @model_validator(mode="after")
+    def _options_of_the_dose(self) -> "DidOptions":
+        if self.estimator == "dose_response" and self.dose is None:
+            raise ValueError("dose_response needs dose and treatment_period")
+        if self.dose_bins is not None and self.dose_knots is not None:
+            raise ValueError("give dose_bins or dose_knots, not both")
+        for name in ("dose_bins", "dose_knots"):
+            doses = getattr(self, name) or []
+            if sorted(set(doses)) != doses:
+                raise ValueError(f"{name} must ascend")
+        return self
+
+    @model_validator(mode="after")
     def _covariance_options(self) -> "DidOptions":
         if self.covariance in {"HC1", "welch"} and self.estimator != "two_by_two":
             raise ValueError(f"covariance {self.covariance} goes with two_by_two")
@@ -299,7 +327,7 @@ class DidOptions(Part):
         is_means = self.estimator == "two_by_two"
         if self.balanced and is_means and (self.weight is not None or self.cluster is not None):
             raise ValueError("balanced takes neither weight nor cluster")
-        if self.needs_complete_units and (self.covariance != "cluster" or self.is_two_way):
+        if self.has_sums_by_cohort and (self.covariance != "cluster" or self.is_two_way):
             raise ValueError(f"{self.named} has covariance: cluster by one column")
         return self
 
@@ -328,7 +356,7 @@ class DidOptions(Part):
 
     @model_validator(mode="after")
     def _columns_differ(self) -> "DidOptions":
-        treatment = self.first_treated_period or self.group or self.treatment
+        treatment = self.first_treated_period or self.group or self.treatment or self.dose
         roles = [*self.outcomes, self.unit, self.period, treatment, *self.covariates]
         repeated = sorted({str(name) for name in roles if roles.count(name) > 1})
         if repeated:

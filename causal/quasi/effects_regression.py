@@ -1,5 +1,6 @@
 """Fits regressions with unit and period effects by the cheapest exact path."""
 
+import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,10 +19,11 @@ from causal.core.frames import (
 )
 from causal.core.gram import Gram, Key, grams, summed
 from causal.quasi.did_options import DidOptions
-from causal.quasi.panel import Cell, Panel, complete_cells, complete_panel, observe_cells
+from causal.quasi.panel import Cell, Panel, complete_cells, observe_cells, panel_of_cohorts
 from causal.quasi.panel_errors import Estimates, check_blocks, covariances
-from causal.quasi.poisson_fit import fit_poisson
+from causal.quasi.poisson_fit import fit_poisson, fit_poisson_on_all
 from causal.quasi.treatment_timing import level
+from causal.quasi.unit_paths import CellSums, UnitPaths
 from causal.quasi.within_fit import FLAT, Regressor, WithinFit, fit_complete, fit_rows
 
 
@@ -71,8 +73,14 @@ def regress(
     y = Column(outcome)
     blocks: tuple[Gram, ...] = ()
     if options.family == "poisson":
-        panel = complete_panel(options, panel)
-    if is_closed_form(options, panel):
+        panel = panel_of_cohorts(options, panel)
+    if options.family == "poisson" and panel.n_incomplete:
+        paths = _paths(options, panel, outcome=outcome, where=where)
+        sums = yield from paths.cells()
+        fits = yield from _poisson_fits(paths, sums, regressors, leads)
+        n_treated, n_control = panel.n_units()
+        cells, n_missing = sums.survey.cells, panel.n_missing
+    elif is_closed_form(options, panel):
         fits = [_closed_form(options, panel, regressors, outcome=y)]
         fits += _if_identified(lambda: _closed_form(options, panel, leads, outcome=y), leads)
         n_treated, n_control = panel.n_units()
@@ -102,6 +110,45 @@ def regress(
         n_missing=n_missing,
         cells=cells,
     )
+
+
+def _paths(
+    options: DidOptions, panel: Panel, *, outcome: str, where: tuple[Condition, ...]
+) -> UnitPaths:
+    if panel.timing is None:
+        raise ValueError("a panel without cohorts has no paths by cohort")
+    return UnitPaths(
+        options=options, panel=panel, timing=panel.timing, outcome=outcome, where=where
+    )
+
+
+def _poisson_fits(
+    paths: UnitPaths, sums: CellSums, regressors: Sequence[Regressor], leads: Sequence[Regressor]
+) -> Generator[FrameRequest, pd.DataFrame, list[WithinFit]]:
+    """The regression of the analysis, and that on leads where they are identified."""
+    seen, empty = _with_cells(paths, sums, regressors)
+    main = yield from fit_poisson_on_all(paths, seen, sums)
+    fits = [replace(main, dropped=tuple(r.name for r in empty))]
+    if leads:
+        with contextlib.suppress(InferenceError):
+            some, _ = _with_cells(paths, sums, leads)
+            fits.append((yield from fit_poisson_on_all(paths, some, sums)))
+    return fits
+
+
+def _with_cells(
+    paths: UnitPaths, sums: CellSums, regressors: Sequence[Regressor]
+) -> tuple[list[Regressor], list[Regressor]]:
+    """The regressors with rows, and those without."""
+    panel = paths.panel
+    starts = [cohort.first_treated_period for cohort in panel.cohorts]
+    parts: tuple[list[Regressor], list[Regressor]] = ([], [])
+    for regressor in regressors:
+        window = regressor.window
+        if window is not None:
+            inside = np.array([window.path(panel.periods, start) for start in starts])
+            parts[int((inside * sums.counts).sum() == 0)].append(regressor)
+    return parts
 
 
 def regress_leads(

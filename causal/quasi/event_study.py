@@ -12,7 +12,7 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
-from causal.core.errors import DataError
+from causal.core.errors import DataError, InferenceError
 from causal.core.frames import FrameRequest
 from causal.core.readout import Readout, covariance_table
 from causal.core.result import Effect
@@ -25,7 +25,7 @@ from causal.quasi.readout import (
     pre_trend,
     regression_effect,
 )
-from causal.quasi.treated_clusters import ask_treated_clusters
+from causal.quasi.treated_clusters import ask_lone_effects, ask_treated_clusters
 from causal.quasi.treatment_timing import EventWindow, event_times, event_windows, is_post
 from causal.quasi.within_fit import Regressor
 
@@ -49,6 +49,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     average = regression_effect(spec, found, metric=outcome, term=AVERAGE, weights=shares)
     each = [regression_effect(spec, found, metric=outcome, term=window.name) for window in windows]
     sides = yield from ask_treated_clusters(options, panel, where=where)
+    sides += yield from ask_lone_effects(options, panel, windows, where=where)
     checks = Checks()
     if options.family == "linear":
         checks = event_study_checks(
@@ -107,7 +108,26 @@ def _regressors(options: DidOptions, panel: Panel) -> tuple[Regressor, ...]:
         low=options.min_event_time,
         high=options.max_event_time,
     )
+    _check_trend(panel, windows)
     return tuple(Regressor(w.name, timing.term(w, panel.periods), w) for w in windows)
+
+
+def _check_trend(panel: Panel, windows: Sequence[EventWindow]) -> None:
+    """Something tells the coefficients from a trend.
+
+    In rows of treated units a line through the event times is a line through the periods less a
+    constant of the unit.
+
+    Raises:
+        InferenceError: All units are treated at some time, and each event time has a coefficient.
+    """
+    if not panel.has_never_treated and all(window.low == window.high for window in windows):
+        raise InferenceError(
+            "there are no never-treated units, so a trend fits all leads and lags as well",
+            given=f"cohorts {', '.join(f'{start:g}' for start in panel.starts)}",
+            allowed="min_event_time or max_event_time, which bin the ends, or estimator: two_stage "
+            "without the periods in which everybody is treated",
+        )
 
 
 def _post_shares(windows: Sequence[EventWindow], cells: Sequence[Cell]) -> dict[str, float]:

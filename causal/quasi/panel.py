@@ -100,6 +100,10 @@ class Panel:
             self, cohorts=tuple(replace(c, n_incomplete=0) for c in self.cohorts if c.n > 0)
         )
 
+    def seen(self) -> "Panel":
+        """The same without cohorts that have no rows."""
+        return replace(self, cohorts=tuple(c for c in self.cohorts if c.n + c.n_incomplete > 0))
+
     def sides(self) -> tuple[frozenset[Key], frozenset[Key]] | None:
         """Clusters with units that are and that are not treated; `None`: not known by cluster."""
         if self.clusters is None:
@@ -209,24 +213,19 @@ def observe(
     return panel
 
 
-def complete_panel(options: DidOptions, panel: Panel) -> Panel:
-    """The panel of an estimator that takes complete units only, by clusters that are at hand.
+def panel_of_cohorts(options: DidOptions, panel: Panel) -> Panel:
+    """The panel of an estimator that takes sums by cohort, and by clusters that are at hand.
 
     Args:
-        options: The analysis.
+        options: The analysis; `balanced` leaves out units that lack a period.
         panel: All units.
 
     Raises:
-        DataError: Units lack a period and nobody said that they may be left out, or there are too
-            many clusters to hold them one by one.
+        DataError: There are too many clusters to hold them one by one, or no unit is complete.
     """
     what = options.named
-    if panel.n_incomplete and not options.balanced:
-        raise DataError(
-            f"{what} takes units that are observed in every period: some lack one",
-            given=f"{panel.n_incomplete:,} of {panel.n + panel.n_incomplete:,} units",
-            allowed="balanced: true, which leaves them out, or a linear estimator such as etwfe",
-        )
+    if options.balanced and panel.n == 0:
+        raise DataError("balanced: true leaves no unit: every one lacks some period")
     if options.clusters != options.unit and (
         panel.clusters is None or panel.clusters.column != options.clusters
     ):
@@ -234,7 +233,7 @@ def complete_panel(options: DidOptions, panel: Panel) -> Panel:
             f"{what} takes each {options.clusters} on its own: too many of them",
             allowed=f"at most {_MAX_CLUSTERS:,} clusters, or the unit",
         )
-    return panel.complete()
+    return panel.complete() if options.balanced else panel.seen()
 
 
 def observe_cells(

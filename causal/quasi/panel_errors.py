@@ -117,7 +117,7 @@ def covariances(
     if options.covariance == "classical":
         return tuple(
             Estimates(
-                fit=fit, covariance=fit.bread * (fit.rss / fit.df_resid), df=fit.df_resid,
+                fit=fit, covariance=fit.bread * fit.residual_variance, df=fit.df_resid,
                 n_clusters=None,
             )
             for fit in fits

@@ -134,11 +134,18 @@ def panel_diagnostics(
             panel.n_incomplete, n_units=n_units, is_dropped=options.balanced
         ),
     ]
-    if regressions.main.n_clusters is not None:
-        found.append(few_clusters.total(regressions.main.n_clusters))
+    n_clusters, k = regressions.main.n_clusters, len(regressions.main.names)
+    if n_clusters is not None:
+        found.append(few_clusters.total(n_clusters))
+        found += _known(panel_health.few_clusters_for(n_clusters, k=k))
+    found += _known(panel_health.period_gaps(panel.periods))
     if regressions.main.fit.dropped:
         found.append(panel_health.dropped_columns(regressions.main.fit.dropped))
     return (*found, *_error_notes(options, panel, regressions), *cohort_notes(options, panel))
+
+
+def _known(item: Diagnostic | None) -> list[Diagnostic]:
+    return [] if item is None else [item]
 
 
 def _error_notes(options: DidOptions, panel: Panel, regressions: Regressions) -> list[Diagnostic]:

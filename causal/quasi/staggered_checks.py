@@ -2,11 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from causal.checks import few_clusters, panel_health
 from causal.checks.panel_health import note
-from causal.core.gram import Array
 from causal.core.result import Diagnostic
 from causal.quasi.effects_by_unit import Overlap
 from causal.quasi.goodman_bacon import TwoByTwo
@@ -43,7 +40,7 @@ def design_diagnostics(
     if design.clusters:
         found.append(few_clusters.total(design.moments.n_independent))
     found += _treated_clusters(design)
-    gaps = _gaps(design.periods)
+    gaps = panel_health.period_gaps(design.periods)
     if gaps is not None:
         found.append(gaps)
     if n_impossible:
@@ -190,16 +187,6 @@ def _thin_cohorts(design: Design) -> Iterator[Diagnostic]:
             f"{_listed(thin)}"
         )
         yield note("thin_cohorts", len(thin), detail)
-
-
-def _gaps(periods: Array) -> Diagnostic | None:
-    steps = np.diff(periods)
-    wide = np.flatnonzero(steps > steps.min() * (1 + 1e-9))
-    if len(wide) == 0:
-        return None
-    shown = _listed([f"{periods[j]:g} to {periods[j + 1]:g}" for j in wide])
-    detail = f"gaps between the periods; the period before is the last one in the data: {shown}"
-    return note("period_gaps", len(wide), detail)
 
 
 def _listed(items: Sequence[str]) -> str:

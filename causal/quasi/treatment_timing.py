@@ -84,6 +84,10 @@ class Timing:
             )
         return None if raw == self.never_treated_value else raw
 
+    def raw(self, start: float) -> float:
+        """The value of the cohort column that stands for a first treated period."""
+        return start if self.treatment_period is None else 1.0
+
     def term(self, window: EventWindow, periods: Array) -> Term:
         """The window's regressor as a term, 1 inside the window and 0 elsewhere.
 

@@ -6,53 +6,43 @@ from the start on. Under parallel trends and no anticipation the coefficients ar
 the treated rows behind them, however effects differ between cohorts; the points are those of
 imputation (Borusyak, Jaravel and Spiess 2024).
 
-Everything follows from the cohorts' sizes `n_c`, mean paths and T x T cross-products. With `m_c`
-the 0/1 vector of a cohort's untreated periods, T_c their number, `X_c` its T x K regressors and
+What is left of the rows comes from `untreated_fit`. With `r_i` that of unit i, `o_i` the marks of
+its rows, `x_c` the T x K regressors of its cohort and `m_c` the 0/1 vector of the periods in which
+that is untreated, the influence of the unit on the coefficients, both stages together, is `B` times
 
-    M_c = diag(m_c) - m_c m_c' / T_c,          P_c = I - 1 m_c' / T_c,
-    A   = sum_c n_c M_c,                       Q   = sum_c n_c X_c' P_c,
-
-the period effects are `l = A^- sum_c n_c M_c mu_c`, what is left of a unit is `P_c (y_i - l)`, and
-its influence on the coefficients, both stages together, is `B` times
-
-    s_i = W_c (y_i - l) - X_c' X_c b,   W_c = (X_c' - Q A^- diag(m_c)) P_c.
+    s_i = (x_c' - Q A^- diag(m_c)) r_i - x_c' diag(o_i) x_c b,   B = (sum_i x_c' diag(o_i) x_c)^-1,
+    Q   = sum_c x_c' (diag(sum_i o_i) - L_c diag(m_c)).
 
 The covariance is that of Gardner's GMM, `B (sum of s s') B` over clusters of whole units, as in
 `did2s`; `small_sample` says by which factor it is multiplied.
 
 `imputation` gives the same effects the errors of Borusyak, Jaravel and Spiess (their section 4.3).
-With `v_i = W_c' B` the weights of a unit's outcomes in an effect, the variance is the sum of
+With `v_i` the weights of a unit's rows in an effect, the variance is the sum of
 
     (sum_t v_it e_it)^2,   e_it the residual of an untreated row, the row's effect less the mean
                            effect of its cohort and period of a treated one,
 
-over units, or of squares of sums over clusters. So `X_c' X_c b` gives way to `X_c' r_c`, r_c being
-what is left of the cohort's mean path. The weights are taken as given: effects that differ between
+over units, or of squares of sums over clusters. So `x_c b` gives way to the mean of what is left of
+the rows of the cohort and period. The weights are taken as given: effects that differ between
 cohorts are no noise. It is conservative where effects differ within a cohort and period. With
 `leave_out` the mean effect is that of the other units (clusters) of the cohort.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import pandas as pd
 
+from causal.checks import panel_health
 from causal.core.errors import DataError
-from causal.core.frames import FrameRequest
-from causal.core.gram import Array, Key, PanelGram
+from causal.core.frames import Condition, FrameRequest
+from causal.core.gram import Array, Key
 from causal.core.readout import Readout, covariance_table
+from causal.quasi.credibility.cohorts_left_out import without_each_cohort
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions, regress_leads
-from causal.quasi.event_study import AVERAGE, count_rows
-from causal.quasi.panel import (
-    Clusters,
-    Panel,
-    cohort_means,
-    complete_cells,
-    complete_panel,
-    observe,
-)
+from causal.quasi.event_study import AVERAGE
+from causal.quasi.panel import Panel, cohort_means, observe, panel_of_cohorts
 from causal.quasi.panel_errors import covariances
 from causal.quasi.readout import (
     coefficient_table,
@@ -61,8 +51,16 @@ from causal.quasi.readout import (
     pre_trend,
     regression_effect,
 )
-from causal.quasi.treated_clusters import ask_treated_clusters
-from causal.quasi.treatment_timing import EventWindow, event_times, event_windows, treated_post
+from causal.quasi.treated_clusters import ask_lone_effects, ask_treated_clusters
+from causal.quasi.treatment_timing import (
+    EventWindow,
+    Timing,
+    event_times,
+    event_windows,
+    treated_post,
+)
+from causal.quasi.unit_paths import UnitPaths
+from causal.quasi.untreated_fit import UntreatedFit, fit_all_units, fit_complete_units
 from causal.quasi.within_fit import Regressor, WithinFit
 
 
@@ -73,36 +71,37 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     event times and cohorts, which the averages of `etwfe` take as given.
 
     Raises:
-        DataError: Units that lack a period, a cohort without untreated periods, or a period
-            without untreated units.
+        DataError: A cohort without untreated periods, a period without untreated units, or no
+            treated row that an effect can be told of.
     """
     options, where = spec.options, spec.source.conditions
     everyone = yield from observe(options, outcome=outcome, where=where, by_cluster=True)
-    panel = complete_panel(options, everyone)
+    panel = panel_of_cohorts(options, everyone)
     timing = panel.timing
     if timing is None:
         raise DataError(f"{options.estimator} needs first_treated_period or group")
-    times = [
-        time
-        for time in event_times(panel.periods, [s for s in panel.starts if s <= panel.periods[-1]])
-        if time >= -options.anticipation
-    ]
-    windows = event_windows(times, reference=min(times) - 1)
-    first = _first_stage(options, panel)
-    whole = _second_stage(options, panel, first, [treated_post(options.anticipation)])
-    by_time = _second_stage(options, panel, first, windows)
-    static, study = yield from covariances(options, [whole, by_time], where=where)
+    first = yield from _first_stage(options, panel, timing, outcome=outcome, where=where)
+    windows = _seen(_windows(options, panel), panel, first)
+    whole = _second_stage(options, panel, timing, first, [treated_post(options.anticipation)])
+    by_time = _second_stage(options, panel, timing, first, windows)
+    own = _seen(_by_cohort(options, panel), panel, first)
+    by_cohort = _second_stage(options, panel, timing, first, own)
+    static, study, apart = yield from covariances(options, [whole, by_time, by_cohort], where=where)
+    left_out = without_each_cohort(
+        apart, dict(zip(apart.names, _rows_of(own, panel, first), strict=True)),
+        metric=outcome, confidence_level=spec.confidence_level,
+    )  # fmt: skip
     leads = yield from regress_leads(
         _of_leads(options), lead_regressors(options, panel),
         outcome=outcome, panel=panel, where=where,
     )  # fmt: skip
     sides = yield from ask_treated_clusters(options, panel, where=where)
-    n_treated, n_control = panel.n_units()
-    cells = complete_cells(panel)
+    sides += yield from ask_lone_effects(options, panel, windows, where=where)
+    n_treated, n_control = first.n_units(panel)
     found, events = (
         Regressions(
             main=estimates, leads=leads, n_treated=n_treated, n_control=n_control,
-            n_missing=panel.n_missing, cells=cells,
+            n_missing=panel.n_missing, cells=first.cells,
         )
         for estimates in (static, study)
     )  # fmt: skip
@@ -115,39 +114,22 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         diagnostics=(
             pre_trend(options, leads, alpha=1 - spec.confidence_level),
             *panel_diagnostics(options, everyone, found),
+            *([panel_health.only_treated(lost)] if (lost := first.n_only_treated) else []),
+            *left_out.diagnostics,
             *sides,
         ),
         params={"n_rows": whole.n, "n_units": whole.n_units},
         tables={
-            "cohort_means": cohort_means(cells, metric=outcome),
+            "cohort_means": cohort_means(first.cells, metric=outcome),
             "event_study": coefficient_table(
                 study, metric=outcome, confidence_level=spec.confidence_level
-            ).assign(event_time=times, n=[count_rows(w, cells) for w in windows]),
+            ).assign(
+                event_time=np.array([w.low for w in windows]), n=_rows_of(windows, panel, first)
+            ),
             "covariance": covariance_table(study.names, study.covariance, metric=outcome),
+            **left_out.tables,
         },
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _FirstStage:
-    """Period effects, and what turns paths of a cohort into what is left of them.
-
-    Attributes:
-        cohorts: Cohorts with complete units.
-        effects: Of the periods, the first one's zero, shape (T,).
-        untreated: 1 in the periods in which a cohort is not treated, shape (C, T).
-        inverse: A generalised inverse of A, shape (T, T).
-    """
-
-    cohorts: tuple[PanelGram, ...]
-    effects: Array
-    untreated: Array
-    inverse: Array
-
-    def remainder(self, at: int) -> Array:
-        """P of a cohort: paths less their mean over untreated periods, shape (T, T)."""
-        m = self.untreated[at]
-        return np.asarray(np.eye(len(m)) - m[None, :] / m.sum())
 
 
 def _of_leads(options: DidOptions) -> DidOptions:
@@ -157,143 +139,175 @@ def _of_leads(options: DidOptions) -> DidOptions:
     return options.model_copy(update={"small_sample": "cr1"})
 
 
-def _first_stage(options: DidOptions, panel: Panel) -> _FirstStage:
-    """Unit and period effects of the untreated rows.
+def _first_stage(
+    options: DidOptions,
+    panel: Panel,
+    timing: Timing,
+    *,
+    outcome: str,
+    where: tuple[Condition, ...],
+) -> Generator[FrameRequest, pd.DataFrame, UntreatedFit]:
+    """What untreated rows leave of all rows: from the cohorts' moments, or three passes."""
+    if not panel.n_incomplete:
+        return fit_complete_units(
+            panel, anticipation=options.anticipation, cluster=options.clusters
+        )
+    paths = UnitPaths(options=options, panel=panel, timing=timing, outcome=outcome, where=where)
+    return (yield from fit_all_units(paths, anticipation=options.anticipation))
+
+
+def _windows(options: DidOptions, panel: Panel) -> tuple[EventWindow, ...]:
+    """One window for each event time in which units are treated, or anticipate it."""
+    starts = [start for start in panel.starts if start <= panel.periods[-1]]
+    times = [
+        time for time in event_times(panel.periods, starts) if time >= -options.anticipation
+    ]  # fmt: skip
+    return event_windows(times, reference=min(times) - 1)
+
+
+def _by_cohort(options: DidOptions, panel: Panel) -> tuple[EventWindow, ...]:
+    """One window for each treated cohort, from its start on."""
+    return tuple(
+        EventWindow(f"cohort={start:g}", -options.anticipation, None, cohort=start)
+        for start in panel.starts
+        if start - options.anticipation <= panel.periods[-1]
+    )
+
+
+def _regressors(windows: Sequence[EventWindow], panel: Panel) -> Array:
+    """The windows' dummies by cohort, shape (C, T, K)."""
+    return np.array(
+        [
+            np.column_stack([w.path(panel.periods, c.first_treated_period) for w in windows])
+            for c in panel.cohorts
+        ]
+    )
+
+
+def _rows_of(windows: Sequence[EventWindow], panel: Panel, first: UntreatedFit) -> list[int]:
+    """Rows used in each window."""
+    counts, _ = first.totals()
+    inside = np.einsum("ctk,ct->k", _regressors(windows, panel), counts)
+    return [round(float(n)) for n in inside]
+
+
+def _seen(
+    windows: Sequence[EventWindow], panel: Panel, first: UntreatedFit
+) -> tuple[EventWindow, ...]:
+    """The windows in which rows are used.
 
     Raises:
-        DataError: They do not identify every unit's and every period's effect.
+        DataError: There is none.
     """
-    cohorts = panel.cohorts
-    begins = np.array(
-        [
-            np.inf if c.first_treated_period is None else c.first_treated_period
-            for c in cohorts
-        ]
-    )  # fmt: skip
-    untreated = (panel.periods < begins[:, None] - options.anticipation).astype(np.float64)
-    for cohort, m in zip(cohorts, untreated, strict=True):
-        if not m.any():
-            raise DataError(
-                f"the cohort of {cohort.first_treated_period:g} is treated in every period: leave "
-                "it out (source.where)",
-                given=f"first period {panel.periods[0]:g}, anticipation {options.anticipation}",
-            )
-    bare = panel.periods[~untreated.any(axis=0)]
-    if len(bare):
-        raise DataError(
-            f"no unit is untreated in period {bare[0]:g}: keep the periods before it "
-            "(source.where)",
-            given=f"cohorts {', '.join(f'{start:g}' for start in panel.starts)}",
-        )
-    counts = np.array([cohort.n for cohort in cohorts], dtype=np.float64)
-    shares = counts / counts.sum()
-    within = [np.diag(m) - np.outer(m, m) / m.sum() for m in untreated]
-    a = np.einsum("c,cts->ts", shares, within)
-    right = np.einsum("c,cts,cs->t", shares, within, [cohort.mean for cohort in cohorts])
-    if np.linalg.matrix_rank(a) < len(a) - 1:
-        raise DataError("the untreated rows do not link all periods with each other")
-    inverse = np.zeros_like(a)
-    inverse[1:, 1:] = np.linalg.inv(a[1:, 1:])
-    return _FirstStage(
-        cohorts=cohorts, effects=inverse @ right, untreated=untreated,
-        inverse=inverse / counts.sum(),
-    )  # fmt: skip
+    counts = _rows_of(windows, panel, first)
+    found = tuple(w for w, n in zip(windows, counts, strict=True) if n > 0)
+    if not found:
+        raise DataError("no treated unit is seen both untreated and treated")
+    return found
 
 
 def _second_stage(
-    options: DidOptions, panel: Panel, first: _FirstStage, windows: Sequence[EventWindow]
+    options: DidOptions,
+    panel: Panel,
+    timing: Timing,
+    first: UntreatedFit,
+    windows: Sequence[EventWindow],
 ) -> WithinFit:
     """What is left of the outcome, regressed on dummies of event times that exclude each other.
 
     Raises:
-        DataError: Errors of imputation are asked for, and a treated cohort lies in one cluster.
+        DataError: Errors of imputation are asked for, and rows of a treated cohort and period lie
+            in one cluster.
     """
-    timing = panel.timing
-    if timing is None:
-        raise ValueError("a panel without cohorts has no event times")
-    cohorts = first.cohorts
-    x = [
-        np.column_stack([w.path(panel.periods, c.first_treated_period) for w in windows])
-        for c in cohorts
-    ]
-    left = [first.remainder(at) for at in range(len(cohorts))]
-    n = np.array([cohort.n for cohort in cohorts], dtype=np.float64)
-    rest = [p @ (c.mean - first.effects) for c, p in zip(cohorts, left, strict=True)]
-    bread: Array = np.asarray(np.linalg.inv(np.einsum("c,ctk,ctl->kl", n, x, x)), dtype=np.float64)
-    b = bread @ np.einsum("c,ctk,ct->k", n, x, rest)
-    q = np.einsum("c,ctk,cts->ks", n, x, left) @ first.inverse
-    weights = [(own.T - q * m) @ p for own, m, p in zip(x, first.untreated, left, strict=True)]
-    at = {cohort.first_treated_period: j for j, cohort in enumerate(cohorts)}
-    is_imputed = options.estimator == "imputation"
-    if is_imputed:
-        _check_shared(options, panel, [c for c, own in zip(cohorts, x, strict=True) if own.any()])
-    centres = [own.T @ (r if is_imputed else own @ b) for own, r in zip(x, rest, strict=True)]
-    # Less the mean of the others, a unit's effects deviate n / (n - 1) times as much.
-    around = [
-        w + options.leave_out * own.T @ p / max(c.n - 1, 1)
-        for w, own, p, c in zip(weights, x, left, cohorts, strict=True)
-    ]
-
-    def score(part: PanelGram) -> Array:
-        """Sum of the influences of the units of a cohort that lie in one cluster, shape (K,)."""
-        j = at[part.first_treated_period]
-        centre, others = centres[j], cohorts[j].n - part.n
-        if options.leave_out and others:
-            own = x[j].T @ left[j] @ (part.mean - first.effects)
-            centre = (cohorts[j].n * centre - part.n * own) / others
-        return np.asarray(part.n * (weights[j] @ (part.mean - first.effects) - centre))
-
-    means = [score(cohort) / cohort.n for cohort in cohorts]
-    meat = np.einsum("ckt,cts,cls->kl", around, [c.cross for c in cohorts], around)
-    meat += np.einsum("c,ck,cl->kl", n, means, means)
-    known = {panel.unit: (bread @ meat @ bread, panel.n)}
-    if panel.clusters is not None:
-        known[panel.clusters.column] = _by_cluster(panel.clusters, score, bread)
-    residuals = [r - own @ b for r, own in zip(rest, x, strict=True)]
-    rss = np.einsum("cut,cts,cus->", left, [c.cross for c in cohorts], left)
-    rss += np.einsum("c,ct,ct->", n, residuals, residuals)
+    x = _regressors(windows, panel)
+    counts, sums = first.totals()
+    if options.estimator == "imputation":
+        _check_shared(options, first, counts * x.any(axis=2))
+    bread: Array = np.asarray(np.linalg.inv(np.einsum("ct,ctk,ctl->kl", counts, x, x)))
+    b = bread @ np.einsum("ctk,ct->k", x, sums)
+    meat, n_clusters = _meat(options, first, x, b=b)
     return WithinFit(
         regressors=tuple(Regressor(w.name, timing.term(w, panel.periods), w) for w in windows),
         coefficients=b,
         bread=bread,
-        rss=float(rss),
-        n=panel.n * len(panel.periods),
-        n_units=panel.n,
+        rss=None,
+        n=round(float(counts.sum())),
+        n_units=sum(part.n for part in first.parts),
         n_nuisance=len(panel.periods) - 1,
         scores=(),
-        known=known,
+        known={options.clusters: (bread @ meat @ bread, n_clusters)},
     )
 
 
-def _by_cluster(
-    clusters: Clusters, score: Callable[[PanelGram], Array], bread: Array
-) -> tuple[Array, int]:
-    """Covariance of sums of influences by cluster, and their number."""
-    sums: dict[Key, Array] = {}
-    for part in clusters.parts:
-        if part.n > 0:
-            sums[part.key] = sums.get(part.key, np.zeros(len(bread))) + score(part)
-    stacked = np.array(list(sums.values())) @ bread
-    return np.asarray(stacked.T @ stacked, dtype=np.float64), len(sums)
+def _meat(options: DidOptions, first: UntreatedFit, x: Array, *, b: Array) -> tuple[Array, int]:
+    """Sum over units (clusters) of outer products of their influences, and the number of these.
+
+    Args:
+        options: The analysis.
+        first: The first stage.
+        x: Regressors, shape (C, T, K).
+        b: Coefficients, shape (K,).
+    """
+    counts, sums = first.totals()
+    slopes = np.swapaxes(x, 1, 2) - _first_stage_slopes(first, x, counts)
+    if options.estimator == "imputation":
+        centres = np.divide(sums, counts, out=np.zeros_like(sums), where=counts > 0)
+    else:
+        centres = x @ b
+    if options.clusters == options.unit:
+        if options.leave_out:
+            # Less the mean of the others, a row deviates n / (n - 1) times as much.
+            more = 1.0 / np.maximum(counts - 1.0, 1.0)
+            slopes = slopes + np.swapaxes(x, 1, 2) * more[:, None, :]
+            centres = centres * (1.0 + more)
+        both = np.concatenate([slopes, -np.swapaxes(x * centres[:, :, None], 1, 2)], axis=2)
+        parts = [(both[part.at], part.moments) for part in first.parts]
+        meats = [slope @ moment @ slope.T for slope, moment in parts if moment is not None]
+        return np.asarray(np.sum(meats, axis=0)), sum(part.n for part in first.parts)
+    scores: dict[Key, Array] = {}
+    for part in first.parts:
+        centre, own = centres[part.at], x[part.at]
+        if options.leave_out:
+            others = counts[part.at] - part.counts
+            centre = (sums[part.at] - part.sums) / np.where(others > 0, others, 1.0)
+        score = slopes[part.at] @ part.sums - own.T @ (centre * part.counts)
+        scores[part.key] = scores.get(part.key, np.zeros(len(b))) + score
+    stacked = np.array(list(scores.values()))
+    return stacked.T @ stacked, len(stacked)
 
 
-def _check_shared(options: DidOptions, panel: Panel, treated: Sequence[PanelGram]) -> None:
-    """Every treated cohort lies in two clusters or more: one alone has no spread around its mean.
+def _first_stage_slopes(first: UntreatedFit, x: Array, counts: Array) -> Array:
+    """How period effects move the coefficients with what is left of untreated rows, (C, K, T)."""
+    effects = first.effects
+    reach = np.einsum("ctk,ct->kt", x, counts)
+    reach = reach - np.einsum("ctk,cts,cs->ks", x, effects.links, effects.untreated)
+    return np.asarray((reach @ effects.inverse)[None] * effects.untreated[:, None, :])
+
+
+def _check_shared(options: DidOptions, first: UntreatedFit, treated: Array) -> None:
+    """Rows of a treated cohort and period lie in two units (clusters) or more.
+
+    Those of one alone have no spread around their mean.
+
+    Args:
+        options: The analysis.
+        first: The first stage.
+        treated: Rows by cohort and period where these are treated, else 0, shape (C, T).
 
     Raises:
-        DataError: One does not.
+        DataError: Some do not.
     """
-    counts = {cohort.first_treated_period: cohort.n for cohort in treated}
-    if panel.clusters is not None and options.clusters != options.unit:
-        parts = [part for part in panel.clusters.parts if part.n > 0]
-        counts = {
-            start: len({p.key for p in parts if p.first_treated_period == start})
-            for start in counts
-        }  # fmt: skip
-    alone = [f"{start:g}" for start, count in counts.items() if start is not None and count == 1]
-    if alone:
+    holders = treated
+    if options.clusters != options.unit:
+        holders = np.zeros_like(treated)
+        for part in first.parts:
+            holders[part.at] += (part.counts > 0) & (treated[part.at] > 0)
+    alone = np.argwhere(holders == 1)
+    if len(alone):
+        starts = dict.fromkeys(first.effects.starts[c] for c, _ in alone)
         raise DataError(
-            "errors of imputation need two units (clusters) or more in every treated cohort",
-            given=f"one in the cohort of {', '.join(alone)}",
+            "errors of imputation need two units (clusters) or more in every treated cohort, in "
+            "each of its periods",
+            given=f"one in the cohort of {', '.join(f'{start:g}' for start in starts)}",
             allowed="estimator: two_stage, or source.where without these cohorts",
         )

@@ -53,7 +53,7 @@ class WithinFit:
         regressors: The K regressors of interest.
         coefficients: Shape (K,).
         bread: Inverse of the cross-product of the regressors net of all effects, shape (K, K).
-        rss: Weighted residual sum of squares.
+        rss: Weighted residual sum of squares; `None`: not asked for.
         n: Rows.
         n_units: Units.
         n_nuisance: Period effects and the like that were estimated, the constant not counted.
@@ -68,7 +68,7 @@ class WithinFit:
     regressors: tuple[Regressor, ...]
     coefficients: Array
     bread: Array
-    rss: float
+    rss: float | None
     n: int
     n_units: int
     n_nuisance: int
@@ -93,6 +93,13 @@ class WithinFit:
     def df_resid(self) -> int:
         """Residual degrees of freedom, all effects counted."""
         return self.n - self.n_units - self.n_nuisance - len(self.regressors)
+
+    @property
+    def residual_variance(self) -> float:
+        """Residual sum of squares by degree of freedom."""
+        if self.rss is None:
+            raise ValueError("this fit has no residual sum of squares")
+        return self.rss / self.df_resid
 
 
 def fit_complete(panel: Panel, regressors: Sequence[Regressor], *, outcome: Term) -> WithinFit:

@@ -148,6 +148,20 @@ def did_example(estimator: str, **options: Any) -> Example:
     )  # fmt: skip
 
 
+def with_gaps(base: Example) -> Example:
+    """One row in twelve is not there, which weighs the rows of either arm in its own way."""
+    kept = (7 * base.frame["u"] + 5 * base.frame["t"]) % 12 > 0
+    frame = base.frame[kept].reset_index(drop=True)
+    return dataclasses.replace(base, frame=frame, swapped={})
+
+
+def dose_example() -> Example:
+    """A dose of 1 for some units and 0 for the others."""
+    base = did_example("dose_response")
+    options = {key: value for key, value in base.options.items() if key != "group"}
+    return dataclasses.replace(base, options={**options, "dose": "ever"})
+
+
 def staggered_example(**options: Any) -> Example:
     frame = panel(seed=4)
     frame["start"] = 3 * frame.pop("ever")
@@ -436,6 +450,9 @@ EXAMPLES: Mapping[str, Example] = {
     "did etwfe": did_example("etwfe"),
     "did two_stage": did_example("two_stage"),
     "did imputation": dataclasses.replace(did_example("imputation", leave_out=True), swapped={}),
+    "did two_stage with gaps": with_gaps(did_example("two_stage")),
+    "did imputation with gaps": with_gaps(did_example("imputation")),
+    "did dose_response": dose_example(),
     "did twfe CR3": did_example("twfe", covariance="CR3"),
     "did twfe two ways": did_example("twfe", cluster=["u", "t"]),
     "did twfe wild_bootstrap": did_example("twfe", wild_bootstrap={"n_draws": 999}),

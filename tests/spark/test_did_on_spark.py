@@ -30,6 +30,7 @@ def make_panel(*, missing: float) -> pd.DataFrame:
             "t": t,
             "start": start,
             "ever": start == 3,
+            "dose": np.where(start >= 0, 0.5 * (1 + unit % 5), 0.0),
             "region": np.array([f"r{r}" for r in range(9)])[unit % 9],
             "zone": np.array(["north", "south"])[unit % 2],
             "x": rng.normal(size=n * n_periods),
@@ -96,6 +97,23 @@ CASES: list[tuple[float, dict[str, object]]] = [
         {
             "estimator": "event_study", "first_treated_period": "first", "weight": "w",
             "covariance": "driscoll_kraay", "lags": 1,
+        },
+    ),
+    (0.2, {"estimator": "two_stage", "first_treated_period": "first", "cluster": "region"}),
+    (
+        0.2,
+        {
+            "estimator": "imputation", "first_treated_period": "start", "never_treated_value": -1,
+            "leave_out": True,
+        },
+    ),
+    (0.2, {"estimator": "event_study", "first_treated_period": "first", "family": "poisson"}),
+    (0.2, {"estimator": "twfe", "group": "ever", "treatment_period": 3, "family": "poisson"}),
+    (
+        0.2,
+        {
+            "estimator": "dose_response", "dose": "dose", "treatment_period": 3, "dose_bins": [1],
+            "cluster": "region",
         },
     ),
     (0.2, {"estimator": "two_by_two", "group": "ever", "treatment_period": 3}),

@@ -228,3 +228,40 @@ def test_unbalanced_panels_cover(n_worlds: int) -> None:
     hits, _ = simulate(9, {"treated x post": 1.0}, draw, n_worlds=n_worlds)
     low, high = band(n_worlds, LEVEL)
     assert low <= hits.mean().item() <= high
+
+
+@pytest.mark.parametrize("n_worlds", RUNS)
+@pytest.mark.parametrize("estimator", ["two_stage", "imputation"])
+def test_effects_that_grow_are_covered_whoever_lacks_which_period(
+    estimator: str, n_worlds: int
+) -> None:
+    """Effects of an event time are the same for all, so that gaps do not change the truth."""
+
+    def draw(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, object]]:
+        frame = make_world(rng, n_regions=90, per_region=2, starts=(3.0, 4.0, np.nan))
+        kept = frame[rng.uniform(size=len(frame)) > 0.2]
+        return kept, {"estimator": estimator, "cluster": "region"}
+
+    truth = {"event_time=0": 1.0, "event_time=1": 1.5, "event_time=2": 2.0}
+    hits, _ = simulate(11, truth, draw, n_worlds=n_worlds)
+    low, high = band(n_worlds, LEVEL)
+    assert (hits.mean() >= low - 0.015).all()
+    assert (hits.mean() <= high + 0.01).all()
+
+
+@pytest.mark.parametrize("n_worlds", RUNS)
+def test_ratios_are_covered_whoever_lacks_which_period(n_worlds: int) -> None:
+    """Amounts whose spread grows with their mean, with shocks of a unit that last."""
+
+    def draw(rng: np.random.Generator) -> tuple[pd.DataFrame, dict[str, object]]:
+        frame = make_world(rng, n_regions=150, per_region=1, starts=(3.0, 4.0, np.nan))
+        treated = frame["t"] >= frame["first"]
+        shocks = rng.gamma(4.0, 0.25, size=(150, 5)) * rng.gamma(4.0, 0.25, size=(150, 1))
+        shocks[:, 1:] = (shocks[:, 1:] + shocks[:, :-1]) / 2
+        mean = np.exp(0.5 + 0.1 * frame["t"] + 0.3 * treated) * shocks.ravel()
+        kept = frame.assign(y=rng.poisson(mean))[rng.uniform(size=len(frame)) > 0.2]
+        return kept, {"estimator": "twfe", "family": "poisson"}
+
+    hits, _ = simulate(12, {"treated x post": float(np.expm1(0.3))}, draw, n_worlds=n_worlds)
+    low, high = band(n_worlds, LEVEL)
+    assert low - 0.015 <= hits.mean().item() <= high + 0.01

@@ -166,3 +166,22 @@ def test_intervals_cover_where_those_of_one_coefficient_do_not(
         assert band[0] <= covered[estimator] / n_worlds <= band[1]
     assert covered["twfe"] / n_worlds < 0.2
     assert leads / n_worlds < 0.13
+
+
+@pytest.mark.parametrize("cluster", ["id", "region"])
+def test_sun_abraham_without_a_cohort_is_the_analysis_without_its_rows(cluster: str) -> None:
+    """Compared with the never treated alone, a cohort says nothing of the others."""
+    frame = make_panel(21, n=60)
+    options = {
+        "estimator": "sun_abraham", "first_treated_period": "first", "small_sample": "none",
+        **({} if cluster == "id" else {"cluster": cluster}),
+    }  # fmt: skip
+    table = analyse(frame, **options).tables["stability"].set_index("variant")
+    assert len(table) == 4
+    for start in (3, 4, 5):
+        rest = frame[frame["first"] != start]
+        expected = next(e for e in analyse(rest, **options).effects if e.term == "average post")
+        row = table.loc[f"without the cohort of {start}"]
+        np.testing.assert_allclose(
+            (row["estimate"], row["std_error"]), (expected.estimate, expected.std_error), rtol=1e-9
+        )

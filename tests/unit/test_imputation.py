@@ -7,13 +7,18 @@ import pytest
 from causal.core.errors import DataError, SpecError
 from tests.unit.test_cohort_effects import effects_that_differ
 from tests.unit.test_did_parity import analyse, make_panel
-from tests.unit.test_two_stage import assert_same
+from tests.unit.test_two_stage import assert_same, with_an_untreated_row
 
 TIMING = {"estimator": "imputation", "first_treated_period": "first"}
 
 
 def by_hand(
-    frame: pd.DataFrame, *, cluster: str, anticipation: int = 0, leave_out: bool = False
+    frame: pd.DataFrame,
+    *,
+    cluster: str,
+    anticipation: int = 0,
+    leave_out: bool = False,
+    weights: dict[str, np.ndarray] | None = None,
 ) -> dict[str, tuple[float, float]]:
     """Weights v of every row in each effect, and residuals around means of cohort and period."""
     elapsed = (frame["t"] - frame["first"]).to_numpy()
@@ -26,8 +31,9 @@ def by_hand(
     found = {}
     picks = {"average post": treated}
     picks |= {f"event_time={int(k)}": elapsed == k for k in np.unique(elapsed[treated])}
-    for name, pick in picks.items():
-        v = pick / pick.sum()
+    wanted = {name: pick / pick.sum() for name, pick in picks.items()}
+    for name, asked in (wanted if weights is None else weights).items():
+        v = asked.copy()
         reach = np.linalg.pinv(x[~treated].T @ x[~treated], hermitian=True) @ (x.T @ v)
         v[~treated] = -x[~treated] @ reach
         left = rest.copy()
@@ -56,6 +62,18 @@ def test_dense_rows_give_the_same(
     found = analyse(frame, **TIMING, **given, anticipation=anticipation, leave_out=leave_out)
     expected = by_hand(frame, cluster=cluster, anticipation=anticipation, leave_out=leave_out)
     assert_same(found, expected, rtol=1e-7)
+
+
+@pytest.mark.parametrize("cluster", ["id", "region"])
+@pytest.mark.parametrize("leave_out", [False, True])
+def test_units_that_lack_periods_are_those_of_dense_rows(
+    cluster: str,
+    leave_out: bool,  # noqa: FBT001
+) -> None:
+    frame, _ = with_an_untreated_row(make_panel(15, n=90, n_periods=7, missing=0.2))
+    given = {} if cluster == "id" else {"cluster": cluster}
+    found = analyse(frame, **TIMING, **given, leave_out=leave_out)
+    assert_same(found, by_hand(frame, cluster=cluster, leave_out=leave_out), rtol=1e-7)
 
 
 def test_it_has_no_factor_unless_asked_for() -> None:
@@ -121,3 +139,37 @@ def test_the_pre_trend_test_is_that_of_two_stages() -> None:
     ]
     assert found[0].statistic == pytest.approx(found[1].statistic, rel=1e-9)
     assert found[0].pvalue == pytest.approx(found[1].pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("cluster", ["id", "region"])
+def test_averages_without_each_cohort_are_those_of_dense_rows(missing: float, cluster: str) -> None:
+    frame, _ = with_an_untreated_row(make_panel(16, n=90, n_periods=7, missing=missing))
+    given = {} if cluster == "id" else {"cluster": cluster}
+    result = analyse(frame, **TIMING, **given)
+    table = result.tables["stability"].set_index("variant")
+    treated, first = (frame["d"] == 1).to_numpy(), frame["first"].to_numpy()
+    whole = treated / treated.sum()
+    weights = {"as analysed": whole}
+    for start in (3, 4, 5):
+        kept = treated & (first != start)
+        weights[f"without the cohort of {start}"] = kept / kept.sum()
+    found = by_hand(frame, cluster=cluster, weights=weights)
+    moved = by_hand(
+        frame, cluster=cluster, weights={name: v - whole for name, v in weights.items()}
+    )
+    assert set(table.index) == set(found)
+    for name, row in table.iterrows():
+        pair = (row["estimate"], row["std_error"])
+        np.testing.assert_allclose(pair, found[str(name)], rtol=1e-7, err_msg=str(name))
+        if name != "as analysed":
+            pair = (row["difference"], row["difference_std_error"])
+            np.testing.assert_allclose(pair, moved[str(name)], rtol=1e-6, err_msg=str(name))
+    said = next(d for d in result.diagnostics if d.name == "leave_one_cohort_out")
+    assert said.statistic == table["difference"].iloc[1:].abs().max() * np.sign(said.statistic)
+
+
+def test_one_cohort_leaves_nothing_out() -> None:
+    frame = make_panel(17)
+    one = frame[frame["first"].isna() | (frame["first"] == 4)]
+    assert "stability" not in analyse(one, **TIMING).tables

@@ -9,7 +9,7 @@ import pyfixest as pf
 import pytest
 from scipy import stats
 
-from causal.core.errors import DataError, SpecError
+from causal.core.errors import DataError, InferenceError, SpecError
 from causal.core.result import Result
 from tests.unit.test_did_parity import analyse
 
@@ -102,15 +102,83 @@ def test_intervals_cover_where_outcomes_are_no_counts() -> None:
     assert stats.binomtest(covered, n_worlds, 0.95).pvalue > 1e-3
 
 
-def test_incomplete_units_are_refused_or_left_out_and_counted() -> None:
+def with_gaps(frame: pd.DataFrame, seed: int, *, missing: float = 0.25) -> pd.DataFrame:
+    """Rows that are left of a panel, whatever they hold."""
+    rng = np.random.default_rng(seed)
+    return frame[rng.uniform(size=len(frame)) >= missing].reset_index(drop=True)
+
+
+@pytest.mark.parametrize("cluster", ["id", "region"])
+@pytest.mark.parametrize("estimator", ["twfe", "event_study"])
+def test_units_that_lack_periods_are_those_of_pyfixest(cluster: str, estimator: str) -> None:
+    frame = with_gaps(counts(11, n=90), 11)
+    assert frame.groupby("id")["t"].agg(tuple).nunique() > 20
+    columns = {"d": "treated x post"}
+    if estimator == "event_study":
+        elapsed = frame["t"] - frame["first"]
+        times = [k for k in sorted(elapsed.dropna().unique()) if k != -1]
+        columns = {f"e{j}": f"event_time={k:.0f}" for j, k in enumerate(times)}
+        for j, k in enumerate(times):
+            frame[f"e{j}"] = (elapsed == k).astype(float)
+    expected = fitted(frame, f"y ~ {' + '.join(columns)} | id + t", cluster=cluster)
+    given = {} if cluster == "id" else {"cluster": cluster}
+    result = analyse(frame, **TIMING, estimator=estimator, **given, small_sample="none")
+    found = logs(result)
+    for term, row in expected.rename(columns).iterrows():
+        np.testing.assert_allclose(found[str(term)], row, rtol=1e-7, err_msg=str(term))
+    assert result.params["n_rows"] == len(frame)
+
+
+@pytest.mark.parametrize("cluster", ["id", "region"])
+def test_units_that_lack_periods_are_those_of_dense_matrices(cluster: str) -> None:
+    """Newton's method on a dummy for every unit and period, and the sandwich of its rows."""
+    frame = with_gaps(counts(12), 12)
+    frame = frame[frame.groupby("id")["y"].transform("sum") > 0].reset_index(drop=True)
+    x = np.column_stack(
+        [frame["d"], pd.get_dummies(frame["id"]), pd.get_dummies(frame["t"]).iloc[:, 1:]]
+    ).astype(float)
+    y, b = frame["y"].to_numpy(), np.zeros(x.shape[1])
+    for _ in range(50):
+        mean = np.exp(x @ b)
+        b += np.linalg.solve((x * mean[:, None]).T @ x, x.T @ (y - mean))
+    mean = np.exp(x @ b)
+    scores = pd.DataFrame(x * (y - mean)[:, None]).groupby(frame[cluster]).sum().to_numpy()
+    bread = np.linalg.inv((x * mean[:, None]).T @ x)
+    error = np.sqrt((bread @ scores.T @ scores @ bread)[0, 0])
+    given = {} if cluster == "id" else {"cluster": cluster}
+    found = logs(analyse(frame, **TIMING, estimator="twfe", **given, small_sample="none"))
+    np.testing.assert_allclose(found["treated x post"], (b[0], error), rtol=1e-9)
+
+
+def test_one_gap_changes_nothing_but_that_row() -> None:
+    """The two ways to the same numbers: a row of a unit whose outcomes are all 0 says nothing."""
+    frame = counts(13)
+    frame.loc[frame["id"] == 3, "y"] = 0.0
+    gaps = frame[~((frame["id"] == 3) & (frame["t"] == 2))]
+    whole, found = (
+        logs(analyse(rows, **TIMING, estimator="event_study", small_sample="none"))
+        for rows in (frame, gaps)
+    )
+    for term, pair in whole.items():
+        np.testing.assert_allclose(found[term], pair, rtol=1e-9, err_msg=term)
+
+
+def test_balanced_leaves_out_units_that_lack_periods_and_counts_them() -> None:
     frame = counts(5)
     gaps = frame[~((frame["id"] == 3) & (frame["t"] == 2))]
-    with pytest.raises(DataError, match=r"family: poisson takes units.*balanced: true"):
-        analyse(gaps, **TIMING, estimator="twfe")
     found = analyse(gaps, **TIMING, estimator="twfe", balanced=True)
     whole = analyse(frame[frame["id"] != 3], **TIMING, estimator="twfe")
     assert found.effects == whole.effects
     assert next(d for d in found.diagnostics if d.name == "n_incomplete").statistic == 1
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.1])
+def test_a_likelihood_without_a_maximum_is_refused(missing: float) -> None:
+    """Nobody but the cohort of 3 has anything in the last period: its ratio there has no bound."""
+    frame = with_gaps(counts(14), 14, missing=missing)
+    frame.loc[(frame["t"] == 6) & (frame["first"] != 3), "y"] = 0.0
+    with pytest.raises((DataError, InferenceError), match=r"no maximum|is 0"):
+        analyse(frame, **TIMING, estimator="event_study")
 
 
 @pytest.mark.parametrize(

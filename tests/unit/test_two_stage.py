@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pyfixest as pf
 import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
 
 from causal.core.errors import DataError, SpecError
 from causal.core.result import Result
@@ -103,10 +105,100 @@ def test_points_are_those_of_imputation() -> None:
     assert two == pytest.approx({e.term: e.estimate for e in lags}, rel=1e-9)
 
 
-def test_incomplete_units_are_refused_or_left_out_and_counted() -> None:
+@pytest.mark.parametrize("cluster", ["id", "region"])
+@pytest.mark.parametrize("anticipation", [0, 1])
+@pytest.mark.parametrize("is_level_high", [False, True])
+def test_units_that_lack_periods_are_those_of_dense_matrices(
+    cluster: str,
+    anticipation: int,
+    is_level_high: bool,  # noqa: FBT001
+) -> None:
+    frame = make_panel(11, n=60, n_periods=8, missing=0.3, level=1e6 if is_level_high else 0.0)
+    given = {} if cluster == "id" else {"cluster": cluster}
+    found = analyse(frame, **TIMING, **given, anticipation=anticipation, small_sample="none")
+    whole, n_lost = with_an_untreated_row(frame, anticipation=anticipation)
+    expected = by_hand(whole, cluster=cluster, anticipation=anticipation)
+    assert_same(found, expected, rtol=1e-6 if is_level_high else 1e-9)
+    assert n_lost > 0
+    said = {d.name: d.statistic for d in found.diagnostics}
+    assert said["only_treated"] == n_lost
+    sizes = frame.groupby("id").size()
+    assert said["n_incomplete"] == (sizes < 8).sum()
+    assert found.params["n_rows"] == len(whole)
+
+
+def with_an_untreated_row(
+    frame: pd.DataFrame, *, anticipation: int = 0
+) -> tuple[pd.DataFrame, int]:
+    """Rows of the units that have an untreated one, and how many units have none."""
+    untreated = ~(frame["t"] - frame["first"] >= -anticipation)
+    has_one = untreated.groupby(frame["id"]).transform("any")
+    return frame[has_one].reset_index(drop=True), frame.loc[~has_one, "id"].nunique()
+
+
+@pytest.mark.parametrize("cluster", ["id", "region"])
+def test_pyfixest_gives_the_same_where_units_lack_periods(cluster: str) -> None:
+    """pyfixest leaves out a unit's only row of a stage and then stops: units have two untreated."""
+    frame = make_panel(12, n=60, missing=0.2)
+    untreated = frame["d"] == 0
+    frame = frame[untreated.groupby(frame["id"]).transform("sum") > 1].reset_index(drop=True)
+    assert frame.groupby("id").size().nunique() > 2
+    coded = frame.assign(region=frame["region"].str[1:].astype(int), d=frame["d"].astype(bool))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = pf.did2s(
+            coded, yname="y", first_stage="~ 0 | id + t", second_stage="~ d", treatment="d",
+            cluster=cluster,
+        )  # fmt: skip
+        (row,) = fit.tidy().itertuples()
+    given = {} if cluster == "id" else {"cluster": cluster}
+    found = analyse(frame, **TIMING, **given, small_sample="none").effects[0]
+    np.testing.assert_allclose((found.estimate, found.std_error), (row.Estimate, row._2), rtol=1e-6)
+
+
+@given(st.integers(0, 10_000), st.floats(0.02, 0.5), st.sampled_from(["id", "region"]))
+@settings(max_examples=20, deadline=None)
+def test_any_gaps_are_those_of_dense_matrices(seed: int, missing: float, cluster: str) -> None:
+    frame, _ = with_an_untreated_row(make_panel(seed, n=40, missing=missing))
+    given_ = {} if cluster == "id" else {"cluster": cluster}
+    try:
+        found = analyse(frame, **TIMING, **given_, small_sample="none")
+    except DataError:
+        reject()
+    assert_same(found, by_hand(frame, cluster=cluster), rtol=1e-7)
+
+
+def test_a_coded_start_and_a_group_tell_the_same_of_units_that_lack_periods() -> None:
+    frame = make_panel(13, n=60, missing=0.2)
+    frame = frame[frame["first"].isna() | (frame["first"] == 4)]
+    plain = analyse(frame, **TIMING, cluster="region").effects
+    coded = analyse(
+        frame.assign(first=frame["first"].fillna(-1)), **TIMING, never_treated_value=-1,
+        cluster="region",
+    )  # fmt: skip
+    grouped = analyse(
+        frame.assign(ever=frame["first"].notna().astype(float)), estimator="two_stage",
+        group="ever", treatment_period=4, cluster="region",
+    )  # fmt: skip
+    for other in (coded, grouped):
+        for one, two in zip(plain, other.effects, strict=True):
+            assert (one.term, one.n_treated) == (two.term, two.n_treated)
+            assert (one.estimate, one.std_error) == pytest.approx(
+                (two.estimate, two.std_error), rel=1e-12
+            )
+
+
+def test_rows_without_a_unit_or_a_cluster_are_refused_not_dropped() -> None:
+    frame = make_panel(14, n=60, missing=0.2)
+    for column, cluster in (("region", "region"), ("id", None)):
+        lost = frame.assign(**{column: frame[column].where(frame.index != frame.index[3])})
+        given_ = {} if cluster is None else {"cluster": cluster}
+        with pytest.raises(DataError, match=rf"{column}.* (is null|must not change)"):
+            analyse(lost, **TIMING, **given_)
+
+
+def test_balanced_leaves_out_units_that_lack_periods_and_counts_them() -> None:
     frame = make_panel(7, n=60, missing=0.05)
-    with pytest.raises(DataError, match=r"observed in every period.*balanced: true"):
-        analyse(frame, **TIMING)
     whole = frame[frame.groupby("id")["t"].transform("size") == 6]
     found = analyse(frame, **TIMING, balanced=True, cluster="region", small_sample="none")
     assert_same(found, by_hand(whole, cluster="region"), rtol=1e-9)
