@@ -378,7 +378,7 @@ def surrogate_example(**options: Any) -> Example:
 EXAMPLES: Mapping[str, Example] = {
     "surrogate_index": surrogate_example(),
     "surrogate_index back-tested": surrogate_example(
-        back_test=True, covariates=["before"], cluster="household", history_cluster="household"
+        back_test=True, covariates=["before"], cluster="household"
     ),
     "dml": study_example("dml", folds=2, estimator=["aipw", "plr"], categorical={"kind": None}),
     "dml clustered": study_example(
