@@ -81,8 +81,7 @@ def mean_effect_kept(result: Result) -> float:
 
     They are normal around their constant; x follows its part of them.
     """
-    table = result.tables["propensity"].set_index("term")["estimate"]
-    level, x, z = (float(table[name]) for name in ("constant", "x", "z"))
+    level, x, z = result.tables["propensity"]["estimate"].astype(float)
     spread = float(np.hypot(x, z))
     ends = [
         (np.log(p) - np.log1p(-p) - level) / spread
