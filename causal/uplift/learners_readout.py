@@ -374,6 +374,7 @@ def _checks(model: UpliftModel, rows: HeldOut) -> list[Diagnostic]:
             + f"; {model.n_without_outcome:,} more have no outcome",
         ),
     ]  # fmt: skip
+    found += model.balance
     for name, n in rows.not_scored.items():
         found.append(_note(name, float(n), f"{n:,} held-out units are left out: {_WHY[name]}"))
     if isinstance(options.propensity, dict):
