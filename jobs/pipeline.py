@@ -108,7 +108,7 @@ def check(config: PipelineConfig) -> None:
         analyses.load_all(config.specs())
     if "clv" in config.steps():
         for given in _options(config, "clv", {}):
-            clv.check(configured(find_job("clv"), given))
+            clv.check(clv.ClvConfig.model_validate(given))
 
 
 def run(context: Context, config: PipelineConfig) -> int:
