@@ -127,6 +127,7 @@ def estimated(context: Context, bound: Bound) -> Result:
         return plan.run(
             registry.method(spec.method).estimate(spec),
             bound.engine,
+            others=bound.other_engines,
             on_request=lambda number, asked: context.progress.line(
                 f"pass {number}: {describe(asked)}"
             ),
@@ -176,7 +177,7 @@ def run_record(found: Readout, written: Mapping[str, int], *, job: str = "analyz
         job=job,
         started_at=found.started_at,
         config=found.spec,
-        inputs={found.bound.source: found.bound.version},
+        inputs=found.bound.inputs,
         outputs=written,
     )
 

@@ -82,7 +82,7 @@ def run(context: Context, config: GramConfig) -> int:
         job="gram",
         started_at=started_at,
         config=config,
-        inputs={item.source: item.version for item in bound},
+        inputs={name: version for item in bound for name, version in item.inputs.items()},
         outputs=written,
     )
     record(context, [made])
@@ -105,6 +105,7 @@ def _answers(
             plan.run(
                 registry.method(spec.method).estimate(spec),
                 recorder,
+                others=bound.other_engines,
                 on_request=lambda number, asked: context.progress.line(
                     f"pass {number}: {describe(asked)}"
                 ),

@@ -4,13 +4,14 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import pandas as pd
 from pydantic import Field, model_validator
 
 from causal.core.errors import HealthError
-from jobs import analyze
+from jobs import analyze, clv
 from jobs.generate import AnyFault
 from jobs.runtime import analyses, truths
 from jobs.runtime.catalogue import code_version, find_job
@@ -26,6 +27,14 @@ from transforms.columns import DAYS_PER_WEEK
 
 PREPARATION = ("generate", "exposure", "cohorts", "covariates", "panels", "regions", "gram")
 CHECKOUT_PREPARATION = ("generate", "quality", "visitors", "gram")
+STEPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "both": (*PREPARATION, "analyze"),
+        "checkout": (*CHECKOUT_PREPARATION, "analyze"),
+        "passengers": ("generate", "clv"),
+    }
+)
+"""The steps of each world, in order."""
 Step = Literal[
     "generate",
     "exposure",
@@ -37,6 +46,7 @@ Step = Literal[
     "visitors",
     "gram",
     "analyze",
+    "clv",
 ]
 
 
@@ -44,22 +54,25 @@ class PipelineConfig(JobConfig):
     """Options of the job.
 
     Attributes:
-        world: The worlds of subscribers and drivers, or that of the shop.
-        size: Number of subscribers, or of users of the shop.
+        world: The worlds of subscribers and drivers, that of the shop, or that of the passengers.
+        size: Number of subscribers, of users of the shop, or of passengers.
         days: Days of activity.
         seed: Seed of the worlds.
         faults: Faults to switch on.
         only: The steps to run; all if left out.
     """
 
-    world: Literal["both", "checkout"] = Field(
-        default="both", description="subscribers and drivers (both), or the shop (checkout)"
+    world: Literal["both", "checkout", "passengers"] = Field(
+        default="both",
+        description="subscribers and drivers (both), the shop (checkout), or passengers and what "
+        "they are worth (passengers)",
     )
     size: int = Field(
         default=1_000_000,
         ge=1_000,
         le=10**10,
-        description="number of subscribers (drivers are a fifth of it), or of users of the shop",
+        description="number of subscribers (drivers are a fifth of it), of users of the shop, or "
+        "of passengers",
     )
     days: int = Field(
         default=56, ge=28, le=3_640, multiple_of=7, description="days of activity, whole weeks"
@@ -72,19 +85,14 @@ class PipelineConfig(JobConfig):
 
     @model_validator(mode="after")
     def _steps_are_of_the_world(self) -> "PipelineConfig":
-        unknown = [name for name in self.only if name not in self._all_steps]
+        unknown = [name for name in self.only if name not in STEPS[self.world]]
         if unknown:
             raise ValueError(f"the pipeline of '{self.world}' has no step {unknown[0]}")
         return self
 
-    @property
-    def _all_steps(self) -> tuple[str, ...]:
-        preparation = CHECKOUT_PREPARATION if self.world == "checkout" else PREPARATION
-        return (*preparation, "analyze")
-
     def steps(self) -> tuple[str, ...]:
         """The steps in order."""
-        return tuple(name for name in self._all_steps if not self.only or name in self.only)
+        return tuple(name for name in STEPS[self.world] if not self.only or name in self.only)
 
     def specs(self) -> tuple[Path, ...]:
         """The analyses of the world."""
@@ -98,6 +106,9 @@ def check(config: PipelineConfig) -> None:
         _generation(config, {})
     if "analyze" in config.steps():
         analyses.load_all(config.specs())
+    if "clv" in config.steps():
+        for given in _options(config, "clv", {}):
+            clv.check(clv.ClvConfig.model_validate(given))
 
 
 def run(context: Context, config: PipelineConfig) -> int:
@@ -139,16 +150,25 @@ def _generation(config: PipelineConfig, given: Mapping[str, Any]) -> dict[str, A
 
 def _prepare(context: Context, config: PipelineConfig, name: str, parent: Run) -> None:
     job = find_job(name)
-    given: dict[str, Any] = dict(context.settings.jobs.get(name, {}))
-    if name == "generate":
-        given = _generation(config, given)
-    if name == "panels":
-        given = merged({"n_weeks": config.days // DAYS_PER_WEEK}, given)
-    if name == "gram":
-        given = merged({"specs": config.specs()}, given)
     begun = time.monotonic()
-    run_job(context, job, configured(job, given))
+    for options in _options(config, name, context.settings.jobs.get(name, {})):
+        run_job(context, job, configured(job, options))
     parent.log_metrics({f"seconds/{name}": time.monotonic() - begun})
+
+
+def _options(
+    config: PipelineConfig, name: str, given: Mapping[str, Any]
+) -> Sequence[dict[str, Any]]:
+    """Options of a step, for each time that it is run."""
+    if name == "generate":
+        return [_generation(config, given)]
+    if name == "panels":
+        return [merged({"n_weeks": config.days // DAYS_PER_WEEK}, given)]
+    if name == "gram":
+        return [merged({"specs": config.specs()}, given)]
+    if name == "clv":
+        return [merged({"spec": path}, given) for path in analyses.default_specs("customers")]
+    return [dict(given)]
 
 
 def _close(context: Context, comparisons: Sequence[Comparison], parent: Run) -> None:

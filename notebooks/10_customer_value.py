@@ -157,14 +157,21 @@ import pandas as pd
 
 from causal.core.interval_figure import interval_figure
 from causal.core.plan import run
-from causal.experiments.surrogate_index import back_test, fit_index
+from causal.core.spec import validate
+from causal.experiments import surrogate_index
 from transforms.gram import SparkEngine
 
 history, experiment = SparkEngine(units.where("variant = 'history'")), SparkEngine(units.where("variant <> 'history'"))
 rows, checks = [], []
 for name in STAYS:
-    index = run(fit_index(outcome=f"spend_37_{name}", surrogates=("trips_7", "spend_7")), history)
-    tested = run(back_test(index, variant="variant", control="control"), experiment)
+    spec = validate(surrogate_index.SPEC, {
+        "name": "vouchers", "source": {"table": "experiment"}, "method": "surrogate_index",
+        "options": {
+            "unit": "passenger_id", "variant": "variant", "control": "control", "outcome": f"spend_37_{name}", "surrogates": ["trips_7", "spend_7"],
+            "history": {"table": "history"}, "back_test": True,
+        },
+    })
+    tested = run(surrogate_index.estimate(spec), experiment, others={"history": history})
     labels = {"surrogate_index": f"{name} stays: by the first week", "welch": f"{name} stays: the month itself"}
     rows += [{"term": labels[e.estimator], "estimate": e.estimate, "ci_lower": e.ci_lower, "ci_upper": e.ci_upper} for e in tested.effects if e.estimator in labels]
     checks.append(tested.diagnostics_frame().query("name.str.startswith('surrogacy')").assign(stays=name)[["stays", "passed", "pvalue", "detail"]])

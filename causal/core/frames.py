@@ -444,6 +444,19 @@ FrameRequest = (
 )
 
 
+@dataclass(frozen=True)
+class FromSource:
+    """A request to another table than that of the analysis.
+
+    Attributes:
+        source: The option of the spec that names the table, such as `history`.
+        request: What is asked of it.
+    """
+
+    source: str
+    request: FrameRequest
+
+
 class Engine(Protocol):
     """Answers requests on one data source."""
 

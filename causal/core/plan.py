@@ -2,15 +2,17 @@
 
 import difflib
 from collections.abc import Callable, Generator, Mapping
+from types import MappingProxyType
 from typing import TypeVar
 
 import pandas as pd
 
 from causal.core.buckets import HASHED_KINDS
-from causal.core.errors import DataError, SpecError
+from causal.core.errors import CausalError, DataError, SpecError
 from causal.core.frames import (
     Engine,
     FrameRequest,
+    FromSource,
     GramRequest,
     buckets_of,
     columns_of,
@@ -21,10 +23,30 @@ OnRequest = Callable[[int, FrameRequest], None]
 Answer = TypeVar("Answer")
 
 
+def of_source(
+    plan: Generator[FrameRequest, pd.DataFrame, Answer], source: str
+) -> Generator[FromSource, pd.DataFrame, Answer]:
+    """The same plan, asking another table of the spec.
+
+    Args:
+        plan: The plan.
+        source: The option that names the table.
+    """
+    frame: pd.DataFrame | None = None
+    while True:
+        try:
+            request = plan.send(frame) if frame is not None else next(plan)
+        except StopIteration as stop:
+            answer: Answer = stop.value
+            return answer
+        frame = yield FromSource(source, request)
+
+
 def run(
-    plan: Generator[FrameRequest, pd.DataFrame, Answer],
+    plan: Generator[FrameRequest | FromSource, pd.DataFrame, Answer],
     engine: Engine,
     *,
+    others: Mapping[str, Engine] = MappingProxyType({}),
     on_request: OnRequest | None = None,
 ) -> Answer:
     """Answer the plan's requests one after the other and return its result.
@@ -32,6 +54,7 @@ def run(
     Args:
         plan: What a method's `estimate` returned, or any other generator of requests.
         engine: Where the data are.
+        others: Where the data of further tables are, by the option of the spec that names them.
         on_request: Called with the number of the pass (from 1) and the request, before each pass.
 
     Raises:
@@ -43,16 +66,41 @@ def run(
     frame: pd.DataFrame | None = None
     while True:
         try:
-            request = plan.send(frame) if frame is not None else next(plan)
+            asked = plan.send(frame) if frame is not None else next(plan)
         except StopIteration as stop:
             answer: Answer = stop.value
             return answer
         number += 1
-        check_columns(request, engine.columns)
-        _check_kinds(request, engine)
-        if on_request is not None:
-            on_request(number, request)
-        frame = engine(request)
+        if isinstance(asked, FromSource):
+            frame = _answered_by(others, asked, number=number, on_request=on_request)
+        else:
+            frame = _answer(asked, engine, number=number, on_request=on_request)
+
+
+def _answer(
+    request: FrameRequest, engine: Engine, *, number: int, on_request: OnRequest | None
+) -> pd.DataFrame:
+    check_columns(request, engine.columns)
+    _check_kinds(request, engine)
+    if on_request is not None:
+        on_request(number, request)
+    return engine(request)
+
+
+def _answered_by(
+    others: Mapping[str, Engine], asked: FromSource, *, number: int, on_request: OnRequest | None
+) -> pd.DataFrame:
+    """The answer of another table, which its errors name."""
+    if asked.source not in others:
+        raise SpecError("the plan asks a table that it was not given", given=asked.source)
+    engine = others[asked.source]
+    try:
+        return _answer(asked.request, engine, number=number, on_request=on_request)
+    except CausalError as error:
+        raise type(error)(
+            f"{asked.source}: {error.message}",
+            given=error.given, allowed=error.allowed, file=error.file, key=error.key,
+        ) from error  # fmt: skip
 
 
 def check_columns(request: FrameRequest, columns: Mapping[str, str]) -> None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import pandas as pd
 
 from causal.core.errors import SpecError
-from causal.core.frames import FrameRequest
+from causal.core.frames import FrameRequest, FromSource
 from causal.core.result import Result
 from causal.core.spec import Spec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Plan = Generator[FrameRequest, pd.DataFrame, Result]
+Plan = Generator[FrameRequest | FromSource, pd.DataFrame, Result]
 
 MODULES: Mapping[str, str] = MappingProxyType(
     {
@@ -32,6 +32,7 @@ MODULES: Mapping[str, str] = MappingProxyType(
         "matching": "causal.quasi.matching",
         "uplift": "causal.uplift.linear_uplift",
         "dml": "causal.quasi.dml",
+        "surrogate_index": "causal.experiments.surrogate_index",
     }
 )
 

@@ -80,6 +80,11 @@ class Spec(Part):
     seed: int = Field(default=0, ge=0, lt=2**63, strict=True)
     truth: Truth | None = None
 
+    @property
+    def other_sources(self) -> Mapping[str, Source]:
+        """Further tables that the method reads, by the option that names them."""
+        return {}
+
 
 SpecType = TypeVar("SpecType", bound=BaseModel)
 Location = tuple[int | str, ...]

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from causal.checks import srm
 from causal.core.errors import CausalError
 from causal.core.frames import FrameRequest
 from causal.core.registry import Plan
@@ -35,7 +34,6 @@ from causal.experiments.cluster_sums import (
     Clusters,
     ask_clustering,
     ask_clusters,
-    ask_count_covariance,
 )
 from causal.experiments.comparison import (
     Comparison,
@@ -133,7 +131,15 @@ def estimate(spec: AbSpec) -> Plan:
     moment_arms = arms
     arms = with_moments(arms, {**quantiles.moments, **resampled.moments, **retentions.moments})
     checks = [
-        (yield from _sample_ratio(options, design, arms)),
+        (
+            yield from ab_health.ask_sample_ratio(
+                design,
+                arms,
+                expected_shares=options.expected_shares,
+                alpha=options.srm_alpha,
+                cluster=options.clusters,
+            )
+        ),
         *row_counts(options.metrics, arms),
         *ab_health.missingness(options.metrics, arms, is_clustered=bool(options.clusters)),
     ]
@@ -397,21 +403,3 @@ def located(key: str) -> Iterator[None]:
         yield
     except CausalError as error:
         raise error.located(key=key) from error
-
-
-def _sample_ratio(
-    options: AbOptions, design: Design, arms: Arms
-) -> Generator[FrameRequest, pd.DataFrame, Diagnostic]:
-    if options.treatments is None and options.expected_shares is not None:
-        srm.check_present(arms.levels, options.expected_shares)
-    shares = srm.planned_shares(arms.levels, options.expected_shares)
-    is_assumed = options.expected_shares is None
-    alpha = options.srm_alpha
-    if not options.clusters:
-        return srm.check(arms.counts, shares=shares, alpha=alpha, is_assumed=is_assumed)
-    covariance = yield from ask_count_covariance(
-        design, arms, cluster=options.clusters, shares=shares
-    )
-    return srm.check_clustered(
-        arms.counts, covariance, shares=shares, alpha=alpha, is_assumed=is_assumed
-    )

@@ -1,18 +1,20 @@
 """Whether an experiment may be read at all: lost values, shares by segment, covariates, power."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from causal.checks import srm
 from causal.checks.panel_health import note
-from causal.core.frames import Level
+from causal.core.frames import FrameRequest, Level
 from causal.core.gram import Array
 from causal.core.inference import two_sided_pvalue
 from causal.core.result import Diagnostic
-from causal.experiments.arms import Arms
+from causal.experiments.arms import Arms, Design
+from causal.experiments.cluster_sums import ask_count_covariance
 from causal.experiments.comparison import Comparison, Readout
 from causal.experiments.levels import CONTROL, TREATMENT, welch_satterthwaite
 from causal.experiments.metrics import Metric
@@ -35,6 +37,38 @@ AGREEMENT_ALPHA = 0.001
 MIN_EXPECTED = 5.0
 """Units that the smallest arm of a segment must be due for the chi-square law to hold."""
 MISSING_ALPHA = 0.001
+
+
+def ask_sample_ratio(
+    design: Design,
+    arms: Arms,
+    *,
+    expected_shares: Mapping[Level, float] | None,
+    alpha: float,
+    cluster: tuple[str, ...],
+) -> Generator[FrameRequest, pd.DataFrame, Diagnostic]:
+    """Do the arms hold the shares of units that were planned?
+
+    Args:
+        design: Who was randomised to what.
+        arms: The arms that are compared.
+        expected_shares: Planned share of each variant; `None`: equal ones, for information.
+        alpha: The check fails below it.
+        cluster: Columns of what was randomised; empty: units.
+
+    Raises:
+        DataError: A planned variant has no unit, or a variant of the data no planned share.
+    """
+    if design.treatments is None and expected_shares is not None:
+        srm.check_present(arms.levels, expected_shares)
+    shares = srm.planned_shares(arms.levels, expected_shares)
+    is_assumed = expected_shares is None
+    if not cluster:
+        return srm.check(arms.counts, shares=shares, alpha=alpha, is_assumed=is_assumed)
+    covariance = yield from ask_count_covariance(design, arms, cluster=cluster, shares=shares)
+    return srm.check_clustered(
+        arms.counts, covariance, shares=shares, alpha=alpha, is_assumed=is_assumed
+    )
 
 
 def missingness(metrics: Sequence[Metric], arms: Arms, *, is_clustered: bool) -> list[Diagnostic]:

@@ -20,7 +20,7 @@ from causal.observational.sensitivity import (
     sensitivity_table,
     standardised_e_values,
 )
-from causal.observational.study import CONTROL, TREATED, Arms, Study, left_out
+from causal.observational.study import CONTROL, TREATED, Arms, Study, columns_note, left_out
 from causal.observational.weighting_readout import overlap_note
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def _sensitivity(spec: "DmlSpec", study: Study, found: Found) -> pd.DataFrame:
 
 
 def _diagnostics(options: "DmlOptions", study: Study, found: Found) -> list[Diagnostic]:
-    notes = left_out(study)
+    notes = [*left_out(study), columns_note(study)]
     if found.overlap is not None:
         notes.append(overlap_note(options.estimand, found.overlap, limits=found.limits))
     if options.trim is not None:

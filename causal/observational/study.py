@@ -30,6 +30,8 @@ Arms = tuple[Gram, Gram]
 """Moments of the control and of the treated units, in this order."""
 
 _FEW = 2
+MAX_COLUMNS_PER_UNIT = 0.05
+"""Coefficients per unit of the smaller arm beyond which errors are too small to be trusted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +167,8 @@ def observe(
         where: Conditions on the rows.
 
     Raises:
-        DataError: An arm has no rows, a category no level, or the outcome does not vary.
+        DataError: An arm has no rows, a category no level, or the outcome does not vary, or not
+            beside the columns.
         InferenceError: The columns are collinear.
     """
     y = Column(outcome)
@@ -218,6 +221,25 @@ def left_out(study: Study) -> list[Diagnostic]:
         names = ", ".join(study.dropped)
         found.append(_note("dropped_columns", len(study.dropped), f"columns are empty: {names}"))
     return found
+
+
+def columns_note(study: Study) -> Diagnostic:
+    """Whether there are units enough for the columns: the errors are those of many per column.
+
+    With 20 columns and 75 units in each arm nominal 95 % intervals of linear learners hold the mean
+    effect in 88 to 90 %: its error has no correction for leverage, as that of coefficients has.
+    """
+    smallest, k = min(arm.n for arm in study.arms), len(study.columns)
+    share = (k + 1) / smallest
+    passed = share <= MAX_COLUMNS_PER_UNIT
+    few = "" if passed else ": intervals of mean effects are too short"
+    return Diagnostic(
+        name="columns_against_units",
+        statistic=share,
+        pvalue=None,
+        passed=passed,
+        detail=f"{k} columns, {smallest} units in the smaller arm{few}",
+    )
 
 
 def check_rows(study: Study, *, cluster: str | None, n_used: int, n_clusters: int) -> None:
@@ -297,3 +319,8 @@ def _check_outcome(study: Study, outcome: str) -> None:
     level = max(abs(float(arm.mean[at])) for arm in study.arms)
     if spread <= study.n * (1e-12 * level) ** 2:
         raise DataError(f"{outcome} does not vary within either arm: there is nothing to infer")
+    if all(redundant_columns(arm.cross)[-1:] == [at] for arm in study.arms):
+        raise DataError(
+            f"the columns explain {outcome} exactly in both arms: one of them is made of it",
+            given=list(study.names),
+        )

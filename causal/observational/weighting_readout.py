@@ -31,7 +31,7 @@ from causal.observational.sensitivity import (
     sensitivity_table,
     standardised_e_values,
 )
-from causal.observational.study import CONTROL, TREATED, Arms, Study, left_out
+from causal.observational.study import CONTROL, TREATED, Arms, Study, columns_note, left_out
 from causal.observational.weights import Target, Weights
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ def _diagnostics(
     weightings: Mapping[str, Weighting],
     balance: pd.DataFrame,
 ) -> list[Diagnostic]:
-    found = left_out(study)
+    found = [*left_out(study), columns_note(study)]
     if propensity is not None:
         found += _propensity_notes(options, study, propensity)
     for source, weighting in weightings.items():

@@ -103,13 +103,18 @@ def observe_levels(
     marker = (Linear(tuple(used), (0.0,) * len(used)),) if used else ()
     request = GramRequest(terms=marker, by=tuple(categories), where=where)
     seen: dict[str, set[Level]] = {name: set() for name in categories}
-    for key, cell in grams((yield request), request).items():
+    cells = grams((yield request), request)
+    for key, cell in cells.items():
         if cell.n > 0 and None not in key:
             for name, value in zip(categories, key, strict=True):
                 seen[name].update(() if value is None else (value,))
     for name, levels in seen.items():
         if not levels:
-            raise DataError(f"{name} has no level in the rows that can be used")
+            n_missing = sum(cell.n_missing for cell in cells.values())
+            raise DataError(
+                f"{name} has no level in the rows that can be used",
+                given=f"{n_missing} rows lack a value of a number, {name} is null in the others",
+            )
     return {name: tuple(sorted(levels, key=level_order)) for name, levels in seen.items()}
 
 

@@ -8,7 +8,7 @@ The model also knows the outcome in every arm, for doubly robust scores of the u
 out, and the hash that says which these are: whoever values it can tell them.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 
 from causal.core.errors import DataError
 from causal.core.frames import Column, Condition, FrameRequest, GramRequest, Level, SampleRequest
-from causal.core.gram import Array, grams
+from causal.core.gram import Array, Gram, grams
+from causal.core.result import Diagnostic
 from causal.core.unit_keys import check_units
+from causal.experiments.levels import ROUNDING
+from causal.uplift.arm_balance import check_overlap, check_randomised
 from causal.uplift.inputs import SCORED, Inputs
 from causal.uplift.learners import (
     MIN_ROWS,
     ArmModels,
+    Codes,
     TrainedLearner,
     TrainingRows,
     arm_models,
@@ -49,6 +53,7 @@ class UpliftModel:
         n_rows: Training rows there are, by arm.
         n_drawn: Training rows learned from, by arm.
         n_without_outcome: Further training rows, which nothing was learned from.
+        balance: Whether the features tell the arms apart.
     """
 
     spec: UpliftLearnersSpec
@@ -59,6 +64,7 @@ class UpliftModel:
     n_rows: tuple[int, ...]
     n_drawn: tuple[int, ...]
     n_without_outcome: int = 0
+    balance: tuple[Diagnostic, ...] = ()
 
     @property
     def treatments(self) -> tuple[str, ...]:
@@ -133,8 +139,8 @@ def learn(spec: UpliftLearnersSpec) -> Generator[FrameRequest, pd.DataFrame, Upl
     """Train the learners of a spec; a plan to be run on the rows that are not held out.
 
     Raises:
-        DataError: A unit is null or occurs twice, an arm has too few rows, a feature cannot be
-            learned from.
+        DataError: A unit is null or occurs twice, an arm has too few rows, the outcome does not
+            vary, a feature cannot be learned from.
     """
     options, where = spec.options, spec.source.conditions
     yield from check_units((options.unit,), where)
@@ -142,6 +148,7 @@ def learn(spec: UpliftLearnersSpec) -> Generator[FrameRequest, pd.DataFrame, Upl
     found = grams((yield request), request)
     n_rows = rows_by_arm({key[0]: gram.n for key, gram in found.items()}, options.arms)
     check_arms(n_rows, options.arms)
+    _check_outcome(found.values(), options.outcome)
     samples = []
     for arm in options.arms:
         request_ = SampleRequest(
@@ -187,19 +194,43 @@ def learned(
     learners: dict[str, TrainedLearner] = {
         name: train(rows, learner=name, training=training) for name in options.learners
     }
+    models = arm_models(weighted, training=training)
     shares = np.arange(1, options.bins) / options.bins
     return UpliftModel(
         spec=spec,
         inputs=inputs,
         learners=learners,
-        arms=arm_models(weighted, training=training),
+        arms=models,
         edges={
             name: np.quantile(learner.effects(matrix), shares, axis=0).T
             for name, learner in learners.items()
         },
         n_rows=tuple(n_rows),
         n_drawn=tuple(n_drawn),
+        balance=tuple(_balance(spec, matrix, arms, models)),
     )
+
+
+def _balance(
+    spec: UpliftLearnersSpec, features: Array, arms: Codes, models: ArmModels
+) -> Iterator[Diagnostic]:
+    if not spec.options.is_randomised:
+        yield check_overlap(models.chances_of(features), least=spec.training.min_propensity)
+    elif spec.options.cluster is None:
+        yield check_randomised(features, arms)
+
+
+def _check_outcome(arms: Iterable[Gram], outcome: str) -> None:
+    """The outcome varies within some arm."""
+    if not any(
+        gram.n > 0 and np.sqrt(gram.cross[0, 0] / gram.n) > ROUNDING * abs(gram.mean[0])
+        for gram in arms
+    ):
+        raise DataError(
+            "the outcome does not vary within any arm: there is nothing to learn",
+            given=outcome,
+            key="options.outcome",
+        )
 
 
 def rows_by_arm(counts: Mapping[Level | None, int], arms: Sequence[Level]) -> list[int]:

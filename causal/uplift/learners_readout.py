@@ -374,6 +374,7 @@ def _checks(model: UpliftModel, rows: HeldOut) -> list[Diagnostic]:
             + f"; {model.n_without_outcome:,} more have no outcome",
         ),
     ]  # fmt: skip
+    found += model.balance
     for name, n in rows.not_scored.items():
         found.append(_note(name, float(n), f"{n:,} held-out units are left out: {_WHY[name]}"))
     if isinstance(options.propensity, dict):
@@ -420,8 +421,21 @@ def _text(level: Level | None) -> str:
     return str(int(level)) if isinstance(level, float) and level.is_integer() else str(level)
 
 
+def rank_interval(rho: float, *, n: int, confidence_level: float) -> tuple[float, float]:
+    """Interval of Spearman's correlation (Bonett and Wright 2000).
+
+    Args:
+        rho: The correlation.
+        n: Pairs, more than three.
+        confidence_level: Nominal coverage.
+    """
+    half = critical_value(confidence_level) * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    centre = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
+    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
+
+
 def rank_correlations(model: UpliftModel, sample: pd.DataFrame) -> list[Diagnostic]:
-    """Spearman's correlation of scores with true effects, with Bonett and Wright's interval (2000).
+    """Spearman's correlation of scores with true effects, with its interval.
 
     Args:
         model: The model.
@@ -438,9 +452,7 @@ def rank_correlations(model: UpliftModel, sample: pd.DataFrame) -> list[Diagnost
                 out.append(_note(name, None, "scores or true effects of too few units differ"))
                 continue
             rho = float(stats.spearmanr(score, truth).statistic)
-            half = critical_value(model.spec.confidence_level) * np.sqrt((1 + rho**2 / 2) / (n - 3))
-            centre = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
-            low, high = np.tanh(centre - half), np.tanh(centre + half)
+            low, high = rank_interval(rho, n=n, confidence_level=model.spec.confidence_level)
             detail = (
                 f"rank correlation of scores with true effects of {n:,} held-out units: {rho:.3f} "
                 f"[{low:.3f}, {high:.3f}]"

@@ -19,7 +19,7 @@ from causal.core.inference import (
 )
 from causal.core.readout import Readout
 from causal.core.result import Diagnostic, Effect
-from causal.observational.study import CONTROL, TREATED, Study, left_out
+from causal.observational.study import CONTROL, TREATED, Study, columns_note, left_out
 from causal.uplift.linear_learners import LinearEffect
 from causal.uplift.scoring import sql_expression
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from causal.uplift.uplift_options import UpliftSpec
 
 INTERCEPT = "intercept"
-MAX_COLUMNS_PER_UNIT = 0.05
-"""Coefficients per unit of the smaller arm beyond which errors are too small to be trusted."""
 RANDOMISED_ALPHA = 0.001
 """A randomised treatment fails its check once in a thousand analyses."""
 
@@ -158,25 +156,6 @@ def read(
         diagnostics=tuple(diagnostics + _heterogeneity(fitted)),
         params=_params(study, fitted),
         tables={name: table.assign(metric=metric) for name, table in tables.items()},
-    )
-
-
-def columns_note(study: Study) -> Diagnostic:
-    """Whether there are units enough for the columns: the errors are those of many per column.
-
-    With 20 columns and 75 units in each arm nominal 95 % intervals hold the mean effect in 88 to
-    90 %: its error has no correction for leverage, as that of coefficients has.
-    """
-    smallest, k = min(arm.n for arm in study.arms), len(study.columns)
-    share = (k + 1) / smallest
-    passed = share <= MAX_COLUMNS_PER_UNIT
-    few = "" if passed else ": intervals of mean effects are too short"
-    return Diagnostic(
-        name="columns_against_units",
-        statistic=share,
-        pvalue=None,
-        passed=passed,
-        detail=f"{k} columns, {smallest} units in the smaller arm{few}",
     )
 
 

@@ -5,7 +5,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import get_args
@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from causal.core import registry
 from causal.core.errors import CausalError, SpecError
 from causal.core.frames import Engine
-from causal.core.spec import Spec, validate
+from causal.core.spec import Source, Spec, validate
 from causal.core.stored_gram import Stored, StoredGramEngine
 from jobs.runtime import places
 from jobs.runtime.catalogue import code_version
@@ -70,6 +70,16 @@ class Analysis:
 
 
 @dataclass(frozen=True)
+class Opened:
+    """A table that an analysis reads; attributes as of `Bound`, Spark alone answers."""
+
+    engine: SparkEngine
+    source: str
+    identity: str
+    version: int | None
+
+
+@dataclass(frozen=True)
 class Bound:
     """An analysis and the engine that answers it.
 
@@ -79,6 +89,7 @@ class Bound:
         source: Name of what is read.
         identity: Names the content that is read.
         version: Delta version that is read, where there is one.
+        others: Further tables that the spec names, by the option that names them.
     """
 
     analysis: Analysis
@@ -86,6 +97,18 @@ class Bound:
     source: str
     identity: str
     version: int | None
+    others: Mapping[str, "Opened"] = field(default_factory=dict)
+
+    @property
+    def other_engines(self) -> dict[str, Engine]:
+        """The engines of further tables."""
+        return {name: item.engine for name, item in self.others.items()}
+
+    @property
+    def inputs(self) -> dict[str, int | None]:
+        """Names of all that is read, with their versions."""
+        opened = {item.source: item.version for item in self.others.values()}
+        return {**opened, self.source: self.version}
 
     @property
     def run_key(self) -> str:
@@ -133,11 +156,21 @@ def load(path: Path | str, *, model: Models | None = None) -> Analysis:
     file = read_yaml(path)
     try:
         spec = validate(_model(file.data, model), file.data)
-        if spec.source.path is not None:
-            source_format(spec.source, found_path(spec.source.path, beside=file.path.parent))
-    except SpecError as error:
+        _check_path(spec.source, file, key="source")
+        for name, source in spec.other_sources.items():
+            _check_path(source, file, key=f"options.{name}")
+    except CausalError as error:
         raise file.located(error) from error
     return Analysis(spec, file)
+
+
+def _check_path(source: Source, file: YamlFile, *, key: str) -> None:
+    if source.path is None:
+        return
+    try:
+        source_format(source, found_path(source.path, beside=file.path.parent))
+    except SpecError as error:
+        raise _under(error, key) from error
 
 
 def _model(data: Mapping[str, object], model: Models | None) -> type[Spec]:
@@ -228,19 +261,46 @@ def bind(
     Raises:
         SpecError: There is nothing to read, or it has no such column of days.
     """
-    source = analysis.spec.source
-    lakehouse = context.lakehouse
+    own = _opened(context, analysis, analysis.spec.source, until=until)
+    others = {
+        name: _opened(context, analysis, source, key=f"options.{name}")
+        for name, source in analysis.spec.other_sources.items()
+    }
+    identity = "".join([own.identity, *(f" {name} {o.identity}" for name, o in others.items())])
+    answers = stored.of(analysis.spec.name, identity) if stored is not None else []
+    engine = StoredGramEngine(answers, otherwise=own.engine)
+    return Bound(analysis, engine, own.source, identity, own.version, others)
+
+
+def _opened(
+    context: Context,
+    analysis: Analysis,
+    source: Source,
+    *,
+    until: Until | None = None,
+    key: str = "source",
+) -> Opened:
+    lakehouse, beside = context.lakehouse, analysis.file.path.parent
     try:
-        df, version = lakehouse.read_source(source, beside=analysis.file.path.parent)
-        identity = lakehouse.source_identity(source, version, beside=analysis.file.path.parent)
+        df, version = lakehouse.read_source(source, beside=beside)
+        identity = lakehouse.source_identity(source, version, beside=beside)
         if until is not None:
             df, identity = _until(df, until), f"{identity} until {until.day}"
     except CausalError as error:
-        raise analysis.located(error) from error
-    spark = engine_of(context, df)
-    answers = stored.of(analysis.spec.name, identity) if stored is not None else []
-    engine = StoredGramEngine(answers, otherwise=spark)
-    return Bound(analysis, engine, str(source.table or source.path), identity, version)
+        raise analysis.located(_under(error, key)) from error
+    name = str(source.table or source.path)
+    return Opened(engine_of(context, df), name, identity, version)
+
+
+def _under(error: CausalError, key: str) -> CausalError:
+    """The error of a source that stands under another key than `source`."""
+    if error.key is None or not error.key.startswith("source"):
+        return error
+    return type(error)(
+        error.message,
+        given=error.given, allowed=error.allowed, file=error.file,
+        key=f"{key}{error.key.removeprefix('source')}",
+    )  # fmt: skip
 
 
 def engine_of(context: Context, df: DataFrame) -> SparkEngine:

@@ -153,7 +153,7 @@ def test_no_table_is_written_by_two_jobs() -> None:
     assert len(set(written)) == len(written)
 
 
-@pytest.mark.parametrize("world", ["both", "checkout"])
+@pytest.mark.parametrize("world", pipeline.STEPS)
 def test_the_pipeline_runs_jobs_after_those_they_read_from(world: str) -> None:
     written: set[str] = set()
     for name in pipeline.PipelineConfig(world=world).steps():
@@ -166,3 +166,12 @@ def test_the_pipeline_runs_jobs_after_those_they_read_from(world: str) -> None:
 
 def test_every_table_job_is_in_a_pipeline() -> None:
     assert set(TABLE_JOBS) <= {*pipeline.PREPARATION, *pipeline.CHECKOUT_PREPARATION}
+
+
+def test_the_pipeline_of_passengers_values_every_customer_base() -> None:
+    config = pipeline.PipelineConfig(world="passengers")
+    pipeline.check(config)
+
+    assert config.steps() == ("generate", "clv")
+    with pytest.raises(ValidationError, match="the pipeline of 'passengers' has no step analyze"):
+        pipeline.PipelineConfig(world="passengers", only=("analyze",))

@@ -40,6 +40,7 @@ class Example:
             treats them differently.
         one_arm: The value of `arm` to which all rows are set when one arm is missing.
         truth: What an effect on the absolute scale estimates.
+        where: Which rows the analysis reads.
     """
 
     method: str
@@ -50,6 +51,7 @@ class Example:
     swapped: Mapping[Any, Any]
     one_arm: Any
     truth: Callable[[Effect], float]
+    where: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def spec(self) -> Spec:
@@ -58,7 +60,7 @@ class Example:
     def data(self, **options: Any) -> dict[str, Any]:
         return {
             "name": "example",
-            "source": {"table": "rows"},
+            "source": {"table": "rows", "where": dict(self.where)},
             "method": self.method,
             "seed": 7,
             "options": {**self.options, **options},
@@ -349,7 +351,49 @@ def uplift_example(**options: Any) -> Example:
     )  # fmt: skip
 
 
+def surrogates(*, seed: int = 9, n: int = 700) -> pd.DataFrame:
+    """Historical units, then a trial that moves two short-term outcomes and by them minutes."""
+    rng = np.random.default_rng(seed)
+    is_new = np.arange(n) >= n // 3
+    household = np.arange(n) // 3
+    treated = (household % 2) * is_new
+    before, shared = rng.normal(size=n), rng.normal(size=n)[household]
+    visits = rng.poisson(3 + 0.5 * treated) + 0.5 * before
+    spend = rng.gamma(2.0, 2.0, n) + 0.25 * treated + 0.3 * shared
+    return pd.DataFrame(
+        {
+            "id": np.arange(n), "household": household, "before": before, "visits": visits,
+            "spend": spend, "sample": np.where(is_new, "trial", "history"),
+            "variant": np.array(["control", "treatment"])[treated],
+            "minutes": 20 + 2 * visits + 2 * spend + shared + rng.normal(size=n),
+        }
+    )  # fmt: skip
+
+
+def surrogate_example(**options: Any) -> Example:
+    """History and trial in one table."""
+    return Example(
+        method="surrogate_index",
+        options={
+            "unit": "id", "variant": "variant", "control": "control", "outcome": "minutes",
+            "surrogates": ["visits", "spend"],
+            "history": {"table": "rows", "where": {"sample": "history"}}, **options,
+        },
+        frame=surrogates(),
+        outcome="minutes",
+        arm="variant",
+        swapped={"control": "treatment", "treatment": "control"},
+        one_arm="treatment",
+        truth=lambda effect: 0.0 if effect.estimator.startswith("unexplained") else 1.5,
+        where={"sample": "trial"},
+    )  # fmt: skip
+
+
 EXAMPLES: Mapping[str, Example] = {
+    "surrogate_index": surrogate_example(),
+    "surrogate_index back-tested": surrogate_example(
+        back_test=True, covariates=["before"], cluster="household"
+    ),
     "dml": study_example("dml", folds=2, estimator=["aipw", "plr"], categorical={"kind": None}),
     "dml clustered": study_example(
         "dml",

@@ -10,7 +10,7 @@ from causal.core.errors import DataError, SpecError
 from causal.core.frames import Column, FrameRequest, GramRequest, Indicator, KeyRequest
 from causal.core.gram import gram
 from causal.core.pandas_engine import PandasEngine
-from causal.core.plan import check_columns, run
+from causal.core.plan import check_columns, of_source, run
 from causal.core.registry import Plan
 from causal.core.result import Result
 
@@ -92,3 +92,27 @@ def test_what_a_method_raises_comes_through() -> None:
 
     with pytest.raises(DataError, match="one arm only; given: a"):
         run(plan(), PandasEngine(ROWS))
+
+
+def test_another_table_answers_what_is_asked_of_it() -> None:
+    def plan() -> Plan:
+        own = gram((yield MEAN), MEAN)
+        other = yield from of_source(two_passes(), "history")
+        return Result(effects=(), params={"own": own.mean[0], "other": other.params["mean"]})
+
+    past = ROWS.assign(minutes=ROWS["minutes"] + 10)
+    asked: list[FrameRequest] = []
+    result = run(
+        plan(),
+        PandasEngine(ROWS),
+        others={"history": PandasEngine(past)},
+        on_request=lambda _, request: asked.append(request),
+    )
+
+    assert result.params == {"own": 3.0, "other": 13.0}
+    assert asked[:2] == [MEAN, MEAN]
+    with pytest.raises(SpecError, match="a table that it was not given; given: history"):
+        run(plan(), PandasEngine(ROWS))
+    lacking = PandasEngine(past[["is_active"]])
+    with pytest.raises(SpecError, match=r"^history: the source has no such column; given: minutes"):
+        run(plan(), PandasEngine(ROWS), others={"history": lacking})

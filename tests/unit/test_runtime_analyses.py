@@ -65,6 +65,24 @@ def test_a_version_needs_delta(tmp_path: Path) -> None:
         analyses.load(tmp_path / "trial.yaml")
 
 
+def test_a_second_table_is_looked_for_before_anything_is_read(tmp_path: Path) -> None:
+    (tmp_path / "units.csv").touch()
+    text = """\
+name: trial
+source: {path: units.csv}
+method: surrogate_index
+options:
+  {unit: id, variant: arm, control: a, outcome: year, surrogates: [week], history: {path: past.%s}}
+"""
+    for ending, message in (("csv", "there is nothing to read"), ("x", "there is nothing to read")):
+        (tmp_path / "trial.yaml").write_text(text % ending, encoding="utf-8")
+        with pytest.raises(SpecError, match=rf"trial\.yaml:\d: options\.history\.path: {message}"):
+            analyses.load(tmp_path / "trial.yaml")
+    (tmp_path / "past.x").touch()
+    with pytest.raises(SpecError, match=r"options\.history\.format: the format cannot be told"):
+        analyses.load(tmp_path / "trial.yaml")
+
+
 def test_a_plan_of_an_experiment_names_the_job_that_runs_it(tmp_path: Path) -> None:
     (tmp_path / "trial.yaml").write_text(SPEC.replace("ab", "power", 1), encoding="utf-8")
     message = (

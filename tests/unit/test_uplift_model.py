@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from causal.core.buckets import bucket_numbers
 from causal.core.errors import CausalError, DataError, SpecError
@@ -14,6 +15,7 @@ from causal.core.plan import run
 from causal.core.result import Result
 from causal.core.spec import validate
 from causal.uplift import learners_readout, policy_options
+from causal.uplift.arm_balance import check_randomised
 from causal.uplift.inputs import MISSING, SCORED, UNSEEN, Inputs
 from causal.uplift.learned_model import UpliftModel, learn
 from causal.uplift.learners import dumped, loaded
@@ -211,6 +213,39 @@ def test_a_small_arm_is_named() -> None:
     with pytest.raises(DataError, match=r"call \(\d+\)") as raised:
         run(learn(spec_of()), PandasEngine(parts(spec_of(), frame.drop(few))[0]))
     assert raised.value.key == "options.treatments"
+
+
+@pytest.mark.parametrize("propensity", ["share", "learned"])
+def test_a_feature_that_knows_the_arm_is_told(propensity: str) -> None:
+    name = "randomised" if propensity == "share" else "overlap"
+    verdicts = []
+    for leak in (0.0, 1.0):
+        frame = users()
+        noise = np.random.default_rng(3).normal(size=len(frame))
+        frame["x"] = leak * 20.0 * frame["arm"].map(ARMS.index) + noise
+        found = run(learn(spec_of(propensity=propensity)), PandasEngine(parts(spec_of(), frame)[0]))
+        verdicts += [check.passed for check in found.balance if check.name == name]
+    assert verdicts == [True, False]
+
+
+def test_features_of_a_trial_predict_the_arm_as_often_as_they_should() -> None:
+    rng = np.random.default_rng(5)
+    pvalues = []
+    for _ in range(400):
+        x = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 4))
+        features = np.column_stack([x, x[:, 0] - x[:, 1], np.full(300, 2.0)])
+        pvalues.append(check_randomised(features, rng.integers(0, 3, 300)).pvalue)
+    assert stats.kstest(pvalues, "uniform").pvalue > 0.01
+
+
+def test_an_outcome_without_variance_is_refused() -> None:
+    by_arm = users()["arm"].map({arm: 1.1 * number for number, arm in enumerate(ARMS)})
+    for frame in (users().assign(spend=3.3), users().assign(spend=by_arm)):
+        with pytest.raises(
+            DataError, match=r"does not vary within any arm.*given: spend"
+        ) as raised:
+            run(learn(spec_of()), PandasEngine(parts(spec_of(), frame)[0]))
+        assert raised.value.key == "options.outcome"
 
 
 def test_a_unit_that_repeats_is_refused() -> None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from scipy import optimize
 from statsmodels.treatment.treatment_effects import TreatmentEffect
 
+from causal.core import registry
+from causal.core.errors import DataError
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Result
@@ -438,3 +440,28 @@ def test_weights_and_overlap_are_counted() -> None:
     np.testing.assert_array_equal(treated, np.histogram(p[T == 1], np.linspace(0, 1, 21))[0])
     stable = np.where(T == 1, T.mean() / p, (1 - T.mean()) / (1 - p)).mean()
     assert result.params["stabilised_weight_mean"] == pytest.approx(stable)
+
+
+@pytest.mark.parametrize("method", ["weighting", "matching", "dml", "uplift"])
+def test_a_copy_of_the_outcome_among_the_columns_is_refused(method: str) -> None:
+    module = registry.method(method)
+    options = {"outcome": "minutes", "treatment": "joined", "covariates": ["age", "copy"]}
+    data = {"name": "copied", "source": {"table": "rows"}, "method": method, "options": options}
+    frame = ROWS.assign(copy=3 - 2 * ROWS["minutes"], id=np.arange(len(ROWS)))
+    if method in {"dml", "matching"}:
+        options |= {"unit": "id"}
+
+    with pytest.raises(DataError, match=r"explain minutes exactly in both arms.*given: age, copy"):
+        run(module.estimate(validate(module.SPEC, data)), PandasEngine(frame))
+
+
+def test_too_few_units_for_the_columns_are_told() -> None:
+    few = pd.concat([ROWS[T == 1].head(12), ROWS[T == 0]])
+    for estimator in ("ipw", "entropy_balancing"):
+        for frame, passed in ((ROWS, True), (few, False)):
+            result = analysed(
+                frame, estimator=estimator, covariates=["age"], categorical={}, interactions=[]
+            )
+            (check,) = [d for d in result.diagnostics if d.name == "columns_against_units"]
+            assert check.passed is passed
+    assert check.detail.startswith("1 columns, 12 units in the smaller arm: intervals")
