@@ -24,8 +24,20 @@ def dropped_donors(names: Sequence[object]) -> Diagnostic:
 
 def constant_donors(names: Sequence[object]) -> Diagnostic:
     """Donors whose outcome never changes: often a coding of missing data."""
-    detail = f"{len(names)} donors have the same outcome in every period: {_listed(names)}"
+    detail = (
+        f"{len(names)} donors have the same outcome in every period: {_listed(names)}; if that "
+        "stands for missing data, name them in excluded: each is a placebo too"
+    )
     return note("constant_donors", len(names), detail)
+
+
+def constant_treated(names: Sequence[object]) -> Diagnostic:
+    """Treated regions whose outcome never changes, before the start nor after it."""
+    return Diagnostic(
+        name="constant_treated", statistic=float(len(names)), pvalue=None, passed=False,
+        detail=f"{len(names)} treated regions have the same outcome in every period, as if it had "
+        f"not been recorded: {_listed(names)}",
+    )  # fmt: skip
 
 
 def effective_donors(weights: Array, *, subject: str) -> Diagnostic:
@@ -90,10 +102,20 @@ def weights_not_unique(*, subject: str) -> Diagnostic:
     )  # fmt: skip
 
 
-def few_placebos(count: int) -> Diagnostic:
-    """A spread estimated from few donors."""
+def few_placebos(count: int, *, is_normal: bool) -> Diagnostic:
+    """A spread estimated from few donors.
+
+    Args:
+        count: Placebos.
+        is_normal: Whether interval and p-value rest on this spread, as if it were known.
+    """
     detail = f"the standard error is the spread of only {count} placebos: it is itself uncertain"
-    return note("few_placebos", count, detail)
+    if is_normal:
+        detail += ", and with it interval and p-value; synthetic_control ranks the placebos instead"
+    return Diagnostic(
+        name="few_placebos", statistic=float(count), pvalue=None,
+        passed=False if is_normal else None, detail=detail,
+    )  # fmt: skip
 
 
 def few_treated(count: int) -> Diagnostic:

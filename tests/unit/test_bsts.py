@@ -291,6 +291,22 @@ def test_a_panel_of_regions_is_a_table_of_their_paths() -> None:
     assert set(few.tables["inclusion"]["covariate"]) == {"c1", "c5"}
 
 
+def test_a_period_that_no_region_has_needs_a_word() -> None:
+    frame = regions()[lambda rows: rows["week"] != 9]
+
+    with pytest.raises(DataError, match=r"periods are missing.*week.*8 to 10"):
+        analyse(frame, **REGIONS, treated="c0")
+    assert analyse(frame, **REGIONS, treated="c0", spacing="ordered").effects
+
+
+def test_a_constant_donor_is_named_with_what_to_do() -> None:
+    frame = regions().assign(sales=lambda rows: rows["sales"].mask(rows["city"] == "c2", 7.0))
+
+    with pytest.raises(DataError, match=r"do not vary.*given: c2; allowed:.*\(excluded\)"):
+        analyse(frame, **REGIONS, treated="c0")
+    assert analyse(frame, **REGIONS, treated="c0", excluded=["c2"]).effects
+
+
 def test_several_regions_add_up() -> None:
     result = analyse(regions(n_treated=2), **REGIONS, treated=["c0", "c1"])
     average, cumulative, _ = result.effects
@@ -350,13 +366,11 @@ def test_too_few_cycles_are_refused() -> None:
 
 
 def test_uneven_labels_need_a_word() -> None:
-    months = table().assign(
-        week=lambda rows: 202001 + 100 * (rows["week"] // 12) + rows["week"] % 12
-    )
+    quarters = table().assign(week=lambda rows: 20201 + 10 * (rows["week"] // 4) + rows["week"] % 4)
 
-    with pytest.raises(DataError, match=r"202012 to 202101.*spacing: ordered"):
-        analyse(months, treatment_period=202301)
-    assert analyse(months, treatment_period=202301, spacing="ordered").effects
+    with pytest.raises(DataError, match=r"20204 to 20211.*spacing: ordered"):
+        analyse(quarters, treatment_period=20291)
+    assert analyse(quarters, treatment_period=20291, spacing="ordered").effects
     with pytest.raises(DataError, match="both give numbers, or both dates"):
         analyse(table(), treatment_period="2026-01-01")
     with pytest.raises(DataError, match="must hold numbers or dates"):

@@ -298,6 +298,14 @@ def test_regions_that_lack_a_period_are_refused_or_counted() -> None:
     assert "c05" in dropped.detail
 
 
+def test_a_day_that_no_region_has_needs_a_word() -> None:
+    frame = history()[lambda f: f["day"] != 3]
+
+    with pytest.raises(DataError, match=r"periods are missing.*day.*2 to 4"):
+        design(frame)
+    assert len(design(frame, spacing="ordered").tables["plan"])
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

@@ -1,7 +1,10 @@
 """What the two methods for regions refuse, and what they say about doubtful data."""
 
+import itertools
+import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,11 @@ from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Diagnostic, Effect, Result
 from causal.core.spec import validate
+from causal.quasi.synthetic.control_options import SyntheticControlSpec
+from causal.quasi.synthetic.control_rules import refit_rule
+from causal.quasi.synthetic.control_study import study
+from causal.quasi.synthetic.predictor_table import observe_predictors
+from causal.quasi.synthetic.region_panel import observe
 
 OPTIONS = {
     "unit": "city", "period": "week", "outcome": "trips", "treated": "c00", "treatment_period": 12,
@@ -165,6 +173,60 @@ def test_constant_donors_are_named(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_treated_region_that_never_moves_fails_a_check(method: str) -> None:
+    frame = cities()
+    frame["trips"] = frame["trips"].mask(frame["city"] == "c00", 40.0)
+    found = check(analyse(method, frame), "constant_treated")
+
+    assert found.passed is False
+    assert "c00" in found.detail
+
+
+def without_week(week: int) -> pd.DataFrame:
+    return cities()[lambda f: f["week"] != week]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_period_that_no_region_has_needs_a_word(method: str) -> None:
+    with pytest.raises(DataError, match=r"periods are missing.*week.*1 holes, such as 4 to 6"):
+        analyse(method, without_week(5))
+    with pytest.raises(DataError, match="11 to 13"):
+        analyse(method, without_week(12))
+
+    found = average(analyse(method, without_week(5), spacing="ordered"))
+    renumbered = without_week(5).assign(week=lambda f: f["week"] - (f["week"] > 5))
+    assert found.estimate == pytest.approx(
+        average(analyse(method, renumbered, treatment_period=11)).estimate, rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_periods_cut_off_at_the_ends_are_not_missing(method: str) -> None:
+    frame = without_week(0)[lambda f: f["week"] != 17]
+
+    assert average(analyse(method, frame)).std_error > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_months_as_numbers_follow_each_other_over_the_year(method: str) -> None:
+    frame = cities()
+    months = frame.assign(week=lambda f: 202001 + 100 * (f["week"] // 12) + f["week"] % 12)
+    found = average(analyse(method, months, treatment_period=202101))
+
+    assert found == average(analyse(method, frame))
+
+
+def test_a_normal_interval_from_few_placebos_fails_a_check() -> None:
+    few = cities()[lambda f: f["city"] < "c09"]
+    did = check(analyse("synthetic_did", few), "few_placebos")
+    control = check(analyse("synthetic_control", few), "few_placebos")
+
+    assert did.statistic == control.statistic == 8
+    assert did.passed is False
+    assert control.passed is None
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_regions_treated_all_the_time_are_left_out_and_counted(method: str) -> None:
     frame = cities()
     starts = {"c00": 12.0, "c04": 0.0}
@@ -206,6 +268,57 @@ def test_fewer_donors_than_treated_is_refused_with_a_way_out(method: str) -> Non
 
     with pytest.raises(InferenceError, match=r"donors.*allowed: .*jackknife or bootstrap"):
         analyse(method, cities(), treated=treated, donors=few)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"variant": "demeaned"}, {"variant": "penalised", "penalty": 0.05}]
+)
+def test_donors_of_a_placebo_set_are_matched_by_those_outside_it(options: dict[str, Any]) -> None:
+    frame = cities(n=8)
+    found = average(analyse("synthetic_control", frame, treated=["c00", "c01"], **options))
+    rest = frame[~frame["city"].isin(["c00", "c01"])]
+    effects = [
+        average(analyse("synthetic_control", rest, treated=list(pair), **options)).estimate
+        for pair in itertools.combinations(sorted(set(rest["city"])), 2)
+    ]
+
+    assert len(effects) == 15
+    assert found.std_error == pytest.approx(np.std(effects), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"variant": "ridge_augmented"},
+        {"variant": "penalised"},
+        {"predictors": ["rain", "income"]},
+        {"predictors": ["rain", "income"], "placebo_importance": "fixed"},
+        {"predictors": ["rain", "income"], "importance": "cross_validated"},
+        {"predictors": ["rain", "income"], "importance": "equal", "placebo_period": 8},
+    ],
+)
+def test_placebo_sets_keep_what_was_searched_for_their_donors(options: dict[str, Any]) -> None:
+    frame = cities(n=7)
+    data = {
+        "name": "case", "source": {"table": "t"}, "method": "synthetic_control",
+        "options": OPTIONS | {"treated": ["c00", "c01"]} | options,
+    }  # fmt: skip
+    spec = validate(SyntheticControlSpec, data)
+    engine = PandasEngine(frame)
+    panel = run(observe(spec.options, (), outcome="trips", starts={"c00": 12, "c01": 12}), engine)
+    predictors = run(observe_predictors(spec.options, (), panel=panel), engine)
+    placebos = study(spec, panel, predictors).placebos
+
+    assert len(placebos.averages) == math.comb(5, 2)
+    refit = refit_rule(spec.options, predictors)
+    for fit in placebos.fits.values():
+        again = refit(fit, fit.task)
+        assert again.importance == fit.importance
+        assert again.effect == pytest.approx(fit.effect, rel=1e-9)
+        fewer = refit(fit, fit.task.without(int(fit.task.donors[0])))
+        assert len(fewer.weights) == len(fit.weights) - 1
+        assert (fewer.ridge, fewer.penalty) == (fit.ridge, fit.penalty)
+    assert average(analyse("synthetic_control", frame, treated=["c00", "c01"], **options)).std_error
 
 
 @pytest.mark.parametrize("kind", ["jackknife", "bootstrap"])

@@ -6,13 +6,13 @@ from pydantic import Field, model_validator
 
 from causal.core.frames import Level
 from causal.core.spec import Spec
-from causal.quasi.synthetic.region_options import ColumnName, PanelOptions
+from causal.quasi.synthetic.region_options import ColumnName, WholePanelOptions
 
 Selection = Literal["correlation", "random", "stratified", "matched_pairs"]
 Estimator = Literal["synthetic_did", "synthetic_control", "did"]
 
 
-class GeoDesignOptions(PanelOptions):
+class GeoDesignOptions(WholePanelOptions):
     """A geo experiment to be designed on the history of its regions.
 
     Attributes:
@@ -45,7 +45,6 @@ class GeoDesignOptions(PanelOptions):
         min_treated_share: Smallest one.
         cost_per_unit: Cost of one more unit of the outcome, to turn a lift into a budget.
         budget: Sets whose smallest detectable lift costs more are ranked last.
-        incomplete: What becomes of regions that lack a period: `refuse` the data or `drop` them.
     """
 
     outcome: ColumnName
@@ -76,7 +75,6 @@ class GeoDesignOptions(PanelOptions):
     min_treated_share: float | None = Field(default=None, gt=0.0, lt=1.0)
     cost_per_unit: float | None = Field(default=None, gt=0.0)
     budget: float | None = Field(default=None, gt=0.0)
-    incomplete: Literal["refuse", "drop"] = "refuse"
 
     @property
     def shown_lifts(self) -> tuple[float, ...]:

@@ -38,6 +38,7 @@ from causal.quasi.synthetic.region_panel import (
     check_values,
     found_region,
     observe_table,
+    spaced_periods,
     without,
 )
 
@@ -159,11 +160,12 @@ def _observe(spec: GeoDesignSpec) -> Generator[FrameRequest, pd.DataFrame, Histo
     table = table.drop(index=holes).sort_index(key=lambda index: index.map(str))
     if table.empty:
         raise DataError("every region lacks a period", given=f"{len(holes)} regions")
+    periods = spaced_periods(options, table)
     values = table.to_numpy(dtype=np.float64)
     check_values(values, options.outcome)
     return History(
         units=tuple(table.index),
-        periods=np.asarray(table.columns, dtype=np.float64),
+        periods=periods,
         market=_market(options, list(table.index), values),
         n_missing=n_missing,
         dropped=tuple(holes),

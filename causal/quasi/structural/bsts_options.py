@@ -9,9 +9,9 @@ from causal.core.frames import Level
 from causal.core.spec import Part, Spec
 from causal.quasi.structural.spike_slab import CoefficientPrior
 from causal.quasi.structural.state_model import Components
-from causal.quasi.structural.time_axis import GivenPeriod
 from causal.quasi.structural.variance import VariancePrior
 from causal.quasi.synthetic.region_options import ColumnName, Levels, RegionOptions
+from causal.quasi.time_axis import GivenPeriod
 
 MIN_PRE_PERIODS = 3
 MIN_CYCLES = 2
@@ -184,7 +184,7 @@ class BstsOptions(Part):
             given[name] = getattr(self, name)
         return RegionOptions(
             unit=self.unit, period=self.period, outcome=self.outcome, aggregate=self.aggregate,
-            weight=self.weight, **given,
+            weight=self.weight, spacing=self.spacing, **given,
         )  # fmt: skip
 
     @model_validator(mode="after")

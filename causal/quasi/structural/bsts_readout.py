@@ -16,7 +16,7 @@ from causal.quasi.structural.bsts_report import report
 from causal.quasi.structural.convergence import effective_size, split_rhat
 from causal.quasi.structural.impact import Impact, impact
 from causal.quasi.structural.placebo_start import placebo_position
-from causal.quasi.structural.time_axis import shown
+from causal.quasi.time_axis import shown
 
 _MAX_SHOWN = 8
 _PLACEBO_SEED = 1

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from causal.core.result import Effect
-from causal.quasi.structural.time_axis import shown
 from causal.quasi.structural.time_series import TimeSeries
+from causal.quasi.time_axis import shown
 
 
 def report(effects: Sequence[Effect], *, tail_probability: float, series: TimeSeries) -> list[str]:

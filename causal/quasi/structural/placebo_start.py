@@ -4,8 +4,8 @@ import numpy as np
 
 from causal.core.errors import DataError
 from causal.quasi.structural.bsts_options import BstsOptions
-from causal.quasi.structural.time_axis import given_label, shown
 from causal.quasi.structural.time_series import TimeSeries
+from causal.quasi.time_axis import given_label, shown
 
 _MAX_SHARE = 3
 

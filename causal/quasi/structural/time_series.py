@@ -11,7 +11,9 @@ from causal.core.frames import Column, Condition, FrameRequest, GramRequest
 from causal.core.gram import Array, Gram, Key, grams
 from causal.core.result import Diagnostic
 from causal.quasi.structural.bsts_options import BstsOptions
-from causal.quasi.structural.time_axis import (
+from causal.quasi.synthetic.region_notes import region_notes
+from causal.quasi.synthetic.region_panel import RegionPanel, Starts, observe, observe_table
+from causal.quasi.time_axis import (
     GivenPeriod,
     Label,
     check_spacing,
@@ -19,8 +21,6 @@ from causal.quasi.structural.time_axis import (
     period_label,
     shown,
 )
-from causal.quasi.synthetic.region_notes import region_notes
-from causal.quasi.synthetic.region_panel import RegionPanel, Starts, observe, observe_table
 
 _COLUMNS_PER_REQUEST = 24
 """A request's answer grows with the square of its columns."""
@@ -112,6 +112,8 @@ def series_of_table(options: BstsOptions, table: Table, *, outcome: str) -> Time
         DataError: The data cannot carry the analysis.
     """
     labels = tuple(sorted(table[outcome], key=_order))
+    if options.spacing == "regular":
+        check_spacing(labels, column=options.period)
     start = given_label(options.start, like=labels[0], key="treatment_period")
     columns = [[table[name][label] for label in labels] for name in options.covariates]
     series = TimeSeries(
@@ -169,8 +171,6 @@ def checked(series: TimeSeries, options: BstsOptions, *, outcome: str, start: La
             "the treatment starts outside the data", given=shown(start),
             allowed=f"after {shown(labels[0])}, up to {shown(labels[-1])}",
         )  # fmt: skip
-    if options.spacing == "regular":
-        check_spacing(labels, column=options.period)
     if series.n_pre < options.min_pre_periods:
         why = " (two cycles of the seasonality)" if options.cycles else ""
         raise DataError(
@@ -185,7 +185,8 @@ def checked(series: TimeSeries, options: BstsOptions, *, outcome: str, start: La
     if flat:
         raise DataError(
             "some covariates do not vary before the treatment", given=flat,
-            allowed="covariates that vary: leave these out",
+            allowed="covariates that vary: leave these out"
+            + ("" if series.n_donors is None else " (excluded)"),
         )  # fmt: skip
     return series
 

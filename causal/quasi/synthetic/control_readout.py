@@ -203,7 +203,7 @@ def _placebo_checks(spec: SyntheticControlSpec, found: Study) -> list[Diagnostic
         )
         checks.append(panel_health.note("resolution", 1 / (n + 1), detail))
     if n < donor_pool.FEW_PLACEBOS:
-        checks.append(donor_pool.few_placebos(n))
+        checks.append(donor_pool.few_placebos(n, is_normal=False))
     return checks
 
 

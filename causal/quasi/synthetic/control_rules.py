@@ -11,6 +11,7 @@ from causal.quasi.synthetic.control_options import ControlOptions
 from causal.quasi.synthetic.donor_fit import (
     DonorFit,
     FitRule,
+    RefitRule,
     Task,
     demeaned_fit,
     outcome_fit,
@@ -116,6 +117,55 @@ def placebo_rule(
     return rule
 
 
+def refit_rule(
+    options: ControlOptions, predictors: PredictorTable | None, *, is_clipped: bool = False
+) -> RefitRule:
+    """How a fitted region is matched by fewer donors.
+
+    Args:
+        options: The options.
+        predictors: What is matched beside the outcome.
+        is_clipped: As for `fit_rule`.
+    """
+    if predictors is not None:
+        return _refit_on_predictors(options, predictors, is_clipped=is_clipped)
+    if options.variant == "ridge_augmented":
+        return lambda fit, task: ridge_fit(task, ridge=fit.ridge)
+    if options.variant == "penalised":
+        return lambda fit, task: penalised_fit(task, penalty=fit.penalty)
+    rule = _OUTCOME_RULES[options.variant]
+    return lambda _, task: rule(task)
+
+
+def _refit_on_predictors(
+    options: ControlOptions, predictors: PredictorTable, *, is_clipped: bool
+) -> RefitRule:
+    matrix = _cached(predictors, is_clipped=is_clipped)
+
+    @cache
+    def late(n_pre: int, middle: int) -> Array:
+        return _late(predictors, n_pre=n_pre, middle=middle)
+
+    def rule(fit: DonorFit, task: Task) -> DonorFit:
+        if options.importance == "cross_validated":
+            middle = _validation_start(options, task, predictors.panel.periods)
+            values = late(task.n_pre, middle)
+        else:
+            values = matrix(task.n_pre)
+        scaled = scaled_predictors(values, fit.task, predictors.names)
+        kept = scaled.of(np.isin(fit.task.donors, task.donors))
+        return fixed_fit(task, kept, importance=np.array(fit.importance))
+
+    return rule
+
+
+def _late(predictors: PredictorTable, *, n_pre: int, middle: int) -> Array:
+    """Predictors of the validation periods."""
+    periods = predictors.panel.periods
+    window = (float(periods[middle]), float(periods[n_pre - 1]))
+    return predictors.matrix(start=float(periods[n_pre]), window=window)
+
+
 def _cached(predictors: PredictorTable, *, is_clipped: bool) -> Callable[[int], Array]:
     @cache
     def matrix(n_pre: int) -> Array:
@@ -130,9 +180,9 @@ def _cross_validated(options: ControlOptions, predictors: PredictorTable) -> Fit
 
     def rule(task: Task) -> DonorFit:
         middle = _validation_start(options, task, periods)
-        start, last = float(periods[task.n_pre]), float(periods[task.n_pre - 1])
+        start = float(periods[task.n_pre])
         early = (float(periods[0]), float(periods[middle - 1]))
-        late = (float(periods[middle]), last)
+        late = _late(predictors, n_pre=task.n_pre, middle=middle)
         names = predictors.names
         held_out = Task(
             values=task.values, target=task.target, donors=task.donors, n_pre=task.n_pre,
@@ -141,7 +191,7 @@ def _cross_validated(options: ControlOptions, predictors: PredictorTable) -> Fit
         return cross_validated_fit(
             task,
             training=scaled_predictors(predictors.matrix(start=start, window=early), task, names),
-            validation=scaled_predictors(predictors.matrix(start=start, window=late), task, names),
+            validation=scaled_predictors(late, task, names),
             held_out=held_out,
         )
 

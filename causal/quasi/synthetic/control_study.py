@@ -8,8 +8,8 @@ import numpy as np
 from causal.core.errors import DataError
 from causal.core.gram import Array
 from causal.quasi.synthetic.control_options import ControlOptions, SyntheticControlSpec
-from causal.quasi.synthetic.control_rules import fit_rule, placebo_rule, task_of
-from causal.quasi.synthetic.donor_fit import DonorFit, FitRule, Task, outcome_fit
+from causal.quasi.synthetic.control_rules import fit_rule, placebo_rule, refit_rule, task_of
+from causal.quasi.synthetic.donor_fit import DonorFit, FitRule, RefitRule, Task, outcome_fit
 from causal.quasi.synthetic.placebo import (
     Average,
     PermutationTest,
@@ -92,7 +92,8 @@ def study(
     fits = tuple(rule(task) for task in tasks)
     observed = average(fits)
     found = _placebo_fits(tasks, placebo_rule(options, predictors, fits))
-    averages = [_set_average(found, panel, tasks, chosen) for chosen in sets]
+    refit = refit_rule(options, predictors)
+    averages = [_set_average(found, refit, tasks, panel.donors[chosen]) for chosen in sets]
     kept = _comparable(averages, observed, limit=options.max_placebo_mspe)
     test = permutation_test(observed, kept, confidence_level=spec.confidence_level)
     placebos = Placebos(
@@ -156,7 +157,8 @@ def in_time_placebo(
     sets, _ = placebo_sets(
         len(panel.donors), [position] * len(tasks), n_sets=options.n_placebos, seed=spec.seed
     )
-    averages = [_set_average(found, panel, tasks, chosen) for chosen in sets]
+    refit = refit_rule(options, predictors, is_clipped=True)
+    averages = [_set_average(found, refit, tasks, panel.donors[chosen]) for chosen in sets]
     test = permutation_test(observed, averages, confidence_level=spec.confidence_level)
     return observed, test
 
@@ -191,12 +193,15 @@ def _placebo_fits(tasks: Sequence[Task], rule: FitRule) -> dict[tuple[int, int],
 
 def _set_average(
     found: Mapping[tuple[int, int], DonorFit],
-    panel: RegionPanel,
+    refit: RefitRule,
     tasks: Sequence[Task],
-    chosen: Indices,
+    rows: Indices,
 ) -> Average:
-    rows = panel.donors[chosen]
-    return average([found[int(row), task.n_pre] for row, task in zip(rows, tasks, strict=True)])
+    """The average of a set of donors, each matched by the donors outside the set."""
+    alone = [found[int(row), task.n_pre] for row, task in zip(rows, tasks, strict=True)]
+    if len(alone) == 1:
+        return average(alone)
+    return average([refit(item, item.task.without(*rows)) for item in alone])
 
 
 def _comparable(

@@ -159,7 +159,7 @@ def _replicate_notes(replicates: Replicates, *, n_treated: int) -> list[Diagnost
     }[replicates.kind]
     notes = [panel_health.note("replicates", n, f"{replicates.kind} errors from {n}: {how}")]
     if replicates.kind == "placebo" and n < donor_pool.FEW_PLACEBOS:
-        notes.append(donor_pool.few_placebos(n))
+        notes.append(donor_pool.few_placebos(n, is_normal=True))
     if replicates.kind != "placebo" and n_treated < donor_pool.FEW_TREATED:
         notes.append(donor_pool.few_treated(n_treated))
     return notes

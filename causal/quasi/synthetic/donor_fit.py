@@ -53,9 +53,9 @@ class Task:
         """Outcomes of the donors in the matched periods, one column each, shape (M, J)."""
         return self.values[np.ix_(self.donors, self.matched)].T
 
-    def without(self, donor: int) -> "Task":
-        """The same with one donor fewer (a row of `values`)."""
-        return replace(self, donors=self.donors[self.donors != donor])
+    def without(self, *donors: int) -> "Task":
+        """The same without some donors (rows of `values`)."""
+        return replace(self, donors=self.donors[~np.isin(self.donors, donors)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,9 @@ class DonorFit:
 
 
 FitRule = Callable[[Task], DonorFit]
+RefitRule = Callable[[DonorFit, Task], DonorFit]
+"""The same region matched by fewer donors, with what was searched for it (importances of
+predictors, ridge, penalty) kept."""
 
 
 def outcome_fit(task: Task) -> DonorFit:
@@ -126,17 +129,19 @@ def demeaned_fit(task: Task) -> DonorFit:
     )
 
 
-def ridge_fit(task: Task) -> DonorFit:
+def ridge_fit(task: Task, *, ridge: float | None = None) -> DonorFit:
     """Simplex weights corrected by a ridge regression on the imbalance they leave.
 
     The correction may make weights negative: it extrapolates where the region lies outside the
-    donors' hull. The penalty is the largest whose cross-validated error (each matched period left
-    out in turn) lies within one standard error of the smallest.
+    donors' hull.
+
+    Args:
+        task: What is matched.
+        ridge: The penalty; `None` takes the largest whose cross-validated error (each matched
+            period left out in turn) lies within one standard error of the smallest.
     """
-    penalty = _chosen_ridge(task)
-    return DonorFit(
-        task=task, weights=_augmented(task.pool, task.goal, (penalty,))[0], ridge=penalty
-    )
+    chosen = _chosen_ridge(task) if ridge is None else ridge
+    return DonorFit(task=task, weights=_augmented(task.pool, task.goal, (chosen,))[0], ridge=chosen)
 
 
 def penalised_fit(task: Task, *, penalty: float | None = None) -> DonorFit:

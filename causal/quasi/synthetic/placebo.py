@@ -2,8 +2,9 @@
 
 Abadie, Diamond and Hainmueller (2010): each donor is matched by the other donors as if it were
 treated; under no effect the treated region is one of them. With several treated regions, sets of as
-many donors are averaged (Cavallo, Galiani, Noy and Pantano 2013). Intervals invert the test of a
-constant shift (Firpo and Possebom 2018).
+many donors are averaged (Cavallo, Galiani, Noy and Pantano 2013), each donor matched by those
+outside its set: were they matched by each other, their errors would partly cancel, which those of
+the treated regions do not. Intervals invert the test of a constant shift (Firpo and Possebom 2018).
 """
 
 import itertools
@@ -87,12 +88,13 @@ def placebo_sets(
         seed: Of the draws.
 
     Raises:
-        InferenceError: Fewer donors than treated regions.
+        InferenceError: No donor would be left to match a set.
     """
     n_treated = len(starts)
-    if n_donors < max(2, n_treated):
+    if n_donors <= n_treated:
         raise InferenceError(
-            "placebo inference needs two donors and at least as many donors as treated regions",
+            "placebo inference needs more donors than treated regions: as many donors as treated "
+            "regions take their place, and others must be left to match them",
             given=f"{n_donors} donors, {n_treated} treated",
             allowed="more donors, fewer treated regions, or method synthetic_did with "
             "standard_errors: jackknife or bootstrap",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from causal.core.errors import DataError
 from causal.core.gram import Array
@@ -46,6 +47,10 @@ class Predictors:
         """Donor weights under given importances, shape (J,)."""
         root = np.sqrt(importance)
         return simplex_weights(root[:, None] * self.donors, root * self.target)
+
+    def of(self, is_kept: NDArray[np.bool_]) -> "Predictors":
+        """Those of some of the donors, on the same scale; is_kept has shape (J,)."""
+        return Predictors(target=self.target, donors=self.donors[:, is_kept])
 
 
 def scaled_predictors(values: Array, task: Task, names: Sequence[str]) -> Predictors:

@@ -62,7 +62,21 @@ class PanelOptions(Part):
         return self
 
 
-class RegionOptions(PanelOptions):
+class WholePanelOptions(PanelOptions):
+    """A panel without holes.
+
+    Attributes:
+        incomplete: What becomes of regions that lack a period (treated ones excepted): `refuse` the
+            data or `drop` them.
+        spacing: `regular` refuses periods that no region has, `ordered` takes periods as they
+            follow.
+    """
+
+    incomplete: Literal["refuse", "drop"] = "refuse"
+    spacing: Literal["regular", "ordered"] = "regular"
+
+
+class RegionOptions(WholePanelOptions):
     """A panel of regions, of which some are treated from some period on.
 
     Attributes:
@@ -72,7 +86,6 @@ class RegionOptions(PanelOptions):
         first_treated_period: Column of the first treated period instead, constant within a region;
             null means never treated.
         donors: The regions that may serve as comparison; all untreated ones if left out.
-        incomplete: What becomes of donors that lack a period: `refuse` the data or `drop` them.
         returns: What the treatment cost, for the incremental return on it.
     """
 
@@ -80,7 +93,6 @@ class RegionOptions(PanelOptions):
     treatment_period: float | None = None
     first_treated_period: ColumnName | None = None
     donors: Annotated[list[Level], Field(min_length=1)] | None = None
-    incomplete: Literal["refuse", "drop"] = "refuse"
     returns: Spend | None = None
 
     @property

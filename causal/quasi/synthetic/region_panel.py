@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 from causal.core.errors import DataError
 from causal.core.frames import Column, Condition, FrameRequest, GramRequest, Level
 from causal.core.gram import Array, Gram, Key, grams, means
-from causal.quasi.synthetic.region_options import PanelOptions, RegionOptions
+from causal.quasi.synthetic.region_options import (
+    PanelOptions,
+    RegionOptions,
+    WholePanelOptions,
+)
+from causal.quasi.time_axis import check_spacing
 
 Indices = NDArray[np.intp]
 MIN_PRE_PERIODS = 2
@@ -219,7 +224,10 @@ def period_number(options: PanelOptions, period: Level | None) -> float:
         DataError: It is text.
     """
     if isinstance(period, str | None):
-        raise DataError(f"{options.period} must hold numbers", given=str(period))
+        raise DataError(
+            f"{options.period} must hold numbers", given=str(period),
+            allowed="numbers; of dates days since one of them, 202601 or 20260131",
+        )  # fmt: skip
     return float(period)
 
 
@@ -330,7 +338,7 @@ def _panel(
         raise DataError(
             "there is no donor: every region is treated or left out", given=options.unit
         )
-    periods = np.asarray(table.columns, dtype=np.float64)
+    periods = spaced_periods(options, table)
     first = [int(np.searchsorted(periods, begins[unit])) for unit in treated]
     ordered = table.loc[[*treated, *donors]]
     return RegionPanel(
@@ -342,6 +350,18 @@ def _panel(
         dropped=dropped,
         already_treated=already,
     )
+
+
+def spaced_periods(options: WholePanelOptions, table: pd.DataFrame) -> Array:
+    """The periods of a table of regions, ascending, shape (T,).
+
+    Raises:
+        DataError: Some are missing in every region, and that was not said to be meant.
+    """
+    periods = [float(period) for period in table.columns]
+    if options.spacing == "regular":
+        check_spacing(periods, column=options.period)
+    return np.array(periods)
 
 
 def check_values(values: Array, outcome: str) -> None:

@@ -16,6 +16,9 @@ GivenPeriod = float | dt.datetime | dt.date
 _MAX_EXAMPLES = 5
 _MONTHS = 12
 _TOLERANCE = 1e-9
+_CODES = (("%Y%m", 6, ""), ("%G%V%u", 6, "1"), ("%Y%m%d", 8, ""))
+"""Numbers that write a month (202601), an ISO week (202653) or a day (20260131): how they are read,
+their digits, and what is put behind them (a week is its Monday)."""
 
 
 def period_label(value: Level, *, column: str) -> Label:
@@ -66,6 +69,8 @@ def shown(label: Label) -> str:
 def check_spacing(labels: Sequence[Label], *, column: str) -> None:
     """Periods must follow each other without a hole: in days, weeks, months, or numbers.
 
+    Numbers may write months, weeks or days: 202101 follows 202012.
+
     Args:
         labels: Ascending and distinct.
         column: Named in the message.
@@ -94,8 +99,28 @@ def check_spacing(labels: Sequence[Label], *, column: str) -> None:
 def _scales(labels: Sequence[Label]) -> list[Array]:
     """Positions of the labels on each scale on which they may be even."""
     stamps = [label for label in labels if isinstance(label, pd.Timestamp)]
-    if len(stamps) < len(labels):
-        return [np.array([float(label) for label in labels])]
+    if len(stamps) == len(labels):
+        return _calendar_scales(stamps)
+    numbers = [float(label) for label in labels if not isinstance(label, pd.Timestamp)]
+    written = [_written_in(code, numbers) for code in _CODES]
+    calendars = [scale for dates in written if dates for scale in _calendar_scales(dates)]
+    return [np.array(numbers), *calendars]
+
+
+def _written_in(code: tuple[str, int, str], numbers: Sequence[float]) -> list[pd.Timestamp]:
+    """The dates that numbers write in a code; none where one of them does not."""
+    pattern, n_digits, behind = code
+    texts = [f"{number:.15g}" for number in numbers]
+    if any(len(text) != n_digits for text in texts):
+        return []
+    try:
+        return [pd.Timestamp(dt.datetime.strptime(text + behind, pattern)) for text in texts]  # noqa: DTZ007
+    except ValueError:
+        return []
+
+
+def _calendar_scales(stamps: Sequence[pd.Timestamp]) -> list[Array]:
+    """Positions in time and, where dates may stand for months, in months."""
     seconds = np.array([(stamp - pd.Timestamp(0)).total_seconds() for stamp in stamps])
     are_months = len({stamp.day for stamp in stamps}) == 1 or all(
         stamp.is_month_end for stamp in stamps
