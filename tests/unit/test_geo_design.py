@@ -298,6 +298,12 @@ def test_regions_that_lack_a_period_are_refused_or_counted() -> None:
     assert "c05" in dropped.detail
 
 
+def test_regions_that_never_move_are_named() -> None:
+    frame = history().assign(sales=lambda f: f["sales"].mask(f["city"] == "c03", 80.0))
+
+    assert "c03" in check(design(frame), "constant_donors").detail
+
+
 def test_a_day_that_no_region_has_needs_a_word() -> None:
     frame = history()[lambda f: f["day"] != 3]
 

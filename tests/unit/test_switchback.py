@@ -496,6 +496,17 @@ def test_rows_without_a_value_are_counted() -> None:
     assert check(analyse(frame), "n_missing").statistic == 3
 
 
+def test_absent_hours_and_regions_that_never_move_are_named() -> None:
+    whole = cells()
+    names = {item.name for item in analyse(whole).diagnostics}
+    assert not names & {"n_absent", "constant_regions"}
+
+    still = whole.assign(wait=whole["wait"].mask(whole["city"] == "c1", 3.0))
+    found = analyse(still[still["hour"] != 5])
+    assert check(found, "n_absent").statistic == whole["city"].nunique()
+    assert check(found, "constant_regions").detail.endswith("c1")
+
+
 @pytest.mark.parametrize("module", [switchback_layout, returns])
 def test_the_examples_of_the_docstrings_run(module: Any) -> None:
     found = doctest.testmod(module)

@@ -34,6 +34,7 @@ from causal.quasi.geo.placebo_windows import (
     pretended_paths,
     windows,
 )
+from causal.quasi.synthetic.region_notes import never_moves
 from causal.quasi.synthetic.region_panel import (
     check_values,
     found_region,
@@ -424,6 +425,10 @@ def _checks(
     found = [panel_health.missing_rows(history.n_missing)]
     if history.dropped:
         found.append(donor_pool.dropped_donors(history.dropped))
+    is_still = never_moves(history.market.values)
+    if is_still.any():
+        names = [history.units[int(row)] for row in np.flatnonzero(is_still)]
+        found.append(donor_pool.constant_donors(names))
     detail = f"{n_screened} sets of regions screened" + (
         f", {n_beyond} more passed over: max_candidates" if n_beyond else ""
     )

@@ -66,7 +66,7 @@ def readout(spec: SwitchbackSpec, cells: Cells, *, outcome: str) -> Readout:
 
 def _checks(spec: SwitchbackSpec, cells: Cells, found: Estimate) -> list[Diagnostic]:
     options = spec.options
-    checks = [panel_health.missing_rows(cells.n_missing), *_left_out(options, cells)]
+    checks = [panel_health.missing_rows(cells.n_missing), *_gaps(cells), *_left_out(options, cells)]
     checks += _clusters(options, found)
     if options.randomisation == "bernoulli":
         n_treated = int(cells.assignment.sum())
@@ -80,6 +80,31 @@ def _checks(spec: SwitchbackSpec, cells: Cells, found: Estimate) -> list[Diagnos
     if options.randomisation_draws:
         checks.append(_randomisation(spec, cells, found))
     return checks
+
+
+def _gaps(cells: Cells) -> list[Diagnostic]:
+    """Periods in which regions have no row, and regions whose outcome never changes."""
+    found = []
+    period, region = cells.layout.period, cells.layout.region
+    n_places = len(cells.regions) * int(period.max() - period.min() + 1)
+    n_absent = n_places - len(period)
+    if n_absent:
+        detail = (
+            f"{n_absent:,} of {n_places:,} regions and periods from the first to the last have no "
+            "value; where that depends on the treatment, as hours without a trip may, the effect "
+            "is biased: give them a row"
+        )
+        found.append(panel_health.note("n_absent", n_absent, detail))
+    by_region = [cells.outcome[region == number] for number in range(len(cells.regions))]
+    still = [
+        str(name)
+        for name, values in zip(cells.regions, by_region, strict=True)
+        if len(values) > 1 and np.ptp(values) == 0
+    ]
+    if still:
+        detail = f"{len(still)} regions have the same outcome in every period: {', '.join(still)}"
+        found.append(panel_health.note("constant_regions", len(still), detail))
+    return found
 
 
 def _left_out(options: SwitchbackOptions, cells: Cells) -> list[Diagnostic]:

@@ -226,7 +226,7 @@ def period_number(options: PanelOptions, period: Level | None) -> float:
     if isinstance(period, str | None):
         raise DataError(
             f"{options.period} must hold numbers", given=str(period),
-            allowed="numbers; of dates days since one of them, 202601 or 20260131",
+            allowed="numbers, such as periods since a date, or 202601 for a month",
         )  # fmt: skip
     return float(period)
 
