@@ -174,7 +174,7 @@ def known_keys(cells: Mapping[Key, Gram]) -> dict[Key, Gram]:
 
 
 def _check_known(cells: pd.DataFrame, options: PanelOptions) -> None:
-    is_null = cells[[options.unit, options.period]].isna().any(axis=1)
+    is_null = cells[options.unit].isna() | cells[options.period].isna()
     _check_named(int(cells.loc[is_null, ["n", "n_missing"]].to_numpy().sum()))
 
 
