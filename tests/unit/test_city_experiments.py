@@ -12,6 +12,7 @@ from causal.core import registry
 from causal.core.errors import SpecError
 from causal.core.pandas_engine import PandasEngine
 from causal.core.spec import Spec, validate
+from causal.quasi.geo import geo_design
 from jobs.generate import JOB, GenerateConfig, driver_plan
 from jobs.runtime import analyses, places, truths
 from tests.world_tables import check_table
@@ -102,6 +103,24 @@ def test_the_campaign_has_a_long_history_and_a_random_sample() -> None:
     assert starts.notna().sum() == 8
     assert set(starts.dropna()) == {4}
     assert (weeks["period"].min(), weeks["period"].max()) == (-52, 7)
+
+
+def test_the_plan_of_the_campaign_promises_what_the_campaign_adds() -> None:
+    """The plan sees the weeks before the start only, and finds the lift that is put in after it."""
+    spec: Any = analyses.load(
+        places.conf("plans", "city_campaign.yaml"), model=geo_design.SPEC
+    ).spec
+    quick = spec.options.model_copy(update={"n_draws": 4, "sizes": [8]})
+    weeks = made()[0]["driver_campaign_weeks"]
+    found = plans.run(
+        geo_design.estimate(spec.model_copy(update={"options": quick})), PandasEngine(weeks)
+    )
+
+    best = found.tables["plan"].iloc[0]
+    assert best["n_treated"] == 8
+    assert best["aa_lower"] <= 0.05
+    assert 0.0 < best["mde"] < 0.04
+    assert found.tables["series"]["period"].max() == 3
 
 
 def test_lasting_treatment_is_what_a_washed_out_switchback_finds() -> None:
