@@ -242,7 +242,12 @@ def _effects(spec: OlsSpec, regression: Regression) -> list[Effect]:
     n = regression.data.counted.n
     found = []
     for j in shown:
-        name = regression.names[j]
+        name, df = regression.names[j], regression.errors.df_of([j])
+        if df is not None and np.isnan(df):
+            raise InferenceError(
+                "one cluster alone identifies this coefficient: its error cannot be told",
+                given=name, allowed="report: other coefficients", key="options.report",
+            )  # fmt: skip
         n_treated, n_control = regression.data.sides(terms[name]) if name in terms else (n, n)
         found.append(
             effect(
@@ -252,7 +257,7 @@ def _effects(spec: OlsSpec, regression: Regression) -> list[Effect]:
                 term=name,
                 estimate=float(regression.coefficients[j]),
                 std_error=float(std_errors[j]),
-                df=regression.errors.df_of([j]),
+                df=df,
                 confidence_level=spec.confidence_level,
                 n_treated=n_treated,
                 n_control=n_control,
@@ -279,7 +284,8 @@ def _diagnostics(
                 detail=f"{test['name']} all zero: {text if df else text.replace('F(', 'chi2(')}"
                 if has_test
                 else f"no joint test of {test['name']}: the covariance of the coefficients is "
-                "not positive (more coefficients than clusters, say)",
+                "not positive (more coefficients than clusters, say) or its degrees of freedom are "
+                "too few",
             )
         )
     return found

@@ -219,6 +219,10 @@ def bell_mccaffrey_dfs(moments: ClusterMoments) -> Array:
 
     Args:
         moments: Moments by cluster.
+
+    Returns:
+        NaN for a coefficient that is not identified without one of the clusters: that cluster's
+        share of its variance is unknown.
     """
     root, values, vectors = _rotated(moments)
     lost = values <= SINGULAR
@@ -234,7 +238,8 @@ def bell_mccaffrey_dfs(moments: ClusterMoments) -> Array:
         - 2.0 * np.einsum("gc,gci->c", own, shared**2)
         + (inner**2).sum(axis=(1, 2))
     )
-    return np.asarray(total**2 / squares, dtype=np.float64)
+    alone = _is_moved(contrasts, vectors, lost).any(axis=0)
+    return np.where(alone, np.nan, total**2 / squares)
 
 
 def _rotated(moments: ClusterMoments) -> tuple[Array, Array, Array]:
@@ -260,7 +265,11 @@ def _n_unidentified(
 ) -> int:
     """Clusters without which a wanted coefficient moves along a lost direction."""
     at = list(range(len(to_coefficients))) if wanted is None else list(wanted)
-    size = np.sqrt(np.sum(to_coefficients[at] ** 2, axis=1))
-    moves = np.abs(np.einsum("ij,gjl->gil", to_coefficients[at] / size[:, None], vectors))
-    touched = (moves > np.sqrt(SINGULAR)) & lost[:, None, :]
-    return int(touched.any(axis=(1, 2)).sum())
+    return int(_is_moved(to_coefficients[at], vectors, lost).any(axis=1).sum())
+
+
+def _is_moved(to_coefficients: Array, vectors: Array, lost: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether a coefficient moves along a direction that a cluster alone holds, shape (G, p)."""
+    size = np.sqrt(np.sum(to_coefficients**2, axis=1))
+    moves = np.abs(np.einsum("ij,gjl->gil", to_coefficients / size[:, None], vectors))
+    return np.asarray(((moves > np.sqrt(SINGULAR)) & lost[:, None, :]).any(axis=2))

@@ -15,7 +15,7 @@ import pandas as pd
 from causal.core.errors import DataError, InferenceError
 from causal.core.frames import Condition, FrameRequest, Linear, MeatRequest, Score, Term
 from causal.core.gram import Array, meat
-from causal.core.inference import wald
+from causal.core.inference import hotelling, wald
 from causal.regression.error_options import ErrorOptions
 
 MIN_CLUSTERS = 2
@@ -82,7 +82,8 @@ class Errors:
         covariance: Shape (p, p).
         df: Degrees of freedom; `None`: the normal and chi-square references.
         n_clusters: The smallest number of clusters; `None`: not clustered.
-        dfs: Degrees of freedom of each coefficient where they are not `df`, shape (p,).
+        dfs: Degrees of freedom of each coefficient where they are not `df`, shape (p,); NaN where
+            one cluster alone identifies it, so that its error cannot be told.
     """
 
     covariance: Array
@@ -103,14 +104,22 @@ class Errors:
     def wald(self, estimates: Array, positions: Sequence[int]) -> tuple[float, float]:
         """Joint test that some coefficients are zero: F (or chi-square) and p-value.
 
+        With degrees of freedom of each coefficient it is Hotelling's, with the fewest of them.
+
         Raises:
-            InferenceError: The covariance of these coefficients is singular or indefinite.
+            InferenceError: The covariance of these coefficients is singular or indefinite, or its
+                degrees of freedom are fewer than the coefficients, or unknown.
         """
         at = list(positions)
         block = self.covariance[np.ix_(at, at)]
         if not is_positive(block):
             raise InferenceError("the covariance of the tested coefficients is not positive")
-        return wald(estimates[at], block, df=self.df_of(at))
+        df = self.df_of(at)
+        if self.dfs is None or df is None:
+            return wald(estimates[at], block, df=df)
+        if np.isnan(df):
+            raise InferenceError("one cluster alone identifies one of the tested coefficients")
+        return hotelling(estimates[at], block, df=df)
 
 
 def middle(

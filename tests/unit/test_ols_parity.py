@@ -7,6 +7,7 @@ import pytest
 import statsmodels.formula.api as smf
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from causal.core.errors import InferenceError
 from causal.core.pandas_engine import PandasEngine
@@ -278,6 +279,38 @@ def test_degrees_of_freedom_of_two_means_are_those_of_imbens_and_kolesar() -> No
     assert table(found)["df"]["d"] == pytest.approx(expected, rel=1e-9)
     peer = smf.ols("y ~ d", frame).fit(cov_type="HC2").bse["d"]
     assert table(found)["std_error"]["d"] == pytest.approx(peer, rel=1e-9)
+
+
+def test_a_coefficient_that_one_cluster_alone_identifies_has_no_error() -> None:
+    rng = np.random.default_rng(1)
+    region = np.repeat(np.arange(12), 8)
+    noise = rng.normal(size=12)[region] + rng.normal(size=96)
+    frame = pd.DataFrame({"region": region, "d": (region == 3) * 1.0, "x": rng.normal(size=96)})
+    frame["y"] = noise + frame["x"]
+    asked = {"cluster": "region", "covariance": "CR2", "reference": "satterthwaite"}
+    with pytest.raises(InferenceError, match=r"one cluster alone.*given: d"):
+        analyse(frame, numeric=["d", "x"], **asked)
+    found = analyse(frame, numeric=["d", "x"], report=["x"], tests={"both": ["d", "x"]}, **asked)
+    rows_ = table(found)
+    assert np.isnan(rows_.loc["d", ["df", "pvalue", "ci_lower", "ci_upper"]].astype(float)).all()
+    assert rows_.loc["x", "df"] > 5
+    both = found.tables["tests"].set_index("name").loc["both"]
+    assert np.isnan(both["pvalue"])
+
+
+def test_joint_tests_with_few_clusters_are_those_of_hotelling() -> None:
+    frame = rows(3, 150)
+    asked = {"cluster": "firm", "covariance": "CR2", "reference": "satterthwaite"}
+    found = analyse(frame, numeric=["x", "z"], tests={"both": ["x", "z"]}, **asked)
+    covariance = found.tables["covariance"]
+    b = table(found)["estimate"][["x", "z"]].to_numpy()
+    v = covariance.pivot(index="row", columns="column", values="covariance")
+    v = v.loc[["x", "z"], ["x", "z"]].to_numpy()
+    df = table(found)["df"][["x", "z"]].min()
+    test = found.tables["tests"].set_index("name").loc["both"]
+    statistic = (df - 1) / (2 * df) * b @ np.linalg.solve(v, b)
+    assert test["statistic"] == pytest.approx(statistic, rel=1e-9)
+    assert test["pvalue"] == pytest.approx(stats.f.sf(statistic, 2, df - 1), rel=1e-9)
 
 
 def test_cr3_with_an_absorbed_effect_is_cr3_with_dummies() -> None:
