@@ -193,10 +193,13 @@ def _errors(
         covariance = leave_out_covariance(moments, kind=options.kind)
         factor = (g - 1) / g if options.factor == "jackknife" else 1.0
         df = reference_df(options, n_clusters=g, df_resid=fit.df_resid)
-        is_own = options.reference == "satterthwaite"
+        if options.kind == "CR3":
+            return Errors(covariance=factor * covariance[at], df=df, n_clusters=g)
+        dfs = bell_mccaffrey_dfs(moments)[shown]
         return Errors(
-            covariance=factor * covariance[at], df=df, n_clusters=g,
-            dfs=bell_mccaffrey_dfs(moments)[shown] if is_own else None,
+            covariance=covariance[at], df=df, n_clusters=g,
+            dfs=dfs if options.reference == "satterthwaite" else None,
+            alone=tuple(np.flatnonzero(np.isnan(dfs)).tolist()),
         )  # fmt: skip
     scores = fit.scores(shown)
     if options.kind in {"HC2", "HC3"}:
@@ -242,8 +245,8 @@ def _effects(spec: OlsSpec, regression: Regression) -> list[Effect]:
     n = regression.data.counted.n
     found = []
     for j in shown:
-        name, df = regression.names[j], regression.errors.df_of([j])
-        if df is not None and np.isnan(df):
+        name = regression.names[j]
+        if j in regression.errors.alone:
             raise InferenceError(
                 "one cluster alone identifies this coefficient: its error cannot be told",
                 given=name, allowed="report: other coefficients", key="options.report",
@@ -257,7 +260,7 @@ def _effects(spec: OlsSpec, regression: Regression) -> list[Effect]:
                 term=name,
                 estimate=float(regression.coefficients[j]),
                 std_error=float(std_errors[j]),
-                df=df,
+                df=regression.errors.df_of([j]),
                 confidence_level=spec.confidence_level,
                 n_treated=n_treated,
                 n_control=n_control,

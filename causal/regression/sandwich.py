@@ -82,14 +82,17 @@ class Errors:
         covariance: Shape (p, p).
         df: Degrees of freedom; `None`: the normal and chi-square references.
         n_clusters: The smallest number of clusters; `None`: not clustered.
-        dfs: Degrees of freedom of each coefficient where they are not `df`, shape (p,); NaN where
-            one cluster alone identifies it, so that its error cannot be told.
+        dfs: Degrees of freedom of each coefficient where they are not `df`, shape (p,); NaN for
+            those in `alone`.
+        alone: Positions of coefficients that one cluster alone identifies, so that CR2 cannot tell
+            their error.
     """
 
     covariance: Array
     df: float | None
     n_clusters: int | None
     dfs: Array | None = None
+    alone: tuple[int, ...] = ()
 
     def df_of(self, positions: Sequence[int]) -> float | None:
         """Degrees of freedom of a test of some coefficients: the fewest that one of them has."""
@@ -114,11 +117,11 @@ class Errors:
         block = self.covariance[np.ix_(at, at)]
         if not is_positive(block):
             raise InferenceError("the covariance of the tested coefficients is not positive")
+        if set(at) & set(self.alone):
+            raise InferenceError("one cluster alone identifies one of the tested coefficients")
         df = self.df_of(at)
         if self.dfs is None or df is None:
             return wald(estimates[at], block, df=df)
-        if np.isnan(df):
-            raise InferenceError("one cluster alone identifies one of the tested coefficients")
         return hotelling(estimates[at], block, df=df)
 
 

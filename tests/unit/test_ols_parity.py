@@ -288,8 +288,9 @@ def test_a_coefficient_that_one_cluster_alone_identifies_has_no_error() -> None:
     frame = pd.DataFrame({"region": region, "d": (region == 3) * 1.0, "x": rng.normal(size=96)})
     frame["y"] = noise + frame["x"]
     asked = {"cluster": "region", "covariance": "CR2", "reference": "satterthwaite"}
-    with pytest.raises(InferenceError, match=r"one cluster alone.*given: d"):
-        analyse(frame, numeric=["d", "x"], **asked)
+    for reference in ("satterthwaite", "t", "normal"):
+        with pytest.raises(InferenceError, match=r"one cluster alone.*given: d"):
+            analyse(frame, numeric=["d", "x"], **{**asked, "reference": reference})
     found = analyse(frame, numeric=["d", "x"], report=["x"], tests={"both": ["d", "x"]}, **asked)
     rows_ = table(found)
     assert np.isnan(rows_.loc["d", ["df", "pvalue", "ci_lower", "ci_upper"]].astype(float)).all()
