@@ -231,7 +231,8 @@ def _controls(
     options: DidOptions, panel: Panel, where: tuple[Condition, ...]
 ) -> Generator[FrameRequest, pd.DataFrame, _Controls]:
     covariates = tuple(Regressor(name, Column(name)) for name in options.covariates)
-    treatment = () if options.treatment is None else (Column(options.treatment),)
+    given = options.treatment or options.dose
+    treatment = () if given is None else (Column(given),)
     later = [Indicator(options.period, level(period)) for period in panel.periods[1:]]
     if not options.period_effect_columns:
         effects = tuple(Regressor(f"{options.period}={term.level}", term) for term in later)

@@ -11,7 +11,7 @@ import statsmodels.api as sm
 from scipy import stats
 
 from causal.core.errors import DataError, InferenceError, SpecError
-from causal.core.result import Result
+from causal.core.result import Diagnostic, Result
 from tests.unit.test_did_parity import analyse, reference
 
 DOSE: dict[str, Any] = {"estimator": "dose_response", "dose": "dose", "treatment_period": 3}
@@ -38,6 +38,10 @@ def doses(
 
 def terms(result: Result) -> dict[str, tuple[float, float]]:
     return {e.term: (e.estimate, e.std_error) for e in result.effects}
+
+
+def check(result: Result, name: str) -> Diagnostic:
+    return next(item for item in result.diagnostics if item.name == name)
 
 
 def after_less_before(frame: pd.DataFrame) -> pd.DataFrame:
@@ -182,6 +186,16 @@ def test_a_dose_that_changes_within_a_unit_is_refused() -> None:
     frame["dose"] *= np.where(frame["t"] >= 3, 1.0, 0.0)
     with pytest.raises(DataError, match="dose must not change within id"):
         analyse(frame, **DOSE)
+
+
+def test_rows_without_a_dose_are_left_out_and_counted() -> None:
+    frame = doses(10)
+    frame.loc[frame["id"] < 20, "dose"] = np.nan
+    found = analyse(frame, **DOSE, dose_bins=[5])
+    alone = analyse(frame[frame["id"] >= 20], **DOSE, dose_bins=[5])
+    np.testing.assert_allclose(list(terms(found).values()), list(terms(alone).values()), rtol=1e-9)
+    assert check(found, "n_missing").statistic == 80
+    pd.testing.assert_frame_equal(found.tables["cohort_means"], alone.tables["cohort_means"])
 
 
 def test_a_bin_within_one_cluster_is_refused() -> None:
