@@ -363,8 +363,9 @@ def _panel_gram(row: Mapping[Any, Any], request: PanelGramRequest) -> PanelGram:
     mean = np.asarray(row["mean"], dtype=np.float64)
     cross = unpack(np.asarray(row["cross"], dtype=np.float64), request.n_crossed(len(periods)))
     if not (np.isfinite(mean).all() and np.isfinite(cross).all()):
-        named = ", ".join(label(term) for term in (request.outcome, *request.covariates))
-        raise DataError("some rows hold NaN or infinite values", given=named)
+        terms = (request.outcome, *request.covariates)
+        named = dict.fromkeys(name for term in terms for name in sorted(numeric_columns_of(term)))
+        raise DataError("some rows hold NaN or infinite values", given=", ".join(named))
     first = _scalar(row["first_treated_period"])
     return PanelGram(
         None if first is None else float(first), key_of(row, request.by), periods, int(row["n"]),

@@ -21,8 +21,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from causal.checks import panel_health
+from causal.checks import few_clusters, panel_health
 from causal.core.errors import DataError
 from causal.core.frames import (
     Between,
@@ -42,15 +43,16 @@ from causal.core.gram import gram, panel_grams
 from causal.core.readout import Readout, covariance_table
 from causal.core.result import Diagnostic, Effect
 from causal.quasi.did_options import DidOptions, DidSpec
-from causal.quasi.effects_regression import Regressions, regress
+from causal.quasi.effects_regression import Regressions, observed_terms, regress
 from causal.quasi.panel import Panel, cohort_means, observe
 from causal.quasi.readout import MAX_WINDOW, panel_diagnostics, pre_trend, regression_effect
+from causal.quasi.treated_clusters import NAME
 from causal.quasi.treatment_timing import EventWindow, period_sum
 from causal.quasi.within_fit import Regressor
 
 ANY = "any dose"
 _LEAST = 1.5
-"""Units (or clusters, counted by their sizes) below which a bin rests on one of them."""
+"""Units or clusters, counted by their sizes, below which a bin rests on one of them."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Range:
 
 @dataclass(frozen=True, kw_only=True)
 class Doses:
-    """Units by dose.
+    """Units by dose: those with rows before and after the start, which alone tell a change.
 
     Attributes:
         ranges: The M ranges.
@@ -108,14 +110,15 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
 
     Raises:
         DataError: Doses that change within a unit or are negative, nobody with or without one, or
-            a range of doses with one unit (cluster).
+            a range of doses with (nearly) one unit or cluster.
     """
     options, where = spec.options, spec.source.conditions
     panel = yield from observe(options, outcome=outcome, where=where)
-    doses = yield from _observe_doses(options, outcome=outcome, where=where)
+    observed = yield from observed_terms(options, panel, outcome=outcome, where=where)
+    doses = yield from _observe_doses(options, observed, where=where)
     whole = _after(options, panel, {ANY: Range(0.0, None).dummy(Column(str(options.dose)))})
     shape = _after(options, panel, _functions(options, doses.ranges))
-    yield from _check_clusters(options, doses, where=where)
+    clusters = yield from _ask_clusters(options, panel, doses, observed, where=where)
     plain = yield from regress(options, whole, leads=(), outcome=outcome, panel=panel, where=where)
     found = yield from regress(
         options, shape, leads=_leads(options, panel, shape), outcome=outcome, panel=panel,
@@ -134,6 +137,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         diagnostics=(
             pre_trend(options, found.leads, alpha=1 - spec.confidence_level),
             *panel_diagnostics(options, panel, found),
+            *clusters,
             _said(options),
         ),
         params={"n_rows": estimates.fit.n, "n_units": estimates.fit.n_units},
@@ -206,23 +210,34 @@ def _function_of(regressor: Regressor) -> tuple[Term, ...]:
 
 
 def _observe_doses(
-    options: DidOptions, *, outcome: str, where: tuple[Condition, ...]
+    options: DidOptions, observed: Sequence[Term], *, where: tuple[Condition, ...]
 ) -> Generator[FrameRequest, pd.DataFrame, Doses]:
     """Units and mean doses of each range, in one pass.
 
+    A unit counts if it has a row before the start and one after, each with every column of the
+    regression and a weight above 0: the others tell nothing of the effects.
+
+    Args:
+        options: The analysis.
+        observed: Terms that are null in rows that cannot be used.
+        where: Conditions on the rows.
+
     Raises:
-        DataError: Doses change within a unit or are negative, or nobody has one, or none.
+        DataError: Doses change within a unit or are negative, or fewer than two units have none, or
+            one of a range.
     """
     first = PanelGramRequest(
-        unit=options.unit, period=options.period, outcome=Column(outcome), where=where,
+        unit=options.unit, period=options.period, outcome=_counts(options, observed), where=where,
         covariates=(Column(str(options.dose)),), values=(Constant(),), crossed="none",
     )  # fmt: skip
     periods = panel_grams((yield first), first)[0].periods
     dose, ranges = UnitValue(len(periods)), _ranges(options)
-    dummies = [item.dummy(dose) for item in ranges]
+    sides = (periods < _start(options), periods >= _start(options))
+    tells = tuple(_is_seen(side) for side in sides)
+    dummies = [Product((item.dummy(dose), *tells)) for item in ranges]
     values: list[Term] = [
         *dummies, *[Product((dummy, dose)) for dummy in dummies],
-        Between(dose, high=0.0), Between(dose, high=0.0, is_closed=False),
+        Product((Between(dose, high=0.0), *tells)), Between(dose, high=0.0, is_closed=False),
     ]  # fmt: skip
     request = replace(first, values=tuple(values), units="seen")
     (found,) = panel_grams((yield request), request)
@@ -237,6 +252,21 @@ def _observe_doses(
     )  # fmt: skip
 
 
+def _counts(options: DidOptions, observed: Sequence[Term]) -> Term:
+    """1 for rows with a weight above 0, 0 for those without; missing where a term is."""
+    known: list[Term] = [Between(term) for term in observed]
+    if options.weight is not None:
+        none = Between(Column(options.weight), high=0.0)
+        known.append(linear([(Constant(), 1.0), (none, -1.0)]))
+    return Product(tuple(known))
+
+
+def _is_seen(side: NDArray[np.bool_]) -> Term:
+    """1 for units with a row that counts in one of these periods, marked in shape (T,)."""
+    values = [(UnitValue(int(at)), 1.0) for at in np.flatnonzero(side)]
+    return Between(linear(values), low=0.5) if values else Constant(0.0)
+
+
 def _check_doses(
     options: DidOptions,
     ranges: Sequence[Range],
@@ -249,35 +279,64 @@ def _check_doses(
         raise DataError(f"{options.dose} is negative", given=f"{n_negative:,} units")
     if n_control <= 1:
         raise DataError(
-            f"{options.dose} is 0 for {n_control} unit: there is no comparison group"
-            if n_control
-            else f"no unit has {options.dose} 0: there is no comparison group"
+            f"{'one' if n_control else 'no'} unit has {options.dose} 0 and usable rows before and "
+            "after treatment_period: there is no comparison group"
         )
     few = [f"{n} {item.name}" for item, n in zip(ranges, counts, strict=True) if n <= 1]
     if few:
         raise DataError(
-            "every range of doses needs two units or more",
+            "every range of doses needs two units or more with usable rows before and after "
+            "treatment_period",
             given=", ".join(few), allowed="other dose_bins or dose_knots",
         )  # fmt: skip
 
 
-def _check_clusters(
-    options: DidOptions, doses: Doses, *, where: tuple[Condition, ...]
-) -> Generator[FrameRequest, pd.DataFrame, None]:
-    """No range of doses, nor dose 0, lies in one cluster: its errors could not be seen.
+def _ask_clusters(
+    options: DidOptions,
+    panel: Panel,
+    doses: Doses,
+    observed: Sequence[Term],
+    *,
+    where: tuple[Condition, ...],
+) -> Generator[FrameRequest, pd.DataFrame, list[Diagnostic]]:
+    """A check of the clusters of each range of doses and of dose 0; nothing where all are many.
+
+    They count by the weights of their rows, before the start or after it, whichever is worse (of
+    two columns of clusters, which may split units, by all rows; the one with fewer is told).
+
+    Args:
+        options: The analysis.
+        panel: Its panel.
+        doses: The ranges and their units.
+        observed: Terms that are null in rows that cannot be used.
+        where: Conditions on the rows.
 
     Raises:
-        DataError: One does.
+        DataError: One of them lies in one cluster, or nearly, or in none that is known: its errors
+            could not be seen.
     """
-    columns = [name for name in options.cluster_columns if name != options.unit]
-    names = [*[f"dose {item.name}" for item in doses.ranges], "dose 0"]
+    names = ["dose 0", *[f"dose {item.name}" for item in doses.ranges]]
     dose = Column(str(options.dose))
-    dummies = [*[item.dummy(dose) for item in doses.ranges], Between(dose, high=0.0)]
-    for column in columns:
-        request = GramRequest(terms=tuple(dummies), summed_by=(column,), where=where)
-        found = gram((yield request), request)
-        sums, squares = found.n * found.mean, np.diag(found.moment())
-        worth = sums**2 / squares
+    dummies = [Between(dose, high=0.0), *[item.dummy(dose) for item in doses.ranges]]
+    is_after = panel.periods >= _start(options)
+    times = (slice(None),) if options.is_two_way else (~is_after, is_after)
+    terms = [
+        Product((period_sum(options.period, panel.periods[inside]), dummy))
+        for inside in times
+        for dummy in dummies
+    ]
+    found: list[Diagnostic] = []
+    for column in (name for name in options.cluster_columns if name != options.period):
+        request = GramRequest(
+            terms=(*terms, *map(Between, observed)), summed_by=(column,), where=where,
+            weight=None if options.weight is None else Column(options.weight),
+        )  # fmt: skip
+        sums = gram((yield request), request)
+        squares = np.diag(sums.moment())[: len(terms)]
+        if not squares.all():
+            raise DataError(f"{column} is null in every row of a range of doses")
+        worths = (sums.n * sums.mean[: len(terms)]) ** 2 / squares
+        worth = worths.reshape(len(times), -1).min(axis=0)
         alone = [name for name, n in zip(names, worth, strict=True) if n < _LEAST]
         if alone:
             raise DataError(
@@ -285,6 +344,21 @@ def _check_clusters(
                 "all of them",
                 given=alone, allowed="other dose_bins or dose_knots",
             )  # fmt: skip
+        found += _few(options, doses, column, worth=dict(zip(names, worth, strict=True)), n=sums.n)
+    return sorted(found, key=lambda item: item.statistic or 0.0)[:1]
+
+
+def _few(
+    options: DidOptions, doses: Doses, column: str, *, worth: Mapping[str, float], n: int
+) -> list[Diagnostic]:
+    """Whether clusters are few for some doses, of which there are n in all."""
+    n_units = (doses.n_control, *doses.counts)
+    counts = n_units if column == options.unit else [round(float(each)) for each in worth.values()]
+    effective = [float(each) for each in worth.values()]
+    if sum(effective) > n + 0.5:  # clusters hold units of several doses
+        effective = [min(effective)]
+    sides = {f"{name}:": count for name, count in zip(worth, counts, strict=True)}
+    return few_clusters.sides(sides, name=NAME, effective=effective)
 
 
 def _effect(

@@ -264,6 +264,21 @@ def _controls(
     )
 
 
+def observed_terms(
+    options: DidOptions, panel: Panel, *, outcome: str, where: tuple[Condition, ...]
+) -> Generator[FrameRequest, pd.DataFrame, tuple[Term, ...]]:
+    """The outcome, and terms that are null in the rows that the regression cannot use.
+
+    Args:
+        options: The analysis.
+        panel: What was observed of the panel.
+        outcome: The outcome column.
+        where: Conditions on the rows.
+    """
+    controls = yield from _controls(options, panel, where)
+    return controls.observed(outcome)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Within:
     """Within-unit moments over all rows.

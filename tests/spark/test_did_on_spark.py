@@ -116,6 +116,13 @@ CASES: list[tuple[float, dict[str, object]]] = [
             "cluster": "region",
         },
     ),
+    (
+        0.2,
+        {
+            "estimator": "dose_response", "dose": "dose", "treatment_period": 3, "dose_knots": [1],
+            "weight": "w", "covariates": ["x"], "period_effects_by": "zone",
+        },
+    ),
     (0.2, {"estimator": "two_by_two", "group": "ever", "treatment_period": 3}),
     (0.2, {"estimator": "two_by_two", "group": "ever", "treatment_period": 3, "covariance": "HC1"}),
     (0.2, {"estimator": "two_by_two", "group": "ever", "treatment_period": 3, "balanced": True}),

@@ -198,12 +198,143 @@ def test_rows_without_a_dose_are_left_out_and_counted() -> None:
     pd.testing.assert_frame_equal(found.tables["cohort_means"], alone.tables["cohort_means"])
 
 
+def test_a_bin_without_known_clusters_is_refused() -> None:
+    frame = doses(8)
+    for unknown in (frame["dose"] > 8, frame["id"] == 1):
+        rows = frame.assign(region=frame["region"].where(~unknown))
+        with pytest.raises(DataError, match="region is null in"):
+            analyse(rows, **DOSE, dose_bins=[8], cluster="region")
+
+
 def test_a_bin_within_one_cluster_is_refused() -> None:
     frame = doses(8)
     high = frame["dose"] > 8
     frame.loc[high, "region"] = 50
     with pytest.raises(DataError, match=r"two clusters or more.*dose above 8"):
         analyse(frame, **DOSE, dose_bins=[8], cluster="region")
+
+
+@pytest.mark.parametrize("fault", ["only after", "only before", "covariate", "weight", "apart"])
+def test_units_that_tell_no_change_do_not_count(fault: str) -> None:
+    """Two units have the largest dose; of one there is no row before (after) that counts."""
+    frame = doses(11)
+    frame["w"] = 1.0
+    frame.loc[frame["id"].isin([1, 2]), "dose"] = 20.0
+    one, before = frame["id"] == 1, frame["t"] < 3
+    given: dict[str, Any] = {}
+    if fault == "only after":
+        frame = frame[~(one & before)]
+    elif fault == "only before":
+        frame = frame[~(one & ~before)]
+    elif fault == "covariate":
+        frame.loc[one, "x"], given = np.nan, {"covariates": ["x"]}
+    elif fault == "weight":
+        frame.loc[one & before, "w"], given = 0.0, {"weight": "w"}
+    else:
+        frame.loc[one & before, "x"], given = np.nan, {"covariates": ["x"]}
+        frame = frame[~(one & (frame["t"] == 4))]
+    with pytest.raises(
+        DataError, match=r"two units or more with usable rows before and.*1 above 15"
+    ):
+        analyse(frame, **DOSE, dose_bins=[15], **given)
+
+
+def test_counts_are_of_units_that_tell_a_change() -> None:
+    frame = doses(12)
+    few = frame[~(frame["id"].isin([0, 1, 2]) & (frame["t"] < 3))]
+    found = analyse(few, **DOSE).effects[0]
+    assert (found.n_treated, found.n_control) == (51, 26)
+
+
+def test_nobody_without_a_dose_before_is_no_comparison_group() -> None:
+    frame = doses(13)
+    frame.loc[(frame["dose"] == 0) & (frame["t"] < 3) & (frame["id"] > 0), "x"] = np.nan
+    with pytest.raises(DataError, match="one unit has dose 0 and usable rows before and after"):
+        analyse(frame, **DOSE, covariates=["x"])
+    with pytest.raises(DataError, match="no unit has dose 0 and usable rows before and after"):
+        analyse(frame.assign(x=frame["x"].where(frame["t"] >= 3)), **DOSE, covariates=["x"])
+
+
+def test_an_infinite_value_is_refused_by_the_name_of_its_column() -> None:
+    frame = doses(19)
+    frame.loc[frame["id"] == 1, "dose"] = np.inf
+    with pytest.raises(DataError, match=r"infinite values; given: dose, y$"):
+        analyse(frame, **DOSE)
+
+
+@pytest.mark.parametrize("fault", ["only after", "weight"])
+def test_clusters_that_tell_no_change_do_not_count(fault: str) -> None:
+    frame = doses(14)
+    frame["w"] = 1.0
+    high = frame["dose"] > 7
+    frame.loc[high, "region"] = 50 + frame["id"][high] % 2
+    mute = (frame["region"] == 50) & (frame["t"] < 3)
+    given = {} if fault == "only after" else {"weight": "w"}
+    frame.loc[mute, "w"] = 0.0
+    rows = frame[~mute] if fault == "only after" else frame
+    with pytest.raises(DataError, match=r"two clusters or more.*dose above 7"):
+        analyse(rows, **DOSE, dose_bins=[7], cluster="region", **given)
+
+
+@pytest.mark.parametrize(("n_high", "passed"), [(2, [False]), (9, [False]), (12, [None]), (20, [])])
+@pytest.mark.parametrize("cluster", [None, "id", "place", ["id", "t"]])
+def test_few_units_or_clusters_of_a_bin_are_told(
+    n_high: int, passed: list[bool | None], cluster: str | list[str] | None
+) -> None:
+    """Clusters of one size, each of one unit: as many as units, of whichever column."""
+    frame = doses(15, n=120).assign(place=lambda rows: rows["id"] + 500)
+    treated = frame.loc[frame["dose"] > 0, "id"].unique()
+    frame.loc[frame["id"].isin(treated[:n_high]), "dose"] = 20.0
+    found = analyse(frame, **DOSE, dose_bins=[15], cluster=cluster)
+    told = [item for item in found.diagnostics if item.name == "treated_clusters"]
+    assert [item.passed for item in told] == passed
+    for item in told:
+        assert item.statistic == n_high
+        assert f"dose above 15: {n_high}" in item.detail
+
+
+@pytest.mark.parametrize(("n_regions", "passed"), [(5, [False]), (8, [None]), (25, [])])
+def test_clusters_that_hold_all_doses_may_be_fewer(
+    n_regions: int, passed: list[bool | None]
+) -> None:
+    frame = doses(17, n=600).assign(region=lambda rows: rows["id"] // 3 % n_regions)
+    found = analyse(frame, **DOSE, dose_bins=[5], cluster="region")
+    told = [item.passed for item in found.diagnostics if item.name == "treated_clusters"]
+    assert told == passed
+
+
+def test_two_ways_of_clusters_may_share_no_unit() -> None:
+    """One season before the start and one after it: no range of doses lies in one cluster."""
+    frame = doses(18).assign(season=lambda rows: rows["t"] // 3)
+    found = analyse(frame, **DOSE, cluster=["id", "season"])
+    assert check(found, "treated_clusters").statistic == 2
+
+
+def test_clusters_of_unequal_weight_are_worth_fewer() -> None:
+    frame = doses(16, n=120)
+    frame["w"] = np.where(frame["id"] % 3 == 1, 9.0, 1.0) / 9
+    high = frame["id"].isin(range(0, 60, 2)) & (frame["dose"] > 0)
+    frame.loc[high, "dose"] = 20.0
+    found = analyse(frame, **DOSE, dose_bins=[15], weight="w")
+    weights = frame[high].groupby("id")["w"].first()
+    worth = weights.sum() ** 2 / (weights**2).sum()
+    told = check(found, "treated_clusters")
+    assert (len(weights), told.statistic) == (20, 20.0)
+    assert f"{worth:.1f} of one size" in told.detail
+
+
+def test_intervals_of_few_units_are_red_where_they_are_too_short() -> None:
+    n_worlds, covered, red = 100, 0, 0
+    for seed in range(n_worlds):
+        rng = np.random.default_rng(seed)
+        frame = doses(seed).assign(y=rng.normal(size=320))
+        frame.loc[frame["id"].isin([1, 2, 4]), "dose"] = 20.0
+        found = analyse(frame, **DOSE, dose_bins=[15])
+        effect = found.effects[2]
+        covered += effect.ci_lower <= 0 <= effect.ci_upper
+        red += check(found, "treated_clusters").passed is False
+    assert covered < 0.9 * n_worlds
+    assert red == n_worlds
 
 
 @pytest.mark.parametrize(
