@@ -473,6 +473,24 @@ def indicator_terms(column: str, levels: Iterable[Level]) -> tuple[Indicator, ..
     return tuple(Indicator(column, level) for level in levels)
 
 
+def same_level(one: Level | None, other: Level | None) -> bool:
+    """Whether two levels are one value: 1, 1.0, true and '1' are."""
+    if one is None or other is None:
+        return one is other
+    return _plain(one) == _plain(other)
+
+
+def _plain(level: Level) -> str | float:
+    text = str(level).lower()
+    if text in {"true", "false"}:
+        return float(text == "true")
+    try:
+        number = float(text)
+    except ValueError:
+        return str(level)
+    return text if math.isnan(number) else number
+
+
 def linear(pairs: Iterable[tuple[Term, float]]) -> Linear:
     """A linear combination from (term, coefficient) pairs."""
     items = tuple(pairs)

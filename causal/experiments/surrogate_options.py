@@ -1,11 +1,12 @@
 """The options of the method `surrogate_index`."""
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from causal.core.frames import Level
+from causal.core.frames import Level, same_level
 from causal.core.spec import Part, Source, Spec
 from causal.experiments.levels import Theta
 from causal.experiments.metrics import ColumnName
@@ -98,10 +99,10 @@ class SurrogateSpec(Spec):
         own, history = self.source, self.options.history
         if (own.table, own.path) != (history.table, history.path):
             return self
-        kept = {item.column: set(map(str, item.values)) for item in own.conditions}
         is_apart = any(
-            item.column in kept and kept[item.column].isdisjoint(map(str, item.values))
-            for item in history.conditions
+            one.column == other.column
+            and not any(same_level(*pair) for pair in product(one.values, other.values))
+            for one, other in product(own.conditions, history.conditions)
         )
         if not is_apart:
             raise ValueError(

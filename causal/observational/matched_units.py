@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from causal.core.errors import DataError, InferenceError
-from causal.core.frames import GramRequest
+from causal.core.frames import GramRequest, same_level
 from causal.core.gram import Array, Gram, Key
 from causal.observational.nearest import (
     MatchingRule,
@@ -21,7 +21,6 @@ from causal.observational.nearest import (
     replaced_error,
     set_differences,
 )
-from causal.observational.options import same_level
 from causal.observational.study import CONTROL, TREATED
 
 if TYPE_CHECKING:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from causal.quasi.matching_options import MatchingOptions, MatchingSpec
 
 _ARMS = ("control", "treated")
+_MIN_PAIRS = 20
+"""Pairs that differ in their outcome below which the bounds, of large samples, are not given."""
 _GAMMAS = (1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0)
 
 
@@ -60,6 +62,7 @@ def nearest(
         effective_size(float(own.sum()), float((own**2).sum()))
         for own in (matched.weights[~units.is_treated], matched.weights[units.is_treated])
     ]
+    differences = _pair_differences(options, units, matched)
     notes = [
         *left_out(study),
         _note(
@@ -72,6 +75,7 @@ def nearest(
             "units of equal weight",
         ),
         balance_note(balance, threshold=options.balance_threshold),
+        *_few_pairs(differences),
     ]  # fmt: skip
     found = _effect(spec, metric, matched.estimate, matched.std_error, counts)
     return Readout(
@@ -87,7 +91,7 @@ def nearest(
             "balance": balance.assign(metric=metric)[["metric", "source", *BALANCE_COLUMNS]],
             "propensity": propensity_table(fit).assign(metric=metric),
             "overlap": overlap.assign(metric=metric),
-            **_sensitivity(options, study, found, _pair_differences(options, units, matched)),
+            **_sensitivity(options, study, found, differences),
         },
     )  # fmt: skip
 
@@ -182,7 +186,7 @@ def _sensitivity(
         return {}
     own = standardised_e_values(found, standard_deviation=outcome_spread(study.arms))
     tables: dict[str, pd.DataFrame] = {}
-    if differences is not None and differences.any():
+    if differences is not None and np.count_nonzero(differences) >= _MIN_PAIRS:
         towards = np.copysign(1.0, found.estimate) * differences
         alpha = (1.0 - found.confidence_level) / 2.0
         own["rosenbaum_gamma"] = rosenbaum_gamma(towards, alpha=alpha)
@@ -195,11 +199,23 @@ def _sensitivity(
 def _pair_differences(
     options: "MatchingOptions", units: Units, matched: MatchedUnits
 ) -> Array | None:
-    """Treated less control of each pair; `None` where units share partners or have several."""
-    if options.replace or options.ratio > 1:
+    """Treated less control of each pair; `None` if nobody asks, or a unit may be in several."""
+    if not options.sensitivity or options.replace or options.ratio > 1:
         return None
     gaps = units.outcome[matched.pairs.focal] - units.outcome[matched.pairs.match]
     return np.asarray(gaps if options.estimand == "att" else -gaps, dtype=np.float64)
+
+
+def _few_pairs(differences: Array | None) -> list[Diagnostic]:
+    """A note where too few pairs differ for Rosenbaum's bounds."""
+    n_pairs = _MIN_PAIRS if differences is None else int(np.count_nonzero(differences))
+    if n_pairs >= _MIN_PAIRS:
+        return []
+    detail = (
+        f"{n_pairs} pairs differ in their outcome, fewer than {_MIN_PAIRS}: Rosenbaum's bounds, "
+        "which are of large samples, are left out"
+    )
+    return [_note("few_pairs", n_pairs, detail)]
 
 
 def _unit_balance(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from causal.core.frames import Level
+from causal.core.frames import Level, same_level
 from causal.core.spec import Part
 from causal.regression.columns import Categories, ColumnName, Interaction, check_design
 
@@ -64,20 +64,3 @@ class StudyOptions(Part):
         if self.unit is None:
             return ()
         return (self.unit,) if isinstance(self.unit, str) else tuple(self.unit)
-
-
-def same_level(one: Level | None, other: Level | None) -> bool:
-    """Whether two levels are one value: 1, 1.0, true and '1' are."""
-    if one is None or other is None:
-        return one is other
-    return _plain(one) == _plain(other)
-
-
-def _plain(level: Level) -> str | float:
-    text = str(level).lower()
-    if text in {"true", "false"}:
-        return float(text == "true")
-    try:
-        return float(text)
-    except ValueError:
-        return str(level)

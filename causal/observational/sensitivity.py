@@ -201,6 +201,8 @@ def rosenbaum_bounds(differences: ArrayLike, *, gamma: ArrayLike) -> RosenbaumBo
 def rosenbaum_gamma(differences: ArrayLike, *, alpha: float) -> float:
     """The odds ratio within pairs up to which the signed-rank test rejects in spite of it.
 
+    Of large samples, as the bounds: five pairs that agree give 1.51 at 0.05, the exact test 1.22.
+
     Args:
         differences: Treated less control of each pair, in the direction of the effect, shape (n,).
         alpha: One-sided level.

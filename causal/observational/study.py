@@ -19,10 +19,11 @@ from causal.core.frames import (
     Level,
     Linear,
     Term,
+    same_level,
 )
 from causal.core.gram import Array, Gram, Key, grams
 from causal.core.result import Diagnostic
-from causal.observational.options import StudyOptions, same_level
+from causal.observational.options import StudyOptions
 from causal.regression.columns import DesignColumn, expand, observe_levels
 
 CONTROL, TREATED = 0, 1

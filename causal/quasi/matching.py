@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from causal.core.errors import DataError
-from causal.core.frames import Condition, FrameRequest, GramRequest
+from causal.core.frames import Condition, FrameRequest, GramRequest, same_level
 from causal.core.gram import grams
 from causal.core.readout import Readout, combined
 from causal.core.registry import Plan
@@ -22,7 +22,6 @@ from causal.observational.balance import overlap_table
 from causal.observational.coarsened import Cells, coarsen, match_cells
 from causal.observational.logistic import fit_logistic
 from causal.observational.matched_units import match_units, units_of
-from causal.observational.options import same_level
 from causal.observational.study import CONTROL, TREATED, observe
 from causal.quasi.matching_options import MatchingSpec
 

@@ -22,10 +22,10 @@ from causal.core.frames import (
     Product,
     Reciprocal,
     Term,
+    same_level,
 )
 from causal.core.gram import Array, gram, grams
 from causal.observational.logistic import LogisticFit
-from causal.observational.options import same_level
 from causal.observational.study import Study
 from causal.uplift.linear_learners import (
     ArmMoments,

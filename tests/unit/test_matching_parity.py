@@ -288,6 +288,23 @@ def test_sensitivity_of_pairs_is_that_of_their_signed_ranks(estimand: str) -> No
     assert values["e_value"] == pytest.approx(ratio + np.sqrt(ratio * (ratio - 1)), rel=1e-9)
 
 
+@pytest.mark.parametrize("n_pairs", [19, 20])
+def test_large_sample_bounds_take_twenty_pairs_that_differ(n_pairs: int) -> None:
+    """40 pairs of neighbours, of which the first `n_pairs` differ in their outcome."""
+    pair, t = np.repeat(np.arange(40), 2), np.tile([1, 0], 40)
+    y = np.sin(pair) + np.where(pair < n_pairs, 1 + pair / 100, 0) * t
+    frame = pd.DataFrame({"id": np.arange(80), "t": t, "x": pair % 7, "pair": pair, "y": y})
+    found = analysed(frame, covariates=["x"], exact=["pair"], unit="id", sensitivity=True)
+    assert found.params["n_sets"] == 40
+    is_enough = n_pairs == 20
+    quantities = set(found.tables["sensitivity"]["quantity"])
+    assert ("rosenbaum_bounds" in found.tables) is is_enough
+    assert ("rosenbaum_gamma" in quantities) is is_enough
+    assert {"e_value", "e_value_interval"} <= quantities
+    told = [note.statistic for note in found.diagnostics if note.name == "few_pairs"]
+    assert told == ([] if is_enough else [19])
+
+
 def pairs_of(frame: pd.DataFrame, *, estimand: str) -> Numbers:
     """Treated less control of each pair, matched by a plain loop on statsmodels' propensity."""
     propensity = sm.Logit(frame["t"], sm.add_constant(frame[["x", "z"]])).fit(disp=0).predict()

@@ -234,6 +234,32 @@ def test_one_table_may_hold_both_samples() -> None:
             )
 
 
+@pytest.mark.parametrize(
+    ("own", "other"),
+    [
+        ([1], [1.0]), ([True], [1]), ([0], [False]), (["1"], [1.0]), ([True], ["true"]),
+        ([2, 1], [3, 1.0]), (["nan"], ["nan"]), ([0], [-0.0]),
+    ],
+)  # fmt: skip
+def test_one_value_written_in_two_ways_keeps_no_rows_apart(own: Any, other: Any) -> None:
+    with pytest.raises(SpecError, match="tells their rows apart by one column"):
+        validate(surrogate_index.SPEC, one_table(own, other))
+
+
+@pytest.mark.parametrize(
+    ("own", "other"), [([1], [0]), ([True], [False]), ([1.5], [1]), (["a"], ["b"]), ([1, 2], [3])]
+)
+def test_two_values_keep_rows_apart(own: Any, other: Any) -> None:
+    spec = validate(surrogate_index.SPEC, one_table(own, other))
+    assert spec.other_sources == {}
+
+
+def one_table(own: Any, other: Any) -> dict[str, Any]:
+    """A spec whose samples are rows of one table, by the column `sample`."""
+    history = {"table": "units", "where": {"sample": other}}
+    return data(history=history) | {"source": {"table": "units", "where": {"sample": own}}}
+
+
 def test_little_history_is_told_in_the_error() -> None:
     """With 40 historical units the index is most of the error; with many it is little."""
     shares = []
