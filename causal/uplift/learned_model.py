@@ -188,36 +188,38 @@ def learned(
     arms = np.repeat(np.arange(len(samples), dtype=np.int64), n_drawn)
     outcome = sample[options.outcome].to_numpy(dtype=np.float64)
     rows = TrainingRows(features=matrix, treatment=arms, outcome=outcome)
-    weights = np.divide(n_rows, n_drawn)[arms]
-    weighted = TrainingRows(features=matrix, treatment=arms, outcome=outcome, weights=weights)
+    weights = np.divide(n_rows, n_drawn)
+    weighted = TrainingRows(features=matrix, treatment=arms, outcome=outcome, weights=weights[arms])
     training = spec.training
     learners: dict[str, TrainedLearner] = {
         name: train(rows, learner=name, training=training) for name in options.learners
     }
-    models = arm_models(weighted, training=training)
     shares = np.arange(1, options.bins) / options.bins
     return UpliftModel(
         spec=spec,
         inputs=inputs,
         learners=learners,
-        arms=models,
+        arms=arm_models(weighted, training=training),
         edges={
             name: np.quantile(learner.effects(matrix), shares, axis=0).T
             for name, learner in learners.items()
         },
         n_rows=tuple(n_rows),
         n_drawn=tuple(n_drawn),
-        balance=tuple(_balance(spec, matrix, arms, models)),
+        balance=tuple(_balance(spec, matrix, arms, weights)),
     )
 
 
 def _balance(
-    spec: UpliftLearnersSpec, features: Array, arms: Codes, models: ArmModels
+    spec: UpliftLearnersSpec, features: Array, arms: Codes, weights: Array
 ) -> Iterator[Diagnostic]:
+    training = spec.training
     if not spec.options.is_randomised:
-        yield check_overlap(models.chances_of(features), least=spec.training.min_propensity)
+        yield check_overlap(
+            features, arms, weights=weights, least=training.min_propensity, seed=training.seed
+        )
     elif spec.options.cluster is None:
-        yield check_randomised(features, arms)
+        yield check_randomised(features, arms, seed=training.seed)
 
 
 def _check_outcome(arms: Iterable[Gram], outcome: str) -> None:

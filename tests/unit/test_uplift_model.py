@@ -1,5 +1,6 @@
 """Models of uplift: what specs refuse, how rows are read, and what is found on held-out ones."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from causal.core.plan import run
 from causal.core.result import Result
 from causal.core.spec import validate
 from causal.uplift import learners_readout, policy_options
-from causal.uplift.arm_balance import check_randomised
+from causal.uplift.arm_balance import check_overlap, check_randomised, permuted_pvalue, whitened
 from causal.uplift.inputs import MISSING, SCORED, UNSEEN, Inputs
 from causal.uplift.learned_model import UpliftModel, learn
 from causal.uplift.learners import dumped, loaded
@@ -234,8 +235,98 @@ def test_features_of_a_trial_predict_the_arm_as_often_as_they_should() -> None:
     for _ in range(400):
         x = rng.normal(size=(300, 4)) @ rng.normal(size=(4, 4))
         features = np.column_stack([x, x[:, 0] - x[:, 1], np.full(300, 2.0)])
-        pvalues.append(check_randomised(features, rng.integers(0, 3, 300)).pvalue)
+        pvalues.append(check_randomised(features, rng.integers(0, 3, 300), seed=1).pvalue)
     assert stats.kstest(pvalues, "uniform").pvalue > 0.01
+
+
+def test_skewed_features_and_a_small_arm_are_no_leak() -> None:
+    """Spending with a long tail and an arm of 2 %: chi-square alone rejects in 8 %, not 0.1 %."""
+    found = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        spend = np.exp(2.0 * rng.normal(size=(2000, 8)))
+        arms = (np.arange(2000) < 40).astype(np.int64)
+        found.append(check_randomised(spend, rng.permutation(arms), seed=seed))
+    confirmed = [check for check in found if "permutations" in check.detail]
+    assert len(confirmed) >= 3
+    assert sum(not check.passed for check in found) <= 1
+    assert all(check.pvalue in np.arange(1, 5001) / 5000 for check in confirmed)
+
+
+def test_permutations_confirm_a_leak_in_skewed_features() -> None:
+    rng = np.random.default_rng(1)
+    spend = np.exp(2.0 * rng.normal(size=(2000, 8)))
+    arms = (np.arange(2000) < 40).astype(np.int64)
+    leak = np.column_stack([spend, arms + 0.5 * rng.normal(size=2000)])
+    check = check_randomised(leak, arms, seed=3)
+    assert (check.passed, check.pvalue) == (False, 1 / 5000)
+    assert check == check_randomised(leak, arms, seed=3)
+
+
+def test_permutations_count_what_a_loop_counts() -> None:
+    """All 70 ways to draw 4 of 8 rows: the share that is as far apart, within its error."""
+    features = np.array([[0.0, 1], [1, 5], [2, 2], [4, 0], [9, 1], [3, 7], [5, 5], [8, 2]])
+    arms = np.array([0, 0, 1, 0, 1, 0, 1, 1])
+
+    def distance(treated: Any) -> float:
+        at = np.isin(np.arange(8), treated)
+        return float(check_randomised(features, at.astype(np.int64), seed=0).statistic)
+
+    every = np.array([distance(rows) for rows in combinations(range(8), 4)])
+    exact = (every >= distance(np.flatnonzero(arms)) - 1e-9).mean()
+    found = permuted_pvalue(whitened(features), arms, seed=2)
+    assert abs(found - exact) < 4 * np.sqrt(exact * (1 - exact) / 4999)
+
+
+@pytest.mark.parametrize("base", ["linear", "boosted", "lightgbm"])
+def test_overlap_speaks_of_the_data_whatever_the_base(base: str) -> None:
+    """Everyone's chance is 0.15 beside noise: no row lacks a counterpart."""
+    rng = np.random.default_rng(6)
+    n, names = 1000, [f"x{number}" for number in range(20)]
+    frame = pd.DataFrame(rng.normal(size=(n, 20)), columns=names).assign(
+        user=np.arange(n),
+        spend=rng.normal(size=n),
+        arm=rng.choice(["none", "mail"], n, p=[0.85, 0.15]),
+    )
+    spec = spec_of(
+        treatments=["mail"], propensity="learned", learners=["dr"], base=base, features=names,
+        categorical=[], segments=[], held_out=0.05,
+    )  # fmt: skip
+    (check,) = run(learn(spec), PandasEngine(parts(spec, frame)[0])).balance
+    assert (check.name, check.passed, check.statistic) == ("overlap", True, 0.0)
+
+
+@pytest.mark.parametrize(("n", "n_features", "share"), [(500, 10, 0.1), (1000, 20, 0.05)])
+def test_overlap_of_noise_is_that_of_the_shares(n: int, n_features: int, share: float) -> None:
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        features = rng.normal(size=(n, n_features))
+        arms = rng.permutation((np.arange(n) < share * n).astype(np.int64))
+        check = check_overlap(features, arms, weights=np.ones(2), least=0.01, seed=seed)
+        assert check.passed is True
+
+
+@pytest.mark.parametrize("slope", [3.0, 20.0])
+def test_overlap_finds_the_share_without_a_counterpart(slope: float) -> None:
+    """A logistic world: the share of rows whose true chance is below 0.01 is known."""
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(4000, 5))
+    chance = 1 / (1 + np.exp(-slope * x[:, 0]))
+    arms = (rng.random(4000) < chance).astype(np.int64)
+    truth = (np.minimum(chance, 1 - chance) < 0.01).mean()
+    check = check_overlap(x * [1, 1e6, 1e-6, 1, 1], arms, weights=np.ones(2), least=0.01, seed=1)
+    assert truth > 0.1
+    assert check.passed is False
+    assert check.statistic == pytest.approx(truth, abs=0.03)
+
+
+def test_overlap_is_that_of_the_population_not_of_the_rows_drawn() -> None:
+    """Equally many rows of an arm that is 0.5 % of the population: everyone's chance is 0.005."""
+    rng = np.random.default_rng(9)
+    x, arms = rng.normal(size=(2000, 3)), np.repeat([0, 1], 1000)
+    drawn = check_overlap(x, arms, weights=np.ones(2), least=0.01, seed=1)
+    population = check_overlap(x, arms, weights=np.array([199.0, 1.0]), least=0.01, seed=1)
+    assert (drawn.statistic, population.statistic) == (0.0, pytest.approx(1.0, abs=0.01))
 
 
 def test_an_outcome_without_variance_is_refused() -> None:
