@@ -19,7 +19,14 @@ from causal.core.frames import (
 )
 from causal.core.gram import Gram, Key, grams, summed
 from causal.quasi.did_options import DidOptions
-from causal.quasi.panel import Cell, Panel, complete_cells, observe_cells, panel_of_cohorts
+from causal.quasi.panel import (
+    Cell,
+    Panel,
+    complete_cells,
+    observe_cells,
+    of_a_unit,
+    panel_of_cohorts,
+)
 from causal.quasi.panel_errors import Estimates, check_blocks, covariances
 from causal.quasi.poisson_fit import fit_poisson, fit_poisson_on_all
 from causal.quasi.treatment_timing import level
@@ -232,13 +239,13 @@ def _controls(
 ) -> Generator[FrameRequest, pd.DataFrame, _Controls]:
     covariates = tuple(Regressor(name, Column(name)) for name in options.covariates)
     given = options.treatment or options.dose
-    treatment = () if given is None else (Column(given),)
+    always = (of_a_unit(options), *([] if given is None else [Column(given)]))
     later = [Indicator(options.period, level(period)) for period in panel.periods[1:]]
     if not options.period_effect_columns:
         effects = tuple(Regressor(f"{options.period}={term.level}", term) for term in later)
-        return _Controls(covariates=covariates, period_effects=effects, markers=treatment)
+        return _Controls(covariates=covariates, period_effects=effects, markers=always)
     kinds: list[Indicator] = []
-    markers: list[Term] = [*treatment]
+    markers: list[Term] = [*always]
     crossed: list[Indicator] = []
     for by in options.period_effect_columns:
         request = GramRequest(terms=(), by=(by,), where=where)

@@ -12,6 +12,7 @@ from causal.core.frames import (
     Condition,
     FrameRequest,
     GramRequest,
+    Indicator,
     KeyRequest,
     PanelGramRequest,
     Term,
@@ -274,6 +275,11 @@ def observe_cells(
         n_missing=n_rows - sum(cell.n for cell in cells),
         total=pooled(answer.values()),
     )
+
+
+def of_a_unit(options: DidOptions) -> Term:
+    """A term that is null in the rows without a unit, which has no effect that could be held."""
+    return Indicator(options.unit, 0)
 
 
 def complete_cells(panel: Panel) -> tuple[Cell, ...]:

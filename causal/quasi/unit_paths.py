@@ -30,7 +30,7 @@ from causal.core.frames import (
 )
 from causal.core.gram import Array, PanelGram, panel_grams, pooled_paths
 from causal.quasi.did_options import DidOptions
-from causal.quasi.panel import CellSurvey, Panel, observe_cells
+from causal.quasi.panel import CellSurvey, Panel, observe_cells, of_a_unit
 from causal.quasi.treatment_timing import Timing
 
 
@@ -99,9 +99,8 @@ class UnitPaths:
 
     def cells(self) -> Generator[FrameRequest, pd.DataFrame, CellSums]:
         """Rows and sums of the outcome by cohort and period, in one pass."""
-        survey = yield from observe_cells(
-            self.options, terms=[Column(self.outcome)], where=self.where
-        )
+        terms = [Column(self.outcome), of_a_unit(self.options)]
+        survey = yield from observe_cells(self.options, terms=terms, where=self.where)
         at = {cohort.first_treated_period: c for c, cohort in enumerate(self.panel.cohorts)}
         when = {float(period): t for t, period in enumerate(self.panel.periods)}
         counts, outcomes = np.zeros((2, len(at), len(when)))

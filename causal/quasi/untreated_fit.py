@@ -31,7 +31,7 @@ from causal.core.frames import (
 )
 from causal.core.gram import Array, Key, PanelGram
 from causal.quasi.panel import Cell, Panel, complete_cells
-from causal.quasi.unit_paths import CellSums, UnitPaths, second_moments
+from causal.quasi.unit_paths import UnitPaths, second_moments
 
 _SOME = 0.5
 
@@ -176,7 +176,7 @@ def fit_all_units(
         anticipation: Periods before the start that count as treated.
 
     Raises:
-        DataError: As of complete units, or rows without a unit or cluster.
+        DataError: As of complete units, or units without a cluster.
     """
     panel, options = paths.panel, paths.options
     untreated = _untreated(panel, anticipation=anticipation)
@@ -205,12 +205,10 @@ def fit_all_units(
     parts = tuple(
         _part(at[part.first_treated_period], part, size=size) for part in answer if part.n > 0
     )
-    fit = UntreatedFit(
+    return UntreatedFit(
         effects=effects, parts=parts, cells=cells.survey.cells,
         n_only_treated=sum(part.n for part in found) - sum(part.n for part in parts),
     )  # fmt: skip
-    _check_rows(paths, cells, fit)
-    return fit
 
 
 def _left(paths: UnitPaths, effects: PeriodEffects, *, share: Term, is_used: Term) -> list[Term]:
@@ -308,11 +306,3 @@ def _effects(panel: Panel, untreated: Array, found: _Sums) -> PeriodEffects:
         inverse=inverse / n,
         links=links,
     )
-
-
-def _check_rows(paths: UnitPaths, cells: CellSums, fit: UntreatedFit) -> None:
-    """A row in an untreated period belongs to a unit that is used, unless it has no unit."""
-    counts, _ = fit.totals()
-    lost = ((cells.counts - counts) * fit.effects.untreated).sum()
-    if abs(lost) > _SOME:
-        raise DataError(f"{paths.options.unit} is null in some rows", given=f"{lost:.0f} rows")

@@ -169,6 +169,25 @@ def test_a_null_cluster(way: str, missing: float) -> None:
         analyse(frame, way, cluster="region")
 
 
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+@pytest.mark.parametrize("way", [*REGRESSIONS, "poisson"])
+def test_rows_without_a_unit(way: str, missing: float) -> None:
+    """They are left out and counted, of whole panels and of those with gaps."""
+    frame = sound()
+    keep = np.random.default_rng(1).uniform(size=len(frame)) >= missing
+    frame = frame[keep].reset_index(drop=True)
+    frame["id"] = frame["id"].astype("Int64")
+    nobody = frame.iloc[[5, 30, 31, 80]].assign(id=None, y=[300.0, 400.0, 500.0, 600.0])
+    both = pd.concat([frame, nobody.astype(frame.dtypes)], ignore_index=True)
+    expected, found = analyse(frame, way), analyse(both, way)
+    for one, other in zip(expected.effects, found.effects, strict=True):
+        assert (one.term, one.n_treated) == (other.term, other.n_treated)
+        assert other.estimate == pytest.approx(one.estimate, rel=1e-9)
+        assert other.std_error == pytest.approx(one.std_error, rel=1e-9)
+    assert found.params["n_rows"] == expected.params["n_rows"]
+    assert noted(found)["n_missing"].statistic == 4
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_one_cluster(way: str) -> None:
     with pytest.raises(

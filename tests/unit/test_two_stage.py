@@ -188,13 +188,11 @@ def test_a_coded_start_and_a_group_tell_the_same_of_units_that_lack_periods() ->
             )
 
 
-def test_rows_without_a_unit_or_a_cluster_are_refused_not_dropped() -> None:
+def test_rows_without_a_cluster_are_refused_not_dropped() -> None:
     frame = make_panel(14, n=60, missing=0.2)
-    for column, cluster in (("region", "region"), ("id", None)):
-        lost = frame.assign(**{column: frame[column].where(frame.index != frame.index[3])})
-        given_ = {} if cluster is None else {"cluster": cluster}
-        with pytest.raises(DataError, match=rf"{column}.* (is null|must not change)"):
-            analyse(lost, **TIMING, **given_)
+    lost = frame.assign(region=frame["region"].where(frame.index != frame.index[3]))
+    with pytest.raises(DataError, match=r"region.* (is null|must not change)"):
+        analyse(lost, **TIMING, cluster="region")
 
 
 def test_balanced_leaves_out_units_that_lack_periods_and_counts_them() -> None:
