@@ -26,7 +26,7 @@ from causal.quasi.credibility.cohorts_left_out import without_each_cohort
 from causal.quasi.credibility.readout import Checks, Study, event_study_checks
 from causal.quasi.did_options import DidOptions, DidSpec
 from causal.quasi.effects_regression import Regressions, regress
-from causal.quasi.event_study import AVERAGE
+from causal.quasi.event_study import AVERAGE, count_rows
 from causal.quasi.panel import Cell, Panel, cohort_means, observe
 from causal.quasi.panel_errors import Estimates
 from causal.quasi.readout import coefficient_table, panel_diagnostics, regression_effect
@@ -66,9 +66,10 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         regression_effect(spec, found, metric=outcome, term=f"event_time={time}", weights=weights)
         for time, weights in shares.items()
     ]
-    sides = yield from ask_treated_clusters(options, panel, where=where)
+    sides = yield from ask_treated_clusters(options, panel, units=found.units, where=where)
     windows = [r.window for r in found.main.fit.regressors if r.window is not None]
-    sides += yield from ask_lone_effects(options, panel, windows, where=where)
+    behind = {window: count_rows(window, found.cells) for window in windows}
+    sides += yield from ask_lone_effects(options, panel, behind, units=found.units, where=where)
     checks = _checks(spec, found, times, outcome=outcome)
     left_out = without_each_cohort(
         found.main, rows, metric=outcome, confidence_level=spec.confidence_level

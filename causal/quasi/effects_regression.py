@@ -22,6 +22,7 @@ from causal.quasi.did_options import DidOptions
 from causal.quasi.panel import (
     Cell,
     Panel,
+    UnitCount,
     complete_cells,
     observe_cells,
     of_a_unit,
@@ -45,6 +46,7 @@ class Regressions:
         n_control: The other units (rows without treatment).
         n_missing: Rows left out because a column was null.
         cells: Mean outcome by cohort and period over the rows used.
+        units: The units used.
     """
 
     main: Estimates
@@ -53,6 +55,7 @@ class Regressions:
     n_control: int
     n_missing: int
     cells: tuple[Cell, ...]
+    units: tuple[UnitCount, ...]
 
 
 def regress(
@@ -81,16 +84,17 @@ def regress(
     blocks: tuple[Gram, ...] = ()
     if options.family == "poisson":
         panel = panel_of_cohorts(options, panel)
+    units = panel.units()
     if options.family == "poisson" and panel.n_incomplete:
         paths = _paths(options, panel, outcome=outcome, where=where)
         sums = yield from paths.cells()
         fits = yield from _poisson_fits(paths, sums, regressors, leads)
-        n_treated, n_control = panel.n_units()
+        n_treated, n_control = panel.n_units(units)
         cells, n_missing = sums.survey.cells, panel.n_missing
     elif is_closed_form(options, panel):
         fits = [_closed_form(options, panel, regressors, outcome=y)]
         fits += _if_identified(lambda: _closed_form(options, panel, leads, outcome=y), leads)
-        n_treated, n_control = panel.n_units()
+        n_treated, n_control = panel.n_units(units)
         cells, n_missing = complete_cells(panel), panel.n_missing
     else:
         controls = yield from _controls(options, panel, where)
@@ -116,6 +120,7 @@ def regress(
         n_control=n_control,
         n_missing=n_missing,
         cells=cells,
+        units=units,
     )
 
 

@@ -48,8 +48,9 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     shares = _post_shares(windows, found.cells)
     average = regression_effect(spec, found, metric=outcome, term=AVERAGE, weights=shares)
     each = [regression_effect(spec, found, metric=outcome, term=window.name) for window in windows]
-    sides = yield from ask_treated_clusters(options, panel, where=where)
-    sides += yield from ask_lone_effects(options, panel, windows, where=where)
+    sides = yield from ask_treated_clusters(options, panel, units=found.units, where=where)
+    rows = {window: count_rows(window, found.cells) for window in windows}
+    sides += yield from ask_lone_effects(options, panel, rows, units=found.units, where=where)
     checks = Checks()
     if options.family == "linear":
         checks = event_study_checks(

@@ -41,6 +41,21 @@ class Clusters:
     parts: tuple[PanelGram, ...]
 
 
+@dataclass(frozen=True)
+class UnitCount:
+    """How many units of one cohort (in one cluster) there are, or are used.
+
+    Attributes:
+        first_treated_period: The cohort; `None`: never treated.
+        key: The cluster; empty without.
+        n: Units, one or more.
+    """
+
+    first_treated_period: float | None
+    key: Key
+    n: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Panel:
     """Outcome paths of the complete units by cohort, and counts of the others.
@@ -90,37 +105,36 @@ class Panel:
             for c in self.cohorts
         )
 
-    def is_treated(self, cohort: PanelGram) -> bool:
-        """Whether a cohort is treated within the data."""
-        first = cohort.first_treated_period
+    def is_treated(self, units: PanelGram | UnitCount) -> bool:
+        """Whether units of one cohort are treated within the data."""
+        first = units.first_treated_period
         return first is not None and first <= self.periods[-1]
 
     def complete(self) -> "Panel":
         """The same without the units that lack some period."""
-        return replace(
-            self, cohorts=tuple(replace(c, n_incomplete=0) for c in self.cohorts if c.n > 0)
-        )
+
+        def kept(parts: Sequence[PanelGram]) -> tuple[PanelGram, ...]:
+            return tuple(replace(part, n_incomplete=0) for part in parts if part.n > 0)
+
+        clusters = self.clusters
+        if clusters is not None:
+            clusters = replace(clusters, parts=kept(clusters.parts))
+        return replace(self, cohorts=kept(self.cohorts), clusters=clusters)
 
     def seen(self) -> "Panel":
         """The same without cohorts that have no rows."""
         return replace(self, cohorts=tuple(c for c in self.cohorts if c.n + c.n_incomplete > 0))
 
-    def sides(self) -> tuple[frozenset[Key], frozenset[Key]] | None:
-        """Clusters with units that are and that are not treated; `None`: not known by cluster."""
-        if self.clusters is None:
-            return None
-        parts = [part for part in self.clusters.parts if part.n + part.n_incomplete > 0]
-        return (
-            frozenset(part.key for part in parts if self.is_treated(part)),
-            frozenset(part.key for part in parts if not self.is_treated(part)),
-        )
+    def units(self) -> tuple[UnitCount, ...]:
+        """The units, complete or not, by cluster where these are at hand."""
+        parts = self.cohorts if self.clusters is None else self.clusters.parts
+        counts = [(part, part.n + part.n_incomplete) for part in parts]
+        return tuple(UnitCount(part.first_treated_period, part.key, n) for part, n in counts if n)
 
-    def n_units(self) -> tuple[int, int]:
-        """Units that are and that are not treated within the data, complete or not."""
-        counts = [(self.is_treated(c), c.n + c.n_incomplete) for c in self.cohorts]
-        return sum(n for treated, n in counts if treated), sum(
-            n for treated, n in counts if not treated
-        )
+    def n_units(self, units: Sequence[UnitCount]) -> tuple[int, int]:
+        """How many of some units are and are not treated within the data."""
+        n_treated = sum(part.n for part in units if self.is_treated(part))
+        return n_treated, sum(part.n for part in units) - n_treated
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """How many clusters carry the treatment of a difference in differences, and how many do not."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -9,15 +9,22 @@ from causal.core.frames import Condition, Constant, FrameRequest, GramRequest, K
 from causal.core.gram import grams
 from causal.core.result import Diagnostic
 from causal.quasi.did_options import DidOptions
-from causal.quasi.panel import Panel
-from causal.quasi.treatment_timing import EventWindow, level
+from causal.quasi.panel import Panel, UnitCount
+from causal.quasi.treatment_timing import EventWindow, Timing, level
 
 NAME = "treated_clusters"
 _MAX_SHOWN = 8
 
+Cohorts = frozenset[float]
+"""First treated periods."""
+
 
 def ask_treated_clusters(
-    options: DidOptions, panel: Panel, *, where: tuple[Condition, ...]
+    options: DidOptions,
+    panel: Panel,
+    *,
+    units: Sequence[UnitCount],
+    where: tuple[Condition, ...],
 ) -> Generator[FrameRequest, pd.DataFrame, list[Diagnostic]]:
     """A check of the treated and the other clusters; nothing where both are many.
 
@@ -26,33 +33,30 @@ def ask_treated_clusters(
     Args:
         options: The analysis.
         panel: Its panel.
+        units: The units used.
         where: Conditions on the rows.
     """
     if options.covariance != "cluster" or panel.timing is None:
         return []
     if options.clusters == options.unit:
-        treated, others = panel.n_units()
+        treated, others = panel.n_units(units)
         return _check(treated=treated, others=others, n_clusters=treated + others)
-    sides = panel.sides()
-    if sides is not None:
-        return _check(
-            treated=len(sides[0]), others=len(sides[1]), n_clusters=len(sides[0] | sides[1])
-        )
-    starts = tuple(level(start) for start in panel.starts if start <= panel.periods[-1])
-    values = (1,) if options.group is not None else starts
-    inside = (*where, Condition(panel.timing.cohort, values))
-    counts = []
-    for conditions in (where, inside):
-        frame = yield KeyRequest(key=(options.clusters,), where=conditions, n_examples=0)
-        counts.append(int(frame["n_keys"].iloc[0]))
-    return _check(treated=counts[1], others=counts[0] - counts[1], n_clusters=counts[0])
+    if panel.clusters is not None:
+        inside = {part.key for part in units if panel.is_treated(part)}
+        outside = {part.key for part in units if not panel.is_treated(part)}
+        return _check(treated=len(inside), others=len(outside), n_clusters=len(inside | outside))
+    starts = [start for start in panel.starts if start <= panel.periods[-1]]
+    n_clusters = yield from _n_keys(options, where)
+    n_treated = yield from _n_keys(options, (*where, _of_cohorts(panel.timing, starts)))
+    return _check(treated=n_treated, others=n_clusters - n_treated, n_clusters=n_clusters)
 
 
 def ask_lone_effects(
     options: DidOptions,
     panel: Panel,
-    windows: Sequence[EventWindow],
+    windows: Mapping[EventWindow, int],
     *,
+    units: Sequence[UnitCount],
     where: tuple[Condition, ...],
 ) -> Generator[FrameRequest, pd.DataFrame, list[Diagnostic]]:
     """A check that no coefficient rests on one unit (cluster); nothing where none does.
@@ -63,17 +67,19 @@ def ask_lone_effects(
     Args:
         options: The analysis.
         panel: Its panel.
-        windows: The event times of the coefficients.
+        windows: The event times of the coefficients, and the rows in each.
+        units: The units used.
         where: Conditions on the rows.
     """
     if options.covariance != "cluster" or options.is_two_way or panel.timing is None:
         return []
-    counts = yield from _clusters_by_cohort(options, panel, where=where)
-    lone = [
-        window.name
+    starts = {s for part in units if (s := part.first_treated_period) is not None}
+    cohorts = {
+        window: frozenset(start for start in starts if window.path(panel.periods, start).any())
         for window in windows
-        if sum(n for start, n in counts.items() if window.path(panel.periods, start).any()) == 1
-    ]
+    }
+    counts = yield from _n_clusters(options, panel, set(cohorts.values()), units=units, where=where)
+    lone = [w.name for w, n_rows in windows.items() if n_rows == 1 or counts[cohorts[w]] == 1]
     if not lone:
         return []
     more = f" and {len(lone) - _MAX_SHOWN} more" if len(lone) > _MAX_SHOWN else ""
@@ -86,29 +92,49 @@ def ask_lone_effects(
     ]  # fmt: skip
 
 
-def _clusters_by_cohort(
-    options: DidOptions, panel: Panel, *, where: tuple[Condition, ...]
-) -> Generator[FrameRequest, pd.DataFrame, dict[float, int]]:
-    """Clusters (units) of each cohort that is ever treated."""
+def _n_clusters(
+    options: DidOptions,
+    panel: Panel,
+    cohorts: Iterable[Cohorts],
+    *,
+    units: Sequence[UnitCount],
+    where: tuple[Condition, ...],
+) -> Generator[FrameRequest, pd.DataFrame, dict[Cohorts, int]]:
+    """Clusters (units) with units in some of several cohorts.
+
+    Where no moments by cluster are at hand those of each cohort are counted in one pass, and where
+    each of several has a single one, whether it is the same in another.
+    """
+    held = {some: [part for part in units if part.first_treated_period in some] for some in cohorts}
     if options.clusters == options.unit:
-        counts = {c.first_treated_period: c.n + c.n_incomplete for c in panel.cohorts}
-    elif panel.clusters is not None:
-        keys: dict[float | None, set[object]] = {}
-        for part in panel.clusters.parts:
-            if part.n + part.n_incomplete > 0:
-                keys.setdefault(part.first_treated_period, set()).add(part.key)
-        counts = {start: len(found) for start, found in keys.items()}
-    elif panel.timing is not None:
-        request = GramRequest(
-            terms=(Constant(),), by=(panel.timing.cohort,), summed_by=(options.clusters,),
-            where=where,
-        )  # fmt: skip
-        found = grams((yield request), request)
-        counts = {
-            panel.timing.first_treated(None if key[0] is None else float(key[0])): item.n
-            for key, item in found.items()
-        }
-    return {start: n for start, n in counts.items() if start is not None}
+        return {some: sum(part.n for part in parts) for some, parts in held.items()}
+    if panel.clusters is not None or panel.timing is None:
+        return {some: len({part.key for part in parts}) for some, parts in held.items()}
+    timing = panel.timing
+    request = GramRequest(
+        terms=(Constant(),), by=(timing.cohort,), summed_by=(options.clusters,), where=where
+    )
+    by_cohort = {
+        timing.first_treated(None if key[0] is None else float(key[0])): item.n
+        for key, item in grams((yield request), request).items()
+    }
+    counts = {some: sum(by_cohort[start] for start in some) for some in held}
+    for some in held:
+        if counts[some] == len(some) > 1:
+            counts[some] = yield from _n_keys(options, (*where, _of_cohorts(timing, sorted(some))))
+    return counts
+
+
+def _of_cohorts(timing: Timing, starts: Sequence[float]) -> Condition:
+    """Keeps the rows of some treated cohorts."""
+    return Condition(timing.cohort, tuple(level(timing.raw(start)) for start in starts))
+
+
+def _n_keys(
+    options: DidOptions, where: tuple[Condition, ...]
+) -> Generator[FrameRequest, pd.DataFrame, int]:
+    frame = yield KeyRequest(key=(options.clusters,), where=where, n_examples=0)
+    return int(frame["n_keys"].iloc[0])
 
 
 def _check(*, treated: int, others: int, n_clusters: int) -> list[Diagnostic]:

@@ -40,7 +40,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         panel=panel,
         where=where,
     )
-    sides = yield from ask_treated_clusters(options, panel, where=where)
+    sides = yield from ask_treated_clusters(options, panel, units=found.units, where=where)
     return Readout(
         effects=(regression_effect(spec, found, metric=outcome, term=treatment.name),),
         diagnostics=(

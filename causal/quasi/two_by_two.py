@@ -107,7 +107,8 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     means = _four_means(cells, first_post=start - options.anticipation)
     precision = yield from _precision(options, means, outcome=outcome, panel=panel, where=where)
     trend = yield from _pre_trend(spec, panel, outcome=outcome)
-    n_treated, n_control = panel.n_units()
+    units = panel.units()
+    n_treated, n_control = panel.n_units(units)
     result = effect(
         estimator=options.estimator,
         estimand="att",
@@ -132,7 +133,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     ]
     if precision.n_clusters is not None:
         notes.append(few_clusters.total(precision.n_clusters))
-        notes += yield from ask_treated_clusters(options, panel, where=where)
+        notes += yield from ask_treated_clusters(options, panel, units=units, where=where)
     return Readout(
         effects=(result,),
         diagnostics=tuple(notes),

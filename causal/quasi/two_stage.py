@@ -95,13 +95,15 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
         _of_leads(options), lead_regressors(options, panel),
         outcome=outcome, panel=panel, where=where,
     )  # fmt: skip
-    sides = yield from ask_treated_clusters(options, panel, where=where)
-    sides += yield from ask_lone_effects(options, panel, windows, where=where)
-    n_treated, n_control = first.n_units(panel)
+    units = first.units()
+    sides = yield from ask_treated_clusters(options, panel, units=units, where=where)
+    rows = dict(zip(windows, _rows_of(windows, panel, first), strict=True))
+    sides += yield from ask_lone_effects(options, panel, rows, units=units, where=where)
+    n_treated, n_control = panel.n_units(units)
     found, events = (
         Regressions(
             main=estimates, leads=leads, n_treated=n_treated, n_control=n_control,
-            n_missing=panel.n_missing, cells=first.cells,
+            n_missing=panel.n_missing, cells=first.cells, units=units,
         )
         for estimates in (static, study)
     )  # fmt: skip
@@ -123,9 +125,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
             "cohort_means": cohort_means(first.cells, metric=outcome),
             "event_study": coefficient_table(
                 study, metric=outcome, confidence_level=spec.confidence_level
-            ).assign(
-                event_time=np.array([w.low for w in windows]), n=_rows_of(windows, panel, first)
-            ),
+            ).assign(event_time=np.array([w.low for w in windows]), n=list(rows.values())),
             "covariance": covariance_table(study.names, study.covariance, metric=outcome),
             **left_out.tables,
         },

@@ -30,7 +30,7 @@ from causal.core.frames import (
     Term,
 )
 from causal.core.gram import Array, Key, PanelGram
-from causal.quasi.panel import Cell, Panel, complete_cells
+from causal.quasi.panel import Cell, Panel, UnitCount, complete_cells
 from causal.quasi.unit_paths import UnitPaths, second_moments
 
 _SOME = 0.5
@@ -101,13 +101,10 @@ class UntreatedFit:
             sums[part.at] += part.sums
         return counts, sums
 
-    def n_units(self, panel: Panel) -> tuple[int, int]:
-        """Units used that are and that are not treated within the data."""
-        treated = [panel.is_treated(cohort) for cohort in panel.cohorts]
-        return (
-            sum(part.n for part in self.parts if treated[part.at]),
-            sum(part.n for part in self.parts if not treated[part.at]),
-        )
+    def units(self) -> tuple[UnitCount, ...]:
+        """The units used."""
+        starts = self.effects.starts
+        return tuple(UnitCount(starts[part.at], part.key, part.n) for part in self.parts if part.n)
 
 
 @dataclass(frozen=True, kw_only=True)

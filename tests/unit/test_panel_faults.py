@@ -135,6 +135,72 @@ def test_a_cohort_of_one_cluster(way: str, options: dict[str, Any]) -> None:
         assert found["lone_effects"].statistic in {2, 5}
 
 
+@pytest.mark.parametrize("way", ["event_study", "two_stage", "sun_abraham", "etwfe"])
+def test_an_event_time_of_one_row(way: str) -> None:
+    """Of a cohort of many units: the last event time is that of one of them."""
+    frame = sound()
+    late = (frame["first"] == 3) & (frame["t"] == 6)
+    frame = frame[~late | (frame["id"] == frame.loc[late, "id"].min())].reset_index(drop=True)
+    lone = noted(analyse(frame, way))["lone_effects"]
+    assert (lone.statistic, lone.passed) == (1, False)
+    assert "event_time=3" in lone.detail
+
+
+@pytest.mark.parametrize("way", ["event_study", "two_stage"])
+@pytest.mark.parametrize("gaps", [0, 2])
+def test_cohorts_that_one_cluster_holds_alone(way: str, gaps: int) -> None:
+    """Two cohorts of it behind one event time are one cluster, not two."""
+    frame = sound()
+    frame["region"] = np.where(frame["first"] < 5, "r9", frame["region"])
+    frame = frame.drop(index=frame.index[[8, 45][:gaps]]).reset_index(drop=True)
+    lone = noted(analyse(frame, way, cluster="region"))["lone_effects"]
+    assert "event_time=2, event_time=3" in lone.detail
+    assert "event_time=1" not in lone.detail.replace("event_time=-1", "")
+
+
+@pytest.mark.parametrize("regions", [["r9", "r9"], ["r8", "r9"]])
+def test_clusters_that_are_not_at_hand_are_told_apart(regions: list[str]) -> None:
+    """A pass more says whether the only cluster of one cohort is that of another."""
+    frame = sound()
+    for start, region in zip((3, 4), regions, strict=True):
+        frame["region"] = frame["region"].where(frame["first"] != start, region)
+    options = {"cluster": "region", "covariates": ["x"]}
+    found = noted(analyse(frame, "event_study", **options))["lone_effects"]
+    assert ("event_time=2" in found.detail) == (regions[0] == regions[1])
+    assert "event_time=3" in found.detail
+
+
+def test_units_left_out_do_not_hold_an_effect() -> None:
+    """Two units of three are seen under treatment only, so the third one is alone."""
+    frame = sound()
+    few = frame.loc[frame["first"] == 3, "id"].unique()[:3]
+    frame = frame[(frame["first"] != 3) | frame["id"].isin(few)]
+    frame = frame[~(frame["id"].isin(few[1:]) & (frame["t"] < 3))].reset_index(drop=True)
+    found = noted(analyse(frame, "two_stage"))
+    assert found["only_treated"].statistic == 2
+    assert "event_time=3" in found["lone_effects"].detail
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"estimator": "two_stage"}, *({"estimator": e, "family": "poisson"} for e in REGRESSIONS[:2])],
+)
+@pytest.mark.parametrize("cluster", ["id", "region"])
+def test_what_balanced_leaves_out_holds_no_effect(options: dict[str, Any], cluster: str) -> None:
+    """One treated unit (region) is complete."""
+    frame = sound()
+    frame = frame[frame["first"].isna() | (frame["first"] == 4)]
+    lost = frame["ever"] > 0
+    lost &= (frame["id"] != 1) if cluster == "id" else (frame["region"] != "r1")
+    frame["y"] = frame["y"] - frame["y"].min() + 1
+    frame = frame[~(lost & (frame["t"] == 6))].reset_index(drop=True)
+    given = {} if cluster == "id" else {"cluster": "region"}
+    found = noted(analyse(frame, "twfe", balanced=True, **options, **given))
+    assert found["treated_clusters"].passed is False
+    assert "treated 1, " in found["treated_clusters"].detail
+    assert ("lone_effects" in found) == (options["estimator"] != "twfe")
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_gaps_in_periods(way: str) -> None:
     frame = sound()
