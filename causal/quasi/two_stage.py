@@ -90,6 +90,7 @@ def estimate(spec: DidSpec, *, outcome: str) -> Generator[FrameRequest, pd.DataF
     left_out = without_each_cohort(
         apart, dict(zip(apart.names, _rows_of(own, panel, first), strict=True)),
         metric=outcome, confidence_level=spec.confidence_level,
+        std_error=float(static.std_errors[0]),
     )  # fmt: skip
     leads = yield from regress_leads(
         _of_leads(options), lead_regressors(options, panel),

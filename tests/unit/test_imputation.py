@@ -169,6 +169,17 @@ def test_averages_without_each_cohort_are_those_of_dense_rows(missing: float, cl
     assert said.statistic == table["difference"].iloc[1:].abs().max() * np.sign(said.statistic)
 
 
+@pytest.mark.parametrize("estimator", ["imputation", "two_stage", "etwfe", "sun_abraham"])
+@pytest.mark.parametrize("missing", [0.0, 0.2])
+def test_the_average_as_analysed_is_the_one_reported(estimator: str, missing: float) -> None:
+    frame, _ = with_an_untreated_row(make_panel(16, n=90, n_periods=7, missing=missing))
+    result = analyse(frame, **{**TIMING, "estimator": estimator}, cluster="region")
+    row, average = result.tables["stability"].iloc[0], result.effects[0]
+    assert average.term == "average post"
+    for name in ("estimate", "std_error", "ci_lower", "ci_upper", "pvalue"):
+        assert row[name] == pytest.approx(getattr(average, name), rel=1e-9), name
+
+
 def test_one_cohort_leaves_nothing_out() -> None:
     frame = make_panel(17)
     one = frame[frame["first"].isna() | (frame["first"] == 4)]

@@ -25,6 +25,7 @@ def without_each_cohort(
     *,
     metric: str,
     confidence_level: float,
+    std_error: float | None = None,
 ) -> Checks:
     """The averages as a table, and the one that differs most as a diagnostic.
 
@@ -35,6 +36,8 @@ def without_each_cohort(
         rows: Treated rows behind each coefficient of the average, by name.
         metric: The outcome.
         confidence_level: Of the intervals.
+        std_error: That of the whole average as it is reported, where that is another than the
+            coefficients give it.
 
     Returns:
         A table with the columns metric, check, variant, is_placebo, estimate, std_error, ci_lower,
@@ -55,6 +58,8 @@ def without_each_cohort(
     found = []
     for check, variant, weights in names:
         value, error = _combined(estimates, weights)
+        if std_error is not None and check != NAME:
+            error = std_error
         moved, moved_error = _combined(estimates, weights - whole)
         is_variant = check == NAME
         found.append(
