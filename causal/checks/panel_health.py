@@ -33,6 +33,12 @@ def only_treated(n_units: int) -> Diagnostic:
     return note("only_treated", n_units, detail)
 
 
+def silent(n_units: int) -> Diagnostic:
+    """Units without an outcome other than 0, or with one row, in a regression of ratios."""
+    detail = f"{n_units:,} units hold nothing but 0, or one row: they tell nothing, not counted"
+    return note("silent_units", n_units, detail)
+
+
 def dropped_columns(names: Sequence[str]) -> Diagnostic:
     """Controls that the other columns explain."""
     more = len(names) - _MAX_SHOWN

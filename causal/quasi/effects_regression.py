@@ -29,7 +29,7 @@ from causal.quasi.panel import (
     panel_of_cohorts,
 )
 from causal.quasi.panel_errors import Estimates, check_blocks, covariances
-from causal.quasi.poisson_fit import fit_poisson, fit_poisson_on_all
+from causal.quasi.poisson_fit import Telling, ask_telling, fit_poisson, fit_poisson_on_all
 from causal.quasi.treatment_timing import level
 from causal.quasi.unit_paths import CellSums, UnitPaths
 from causal.quasi.within_fit import FLAT, Regressor, WithinFit, fit_complete, fit_rows
@@ -47,6 +47,7 @@ class Regressions:
         n_missing: Rows left out because a column was null.
         cells: Mean outcome by cohort and period over the rows used.
         units: The units used.
+        n_silent: Units that tell nothing and are not counted.
     """
 
     main: Estimates
@@ -56,6 +57,7 @@ class Regressions:
     n_missing: int
     cells: tuple[Cell, ...]
     units: tuple[UnitCount, ...]
+    n_silent: int = 0
 
 
 def regress(
@@ -82,18 +84,18 @@ def regress(
     """
     y = Column(outcome)
     blocks: tuple[Gram, ...] = ()
+    units, n_silent = panel.units(), 0
     if options.family == "poisson":
         panel = panel_of_cohorts(options, panel)
-    units = panel.units()
-    if options.family == "poisson" and panel.n_incomplete:
         paths = _paths(options, panel, outcome=outcome, where=where)
-        sums = yield from paths.cells()
-        fits = yield from _poisson_fits(paths, sums, regressors, leads)
+        telling = yield from ask_telling(paths)
+        units, n_silent = telling.units, panel.n + panel.n_incomplete - telling.n_units
+        fits, cells = yield from _poisson_fits(paths, telling, regressors, leads)
         n_treated, n_control = panel.n_units(units)
-        cells, n_missing = sums.survey.cells, panel.n_missing
+        n_missing = panel.n_missing
     elif is_closed_form(options, panel):
-        fits = [_closed_form(options, panel, regressors, outcome=y)]
-        fits += _if_identified(lambda: _closed_form(options, panel, leads, outcome=y), leads)
+        fits = [fit_complete(panel, regressors, outcome=y)]
+        fits += _if_identified(lambda: fit_complete(panel, leads, outcome=y), leads)
         n_treated, n_control = panel.n_units(units)
         cells, n_missing = complete_cells(panel), panel.n_missing
     else:
@@ -121,6 +123,7 @@ def regress(
         n_missing=n_missing,
         cells=cells,
         units=units,
+        n_silent=n_silent,
     )
 
 
@@ -135,17 +138,26 @@ def _paths(
 
 
 def _poisson_fits(
-    paths: UnitPaths, sums: CellSums, regressors: Sequence[Regressor], leads: Sequence[Regressor]
-) -> Generator[FrameRequest, pd.DataFrame, list[WithinFit]]:
-    """The regression of the analysis, and that on leads where they are identified."""
+    paths: UnitPaths,
+    telling: Telling,
+    regressors: Sequence[Regressor],
+    leads: Sequence[Regressor],
+) -> Generator[FrameRequest, pd.DataFrame, tuple[list[WithinFit], tuple[Cell, ...]]]:
+    """The regression of the analysis and, where identified, that on leads; mean outcomes."""
+    panel = paths.panel
+    if not panel.n_incomplete:
+        fits = [fit_poisson(panel, regressors, telling)]
+        fits += _if_identified(lambda: fit_poisson(panel, leads, telling), leads)
+        return fits, complete_cells(panel)
+    sums = yield from paths.cells()
     seen, empty = _with_cells(paths, sums, regressors)
-    main = yield from fit_poisson_on_all(paths, seen, sums)
+    main = yield from fit_poisson_on_all(paths, seen, sums, telling)
     fits = [replace(main, dropped=tuple(r.name for r in empty))]
     if leads:
         with contextlib.suppress(InferenceError):
             some, _ = _with_cells(paths, sums, leads)
-            fits.append((yield from fit_poisson_on_all(paths, some, sums)))
-    return fits
+            fits.append((yield from fit_poisson_on_all(paths, some, sums, telling)))
+    return fits, sums.survey.cells
 
 
 def _with_cells(
@@ -174,7 +186,7 @@ def regress_leads(
     """The model on leads and lags alone; `None` where the data do not identify it."""
     y = Column(outcome)
     if is_closed_form(options, panel):
-        fits = _if_identified(lambda: _closed_form(options, panel, leads, outcome=y), leads)
+        fits = _if_identified(lambda: fit_complete(panel, leads, outcome=y), leads)
     else:
         controls = yield from _controls(options, panel, where)
         terms = _unique([y, *(r.term for r in leads), *controls.terms])
@@ -189,14 +201,6 @@ def is_closed_form(options: DidOptions, panel: Panel) -> bool:
     """Whether the cohorts' moments alone determine the regression."""
     is_told = not (options.needs_blocks or options.needs_row_scores)
     return panel.n_incomplete == 0 and options.has_cohorts_only and is_told
-
-
-def _closed_form(
-    options: DidOptions, panel: Panel, regressors: Sequence[Regressor], *, outcome: Term
-) -> WithinFit:
-    if options.family == "poisson":
-        return fit_poisson(panel, regressors)
-    return fit_complete(panel, regressors, outcome=outcome)
 
 
 @dataclass(frozen=True, kw_only=True)

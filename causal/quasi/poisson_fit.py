@@ -14,6 +14,10 @@ A unit that lacks periods has chances over its own: with `w_ct = exp(Z_ct g)`, `
 row that is there and `D_i = sum_t o_it w_ct` they are `o_it w_ct / D_i`. Score and information then
 need the sums over the units of a cohort of `o_it y_i / D_i` and `o_it o_is y_i / D_i^2`, y_i being
 the sum of a unit's outcomes: a pass over the rows for each of Newton's steps.
+
+A unit whose outcomes are all 0 has no finite effect, and one with a single row fits it exactly:
+neither moves the likelihood or the scores (Correia, Guimaraes and Zylkin 2020), so rows, units and
+clusters are counted without them, in one pass more.
 """
 
 from collections.abc import Generator, Sequence
@@ -25,10 +29,19 @@ from numpy.typing import NDArray
 
 from causal.core.cross_products import redundant_columns
 from causal.core.errors import DataError, InferenceError
-from causal.core.frames import Clipped, FrameRequest, Product, Reciprocal, SquareRoot, Term, linear
+from causal.core.frames import (
+    Between,
+    Clipped,
+    FrameRequest,
+    Product,
+    Reciprocal,
+    SquareRoot,
+    Term,
+    linear,
+)
 from causal.core.gram import Array, Key, PanelGram
 from causal.observational.logistic import is_escaping
-from causal.quasi.panel import Panel
+from causal.quasi.panel import Panel, UnitCount
 from causal.quasi.unit_paths import CellSums, UnitPaths, second_moments
 from causal.quasi.within_fit import Regressor, WithinFit
 
@@ -37,6 +50,8 @@ _HALVINGS = 40
 _TOLERANCE = 1e-13
 """Newton decrement, as a share of the outcome's sum, below which a fit has converged."""
 _TINY = 1e-300
+_MIN_ROWS = 2
+_HALF = 0.5
 
 Steps = Generator[Array, "Sums", "Maximum"]
 """Asks for sums at weights of the periods, shape (C, T), receives them and returns the maximum."""
@@ -71,6 +86,29 @@ class Maximum:
 
 
 @dataclass(frozen=True)
+class Telling:
+    """The units that tell something: two rows or more, and an outcome that is not 0.
+
+    Attributes:
+        units: By cohort, or by cohort and cluster.
+        n: Their rows.
+    """
+
+    units: tuple[UnitCount, ...]
+    n: int
+
+    @property
+    def n_units(self) -> int:
+        """How many they are."""
+        return sum(part.n for part in self.units)
+
+    @property
+    def n_clusters(self) -> int:
+        """How many clusters they lie in."""
+        return len({part.key for part in self.units})
+
+
+@dataclass(frozen=True)
 class _Part:
     """Outcomes less what their unit's sum makes of them, of a cohort (in one cluster).
 
@@ -87,12 +125,46 @@ class _Part:
     moments: Array | None = None
 
 
-def fit_poisson(panel: Panel, regressors: Sequence[Regressor]) -> WithinFit:
+def ask_telling(paths: UnitPaths) -> Generator[FrameRequest, pd.DataFrame, Telling]:
+    """Count the units that tell something, in one pass.
+
+    Args:
+        paths: The units; complete ones alone if the analysis is of these.
+
+    Raises:
+        DataError: There is none, or an outcome is negative.
+    """
+    options, periods = paths.options, len(paths.panel.periods)
+    n_rows = linear([(seen, 1.0) for seen in paths.seen])
+    least = periods if options.balanced else _MIN_ROWS
+    total = linear([(value, 1.0) for value in paths.values])
+    tells = Product((Between(total, low=_TINY), Between(n_rows, low=least - _HALF)))
+    below = linear([(Between(value, high=-_TINY), 1.0) for value in paths.values])
+    ask = paths.by_cohort if options.clusters == paths.panel.unit else paths.by_cluster
+    parts = yield from ask([tells, Product((tells, n_rows)), below])
+    sums = [(part, *(part.n * part.mean)) for part in parts if part.n > 0]
+    n_negative = round(sum(n for *_, n in sums))
+    if n_negative:
+        raise DataError(
+            "outcomes of a Poisson regression are not negative", given=f"{n_negative} rows below 0"
+        )
+    units = tuple(
+        UnitCount(part.first_treated_period, part.key, round(n))
+        for part, n, *_ in sums
+        if n > _HALF
+    )
+    if not units:
+        raise DataError("every outcome is 0, or that of a unit seen in one period only")
+    return Telling(units=units, n=round(sum(n for _, _, n, _ in sums)))
+
+
+def fit_poisson(panel: Panel, regressors: Sequence[Regressor], telling: Telling) -> WithinFit:
     """The regression on units that are all seen in every period.
 
     Args:
         panel: The panel; its cohorts determine the regressors.
         regressors: K regressors with event windows.
+        telling: The units that count.
 
     Raises:
         DataError: Outcomes sum to nothing in a period or in all rows of a regressor.
@@ -128,13 +200,13 @@ def fit_poisson(panel: Panel, regressors: Sequence[Regressor]) -> WithinFit:
         )  # fmt: skip
 
     return _fit(
-        panel, regressors, found=found, parts=[part(units) for units in members if units.n],
-        n=panel.n * len(panel.periods), n_units=panel.n,
+        panel, regressors, found=found, telling=telling,
+        parts=[part(units) for units in members if units.n],
     )  # fmt: skip
 
 
 def fit_poisson_on_all(
-    paths: UnitPaths, regressors: Sequence[Regressor], cells: CellSums
+    paths: UnitPaths, regressors: Sequence[Regressor], cells: CellSums, telling: Telling
 ) -> Generator[FrameRequest, pd.DataFrame, WithinFit]:
     """The regression on all units, whichever periods they lack: a pass a step, and one more.
 
@@ -142,6 +214,7 @@ def fit_poisson_on_all(
         paths: The units.
         regressors: K regressors with event windows that have rows.
         cells: Sums of the outcome by cohort and period.
+        telling: The units that count.
 
     Raises:
         DataError: As of complete units.
@@ -189,10 +262,7 @@ def fit_poisson_on_all(
         for part in answer
         if part.n > 0
     ]  # fmt: skip
-    return _fit(
-        panel, regressors, found=found, parts=parts, n=round(float(cells.counts.sum())),
-        n_units=sum(part.n for part in answer),
-    )  # fmt: skip
+    return _fit(panel, regressors, found=found, parts=parts, telling=telling)
 
 
 def _fit(
@@ -201,8 +271,7 @@ def _fit(
     *,
     found: Maximum,
     parts: Sequence[_Part],
-    n: int,
-    n_units: int,
+    telling: Telling,
 ) -> WithinFit:
     """The coefficients with their sandwich.
 
@@ -213,21 +282,21 @@ def _fit(
     known = {}
     if all(part.moments is not None for part in parts):
         meats = [z[p.at].T @ p.moments @ z[p.at] for p in parts if p.moments is not None]
-        known[panel.unit] = ((bread @ np.sum(meats, axis=0) @ bread)[:k, :k], n_units)
+        known[panel.unit] = ((bread @ np.sum(meats, axis=0) @ bread)[:k, :k], telling.n_units)
     if panel.clusters is not None:
         scores: dict[Key, Array] = {}
         for part in parts:
             own = z[part.at].T @ part.sums
             scores[part.key] = scores.get(part.key, np.zeros(len(found.g))) + own
         stacked = (np.array(list(scores.values())) @ bread)[:, :k]
-        known[panel.clusters.column] = (stacked.T @ stacked, len(scores))
+        known[panel.clusters.column] = (stacked.T @ stacked, telling.n_clusters)
     return WithinFit(
         regressors=tuple(regressors),
         coefficients=found.g[:k],
         bread=bread[:k, :k],
         rss=None,
-        n=n,
-        n_units=n_units,
+        n=telling.n,
+        n_units=telling.n_units,
         n_nuisance=len(panel.periods) - 1,
         scores=(),
         known=known,
@@ -252,8 +321,6 @@ def _check_positive(
     panel: Panel, regressors: Sequence[Regressor], *, sums: Array, z: Array
 ) -> None:
     """A dummy whose rows all hold zero has no finite coefficient."""
-    if (sums < 0).any():
-        raise DataError("outcomes of a Poisson regression are not negative", given=sums.min())
     empty = panel.periods[sums.sum(axis=0) <= 0]
     if len(empty):
         raise DataError(

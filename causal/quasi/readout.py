@@ -134,6 +134,8 @@ def panel_diagnostics(
             panel.n_incomplete, n_units=n_units, is_dropped=options.balanced
         ),
     ]
+    if regressions.n_silent:
+        found.append(panel_health.silent(regressions.n_silent))
     n_clusters, k = regressions.main.n_clusters, len(regressions.main.names)
     if n_clusters is not None:
         found.append(few_clusters.total(n_clusters))

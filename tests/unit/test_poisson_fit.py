@@ -163,6 +163,54 @@ def test_one_gap_changes_nothing_but_that_row() -> None:
         np.testing.assert_allclose(found[term], pair, rtol=1e-9, err_msg=term)
 
 
+@pytest.mark.parametrize("cluster", ["id", "region"])
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_units_that_tell_nothing_are_not_counted(cluster: str, missing: float) -> None:
+    """Those with zeros alone, as of whole regions, or with one row: `fepois` drops them."""
+    frame = with_gaps(counts(15, n=120), 15, missing=missing)
+    frame.loc[(frame["id"] % 3 == 0) | (frame["region"] == 5), "y"] = 0.0
+    frame = frame[(frame["id"] != 7) | (frame["t"] == 2)].reset_index(drop=True)
+    options: dict[str, Any] = {**TIMING, "estimator": "twfe", "cluster": cluster}
+    if not missing:  # units that lack a period are left out, whatever they hold
+        options["balanced"] = True
+        frame = frame[(frame["id"] != 9) | (frame["t"] == 2)].reset_index(drop=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = pf.fepois(
+            "y ~ d | id + t", frame, vcov={"CRV1": cluster}, iwls_tol=1e-13, fixef_tol=1e-13,
+            ssc=pf.ssc(k_adj=True, k_fixef="nonnested", G_adj=True), fixef_rm="singleton",
+        )  # fmt: skip
+    result = analyse(frame, **options)
+    (found,) = result.effects
+    expected = fit.coef().iloc[0], fit.se().iloc[0]
+    np.testing.assert_allclose(logs(result)["treated x post"], expected, rtol=1e-7)
+    used = fit._data  # the rows that it kept
+    n_treated = used.loc[used["first"].notna(), "id"].nunique()
+    assert found.n_clusters == used[cluster].nunique()
+    assert (found.n_treated, found.n_control) == (n_treated, used["id"].nunique() - n_treated)
+    assert found.df == found.n_clusters - 1
+    assert result.params == {"n_rows": len(used), "n_units": used["id"].nunique()}
+    silent = next(d for d in result.diagnostics if d.name == "silent_units").statistic
+    n_left_out = 0 if missing else 2
+    assert silent == frame["id"].nunique() - used["id"].nunique() - n_left_out
+
+
+def test_clusters_of_units_that_tell_nothing_hold_no_treatment() -> None:
+    """The regions of one cohort have nothing but zeros, all but one of them."""
+    frame = counts(16)
+    frame = frame[frame["first"].isna() | (frame["first"] == 4)].reset_index(drop=True)
+    frame.loc[(frame["first"] == 4) & (frame["region"] != 2), "y"] = 0.0
+    found = analyse(frame, **TIMING, estimator="event_study", cluster="region")
+    names = {item.name: item for item in found.diagnostics}
+    assert "treated 1, others 3" in names["treated_clusters"].detail
+    assert names["lone_effects"].statistic == 5
+
+
+def test_a_panel_of_zeros_is_refused() -> None:
+    with pytest.raises(DataError, match="every outcome"):
+        analyse(with_gaps(counts(17), 17).assign(y=0.0), **TIMING, estimator="twfe")
+
+
 def test_balanced_leaves_out_units_that_lack_periods_and_counts_them() -> None:
     frame = counts(5)
     gaps = frame[~((frame["id"] == 3) & (frame["t"] == 2))]
@@ -186,7 +234,8 @@ def test_a_likelihood_without_a_maximum_is_refused(missing: float) -> None:
     [
         ("t == 2", 0.0, "every outcome of period 2 is 0"),
         ("d == 1", 0.0, "every outcome of treated x post is 0"),
-        ("first == 3", -4.0, "not negative"),
+        ("first == 3", -4.0, "not negative; given: 90 rows"),
+        ("id == 4 and t == 5", -0.01, "not negative; given: 1 rows"),
     ],
 )
 def test_outcomes_without_a_ratio_are_refused(rows: str, value: float, said: str) -> None:
