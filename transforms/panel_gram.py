@@ -115,7 +115,8 @@ def _paths(
         F.count(F.lit(1)).alias("n_all"),
         F.count_if("is_used").alias("n_used"),
         *[F.min(quoted(name)).alias(name) for name in names],
-        any_changing(names).alias("n_changing"),
+        # Rows without a unit are not one unit, whatever their keys.
+        or_zero(F.col("unit").isNotNull(), any_changing(names)).alias("n_changing"),
         *values,
         *[F.min(f"x{j}").alias(f"x{j}") for j in range(n_held)],
         *[(F.min(f"x{j}") < F.max(f"x{j}")).cast("long").alias(f"v{j}") for j in range(n_held)],

@@ -152,6 +152,24 @@ def test_spark_and_pandas_agree(
         )
 
 
+@pytest.mark.parametrize("family", ["linear", "poisson"])
+def test_rows_without_a_unit_are_left_out_on_both(spark: SparkSession, family: str) -> None:
+    frame = make_panel(missing=0.2)
+    names = "u" + frame["id"].astype(str)
+    frame["id"] = names.where(frame.index % 40 != 7, None)
+    options = {"estimator": "event_study", "first_treated_period": "first", "family": family}
+    found, _ = analyse(on_spark(spark, frame), options)
+    expected, _ = analyse(on_pandas(frame), options)
+    known = frame[frame["id"].notna()].reset_index(drop=True)
+    without, _ = analyse(on_pandas(known), options)
+    for other in (expected, without):
+        pd.testing.assert_frame_equal(
+            found.to_frame(), other.to_frame(), check_exact=False, rtol=1e-8, atol=1e-9
+        )
+    counted = next(d.statistic for d in found.diagnostics if d.name == "n_missing")
+    assert counted == len(frame) - len(known)
+
+
 def test_spark_refuses_what_pandas_refuses(spark: SparkSession) -> None:
     frame = make_panel(missing=0.0)
     options: dict[str, object] = {"estimator": "twfe", "first_treated_period": "first"}
