@@ -14,6 +14,7 @@ with the inverse square root.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import comb, log
 
 import numpy as np
@@ -133,6 +134,18 @@ class ClusterMoments:
     bread: Array
     to_coefficients: Array
 
+    @cached_property
+    def rotated(self) -> tuple[Array, Array, Array]:
+        """Where the summed designs are one: `I` less each cluster's share of them.
+
+        The coordinates, shape (k, k); eigenvalues, shape (G, k), and eigenvectors.
+        """
+        root = np.linalg.cholesky(self.bread)
+        shares = np.einsum("ji,gjk,kl->gil", root, self.designs, root)
+        rest = np.eye(len(root)) - (shares + shares.transpose(0, 2, 1)) / 2
+        values, vectors = np.linalg.eigh(rest)
+        return np.asarray(root, dtype=np.float64), values, vectors
+
 
 def cluster_moments(fit: Equation, clusters: Sequence[Gram]) -> ClusterMoments:
     """Moments by cluster in the coordinates of a fit.
@@ -188,7 +201,7 @@ def leave_out_covariance(
     Raises:
         InferenceError: For CR3, leaving a cluster out leaves a wanted coefficient unidentified.
     """
-    root, values, vectors = _rotated(moments)
+    root, values, vectors = moments.rotated
     lost = values <= SINGULAR
     to_coefficients = moments.to_coefficients @ root
     if kind == "CR3" and lost.any():
@@ -224,7 +237,7 @@ def bell_mccaffrey_dfs(moments: ClusterMoments) -> Array:
         NaN for a coefficient that is not identified without one of the clusters: that cluster's
         share of its variance is unknown.
     """
-    root, values, vectors = _rotated(moments)
+    root, values, vectors = moments.rotated
     lost = values <= SINGULAR
     power = np.where(lost, 0.0, np.where(lost, 1.0, values) ** -0.5)
     contrasts = moments.to_coefficients @ root
@@ -240,18 +253,6 @@ def bell_mccaffrey_dfs(moments: ClusterMoments) -> Array:
     )
     alone = _is_moved(contrasts, vectors, lost).any(axis=0)
     return np.where(alone, np.nan, total**2 / squares)
-
-
-def _rotated(moments: ClusterMoments) -> tuple[Array, Array, Array]:
-    """In coordinates in which the summed designs are one, `I` less each cluster's share of them.
-
-    Returns:
-        The coordinates, shape (k, k); eigenvalues, shape (G, k), and eigenvectors.
-    """
-    root = np.linalg.cholesky(moments.bread)
-    shares = np.einsum("ji,gjk,kl->gil", root, moments.designs, root)
-    values, vectors = np.linalg.eigh(np.eye(len(root)) - (shares + shares.transpose(0, 2, 1)) / 2)
-    return np.asarray(root, dtype=np.float64), values, vectors
 
 
 def cluster_covariance(moments: ClusterMoments) -> Array:
