@@ -36,6 +36,7 @@ EXTRAS = {
         "pytest-cov>=7",
         "pytest-xdist>=3.8",
         "hypothesis>=6.150",
+        "cvxpy>=1.7,<2",
         "pyfixest==0.60.0",
         "linearmodels==7.1",
         "causaldata==0.1.5",

@@ -16,6 +16,7 @@ from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Effect, Result
 from causal.core.spec import validate
+from tests.convex_programs import simplex_program
 
 CALIFORNIA = {
     "unit": "State", "period": "Year", "outcome": "PacksPerCapita", "treated": "California",
@@ -131,6 +132,32 @@ def test_proposition_99_weights_and_placebo_error(cigarettes: pd.DataFrame) -> N
         assert units[name] == pytest.approx(weight, abs=1e-3)
     for year, weight in {1986: 0.366, 1987: 0.206, 1988: 0.427}.items():
         assert times[year] == pytest.approx(weight, abs=1e-3)
+
+
+def test_proposition_99_weights_solve_the_programs_of_the_papers(cigarettes: pd.DataFrame) -> None:
+    table = cigarettes.pivot(index="State", columns="Year", values="PacksPerCapita")
+    donors, treated = table.drop("California"), table.loc["California"]
+    before, after = donors.loc[:, :1988], donors.loc[:, 1989:]
+    noise = np.diff(before, axis=1).std(ddof=1)
+    units = simplex_program(
+        before.to_numpy().T, treated.loc[:1988].to_numpy(),
+        ridge=19 * np.sqrt(after.shape[1]) * noise**2, has_intercept=True,
+    )  # fmt: skip
+    times = simplex_program(before.to_numpy(), after.mean(axis=1).to_numpy(), has_intercept=True)
+    control = simplex_program(before.to_numpy().T, treated.loc[:1988].to_numpy())
+
+    found = analyse("synthetic_did", cigarettes, **CALIFORNIA).tables
+    outcomes = analyse("synthetic_control", cigarettes, **CALIFORNIA)
+
+    np.testing.assert_allclose(
+        found["unit_weights"].set_index("donor")["weight"][before.index], units, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        found["time_weights"].set_index("period")["weight"][before.columns], times, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        donor_weights(outcomes).reindex(before.index).fillna(0.0), control, atol=1e-6
+    )
 
 
 def test_proposition_99_on_outcomes(cigarettes: pd.DataFrame) -> None:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
 
 from causal.core.gram import Array
 from causal.quasi.synthetic.frank_wolfe import frank_wolfe_weights
-from causal.quasi.synthetic.simplex_least_squares import is_unique, objective, simplex_weights
+from causal.quasi.synthetic.simplex_least_squares import is_unique, simplex_weights
+from tests.convex_programs import simplex_program
 
 
 def problem(seed: int, *, n_rows: int, n_donors: int) -> tuple[Array, Array]:
@@ -18,37 +18,22 @@ def problem(seed: int, *, n_rows: int, n_donors: int) -> tuple[Array, Array]:
     return donors, target
 
 
-def reference(donors: Array, target: Array, ridge: float) -> Array:
-    """Sequential quadratic programming from the centre of the simplex, with tight tolerances."""
-    size = donors.shape[1]
-    scale = float((target**2).sum())
-    found = minimize(
-        lambda w: objective(w, donors, target, ridge=ridge) / scale,
-        np.full(size, 1 / size),
-        jac=lambda w: 2 * (donors.T @ (donors @ w - target) + ridge * w) / scale,
-        method="SLSQP", bounds=[(0, 1)] * size,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
-        options={"ftol": 1e-16, "maxiter": 5_000},
-    )  # fmt: skip
-    return found.x
-
-
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 def test_weights_are_those_of_a_quadratic_program(seed: int, ridge: float) -> None:
     donors, target = problem(seed, n_rows=20, n_donors=12)
     weights = simplex_weights(donors, target, ridge=ridge)
 
-    np.testing.assert_allclose(weights, reference(donors, target, ridge), atol=1e-6)
+    np.testing.assert_allclose(weights, simplex_program(donors, target, ridge=ridge), atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_an_intercept_is_a_quadratic_program_on_deviations(seed: int) -> None:
+def test_an_intercept_is_a_free_constant_of_the_program(seed: int) -> None:
     donors, target = problem(seed, n_rows=20, n_donors=12)
     weights = simplex_weights(donors, target + 50.0, has_intercept=True)
-    centred = reference(donors - donors.mean(axis=0), target - target.mean(), 0.0)
+    program = simplex_program(donors, target + 50.0, has_intercept=True)
 
-    np.testing.assert_allclose(weights, centred, atol=1e-6)
+    np.testing.assert_allclose(weights, program, atol=1e-6)
 
 
 @settings(max_examples=80, deadline=None)

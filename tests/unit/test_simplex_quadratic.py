@@ -2,31 +2,16 @@
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
 
 from causal.core.gram import Array
 from causal.quasi.synthetic.donor_fit import Task, outcome_fit, penalised_fit
 from causal.quasi.synthetic.simplex_least_squares import simplex_weights
 from causal.quasi.synthetic.simplex_quadratic import quadratic_weights
+from tests.convex_programs import simplex_program
 
 
 def objective(weights: Array, distances: Array, slopes: Array) -> float:
     return float(((distances @ weights) ** 2).sum() + slopes @ weights)
-
-
-def by_slsqp(distances: Array, slopes: Array) -> Array:
-    size = len(slopes)
-    found = minimize(
-        objective,
-        np.full(size, 1 / size),
-        args=(distances, slopes),
-        jac=lambda w, d, q: 2 * d.T @ (d @ w) + q,
-        method="SLSQP",
-        bounds=[(0, None)] * size,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": lambda w: np.ones(len(w))},
-        options={"ftol": 1e-15, "maxiter": 2000},
-    )
-    return np.asarray(found.x)
 
 
 def regions(seed: int, *, n: int = 16, n_periods: int = 14) -> Array:
@@ -50,7 +35,7 @@ def test_penalised_weights_are_those_of_a_general_solver(seed: int, penalty: flo
     slopes = penalty * (distances**2).sum(axis=0)
 
     found = penalised_fit(item, penalty=penalty).weights
-    reference = by_slsqp(distances, slopes)
+    reference = simplex_program(item.pool, item.goal, slopes=slopes)
 
     assert objective(found, distances, slopes) <= objective(reference, distances, slopes) + 1e-12
     np.testing.assert_allclose(found, reference, atol=1e-6)
