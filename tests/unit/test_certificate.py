@@ -26,7 +26,13 @@ from causal.experiments import (
     cluster_sums,
 )
 from causal.experiments.ab_options import AbSpec
-from causal.experiments.ab_replicates import Case, estimators_of, replicates_of
+from causal.experiments.ab_replicates import (
+    Case,
+    beside,
+    estimators_of,
+    replicates_of,
+    two_sided,
+)
 from causal.experiments.complete_randomisation import assignments
 from causal.experiments.rerandomisation import Estimates, estimates
 
@@ -534,6 +540,23 @@ def test_kolmogorovs_distance_and_its_test() -> None:
     assert found.pvalue == pytest.approx(expected.pvalue, rel=1e-9)
     assert found.passed is False
     assert certificate.uniform_check(subject, rng.random(3000)).passed is True
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.5])
+@pytest.mark.parametrize("dfs", [(3.0, 40.0), (9998.0, 9998.0), (1.0, 1e6)])
+def test_pvalues_beside_a_level_lie_on_the_side_of_the_exact_ones(
+    alpha: float, dfs: tuple[float, float]
+) -> None:
+    rng = np.random.default_rng(1)
+    df, gap, ones = rng.uniform(*dfs, 4000), rng.normal(size=4000) * 2, np.ones(4000)
+    gap[:2000] = stats.t(df[:2000]).isf(alpha / 2) * (1 + rng.normal(size=2000) * 1e-4)
+    gap[2000:2004], df[2004] = [np.nan, np.inf, 0.0, -np.inf], np.nan
+
+    exact, quick = two_sided(gap, ones, df), beside(gap, ones, df, alpha=alpha)
+
+    assert 0.1 < np.mean(exact[:2000] < alpha) < 0.9
+    np.testing.assert_array_equal(quick < alpha, exact < alpha)
+    np.testing.assert_array_equal(quick >= alpha, exact >= alpha)
 
 
 @pytest.mark.parametrize(
