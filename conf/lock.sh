@@ -3,14 +3,18 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+# csdid names what uploads and plots it among what it needs; neither is imported.
+unneeded=(twine plotnine)
+
 compile() {
   uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --no-header --no-annotate \
-    --no-emit-index-url --no-emit-find-links "$@"
+    --no-emit-index-url --no-emit-find-links --overrides "$scratch/overrides" "$@"
 }
 heading() { echo "# $1 Made from setup.py by \`make lock\`; do not edit."; }
 
 scratch="$(mktemp -d)"
 trap 'rm -rf "$scratch"' EXIT
+printf "%s; python_version < '3'\n" "${unneeded[@]}" > "$scratch/overrides"
 compile setup.py --extra connect --extra notebooks --extra test --extra dev > "$scratch/all"
 sed -n 's|^\([^ #]*==.*\) \\$|\1|p' "$scratch/all" > "$scratch/pinned"
 compile setup.py --extra bench --constraint "$scratch/pinned" > "$scratch/bench"
