@@ -1,8 +1,9 @@
-"""Group-time effects of ten million units, and the same of some of them by pyfixest.
+"""Group-time effects of ten million units, and the same of some of them by three peers.
 
 Each side runs in a process of its own. Ours reads Parquet files; pyfixest's frame is in memory. Its
 saturated event study (cohort times event time, unit and period effects) has the effects of
 Callaway and Sant'Anna with never-treated comparisons and a universal base as its coefficients.
+moderndid (on Spark, from the same files) and csdid (a frame in memory) estimate the same effects.
 """
 
 import json
@@ -19,6 +20,7 @@ from bench.own_process import LIMIT_MIB, found_by, peaks, usage_of, used
 
 _ESTIMATES, _ERRORS = 1e-7, 1e-3
 """Relative agreement: estimates are the same, pyfixest's errors have a small-sample factor."""
+_ASKED = {"yname": "y", "tname": "week", "idname": "unit_id", "gname": "first_treated_week"}
 _TERM = r"rel_time::(?P<since>-?[\d.]+):first_treated_period::(?P<cohort>\d+)"
 
 SPEC = {
@@ -89,6 +91,57 @@ def with_pyfixest(folder: Path, *, n_units: int) -> dict[str, Any]:
     return cost | peaks() | _cells(cells)
 
 
+def with_moderndid(folder: Path, *, memory: str, n_units: int) -> dict[str, Any]:
+    """The effects on Spark, from the files; never treated is its 0."""
+    import moderndid
+
+    session = engine.start(folder, memory=memory)
+    rows = session.read.parquet(str(data.weeks(folder, n_units=n_units)))
+    rows = rows.fillna({"first_treated_week": 0.0})
+    fits: list[Any] = []
+
+    def work() -> None:
+        fits.append(moderndid.att_gt(rows, **_ASKED, base_period="universal"))
+
+    cost = used(work)
+    found = fits[0]
+    cells = pd.DataFrame(
+        {
+            "cohort": np.ravel(found.groups),
+            "period": np.ravel(found.times),
+            "estimate": np.ravel(found.att_gt),
+            "std_error": np.ravel(found.se_gt),
+        }
+    )
+    out = cost | peaks() | _cells(cells[cells["period"] != cells["cohort"] - 1])
+    session.stop()
+    return out
+
+
+def with_csdid(folder: Path, *, n_units: int) -> dict[str, Any]:
+    """The effects from a frame in memory, analytic errors."""
+    from csdid.att_gt import ATTgt
+
+    rows = pd.read_parquet(data.weeks(folder, n_units=n_units)).fillna({"first_treated_week": 0.0})
+    fits: list[Any] = []
+
+    def work() -> None:
+        asked = ATTgt(data=rows, control_group=["nevertreated"], xformla="y~1", **_ASKED)
+        fits.append(asked.fit(base_period="universal", bstrap=False))
+
+    cost = used(work)
+    found = fits[0].results
+    cells = pd.DataFrame(
+        {
+            "cohort": np.ravel(found["group"]),
+            "period": np.ravel(found["year"]),
+            "estimate": np.ravel(found["att"]),
+            "std_error": np.ravel(found["se"]),
+        }
+    )
+    return cost | peaks() | _cells(cells[cells["period"] != cells["cohort"] - 1])
+
+
 def _cells(cells: pd.DataFrame) -> dict[str, list[float]]:
     ordered = cells.sort_values(["cohort", "period"])
     names = ("cohort", "period", "estimate", "std_error")
@@ -100,11 +153,14 @@ def measure(question: Question, bench: Bench) -> Record:
     n_all, n_some = bench.size(10_000_000, small=4_000), bench.size(100_000, small=2_000)
     for n_units in (n_all, n_some):
         data.weeks(bench.data, n_units=n_units)  # here: writing counts for nobody's memory
-    whole, some, peer = (
-        found_by("bench.staggered", side, bench.data, bench.memory, n)
-        for side, n in (("ours", n_all), ("ours", n_some), ("pyfixest", n_some))
+    whole = found_by("bench.staggered", "ours", bench.data, bench.memory, n_all)
+    some, *peers = (
+        found_by("bench.staggered", side, bench.data, bench.memory, n_some)
+        for side in ("ours", *_PEERS)
     )
-    check(some, peer)
+    for peer in peers:
+        check(some, peer)
+    peer = peers[0]
     return Record(
         question=question.name, work=question.work, peer=question.peer, target=question.target,
         ratio=some["cpu_seconds"] / peer["cpu_seconds"],
@@ -115,13 +171,17 @@ def measure(question: Question, bench: Bench) -> Record:
             "units": n_all, "units_of_the_peer": n_some, "weeks": data.N_WEEKS,
             "all_units": {name: whole[name] for name in _COSTS},
             "peer_units": {name: some[name] for name in _COSTS},
-            "peer_python_mib": peer["python_mib"],
+            "peers": {
+                side: {name: found[name] for name in _COSTS}
+                for side, found in zip(_PEERS, peers, strict=True)
+            },
             "is_below_2_gb": whole["python_mib"] < LIMIT_MIB,
             "effects": len(whole["estimate"]),
         },
     )  # fmt: skip
 
 
+_PEERS = ("pyfixest", "moderndid", "csdid")
 _COSTS = ("cpu_seconds", "wall_seconds", "python_mib", "jvm_mib")
 
 
@@ -149,6 +209,10 @@ if __name__ == "__main__":
     SIDE, FOLDER, MEMORY, UNITS = sys.argv[1:]
     if SIDE == "ours":
         FOUND = on_spark(Path(FOLDER), memory=MEMORY, n_units=int(UNITS))
+    elif SIDE == "moderndid":
+        FOUND = with_moderndid(Path(FOLDER), memory=MEMORY, n_units=int(UNITS))
     else:
-        FOUND = with_pyfixest(Path(FOLDER), n_units=int(UNITS))
+        FOUND = {"pyfixest": with_pyfixest, "csdid": with_csdid}[SIDE](
+            Path(FOLDER), n_units=int(UNITS)
+        )
     print(json.dumps(FOUND))
