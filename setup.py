@@ -12,6 +12,7 @@ CORE = [
     "statsmodels>=0.15,<0.16",
     "econml>=0.17,<0.18",
     "scikit-learn>=1.5,<2",
+    "threadpoolctl>=3.5,<4",
     "mlflow==3.17.2",
     "pyyaml>=6,<7",
     "pydantic>=2.11,<3",

@@ -31,6 +31,7 @@ from causal.core.frames import FrameRequest, Level
 from causal.core.gram import Array
 from causal.core.inference import critical_value
 from causal.core.result import Diagnostic
+from causal.core.threads import one_thread
 from causal.experiments.ab_options import AbOptions, AbSpec
 from causal.experiments.ab_replicates import Case, Outcomes, bucket_shift, case_of, replicated
 from causal.experiments.arms import Arms, Design
@@ -105,15 +106,12 @@ def _certified(spec: AbSpec, subjects: Subjects, how: Inference, parts: Parts) -
     for arm, treatment in enumerate(subjects.arms.levels[1:], start=1):
         group = _cases(spec.options, subjects, parts, treatment)
         effects = [_effects(case, options, power=spec.options.power) for case in group]
-        found = replicated(
-            group,
-            how,
-            rng=np.random.default_rng([seed_of(spec), arm]),
-            treated=treated_parts(
-                parts, subjects.arms, group[0].readout.comparison.variants, options=spec.options
-            ),
-            effects=effects,
+        treated = treated_parts(
+            parts, subjects.arms, group[0].readout.comparison.variants, options=spec.options
         )
+        rng = np.random.default_rng([seed_of(spec), arm])
+        with one_thread():
+            found = replicated(group, how, rng=rng, treated=treated, effects=effects)
         for case, wanted, outcomes in zip(group, effects, found, strict=True):
             for one in outcomes:
                 judged = _judged(case, one, wanted, how, options)

@@ -343,3 +343,12 @@ def test_power_needs_as_many_degrees_of_freedom_as_estimates() -> None:
 def test_a_power_below_the_size_has_no_slope() -> None:
     with pytest.raises(InferenceError, match="more than the power"):
         detectable_slope(pretested(a_path(18, 6, 1)), power=0.05)
+
+
+def test_a_trend_that_no_sample_passes_has_no_mean_there() -> None:
+    study = pretested(a_path(19, 4, 3))
+    found = trend_power(study, 1e4 * study.line, test="joint")
+
+    assert found.power == 1.0
+    assert found.bayes_factor == 0.0
+    assert np.isnan(found.mean_if_passed).all()

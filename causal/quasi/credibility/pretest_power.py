@@ -12,6 +12,7 @@ matrix that is independent of the estimates: the tests are then those of the t a
 find less (Anderson 2003, "An introduction to multivariate statistical analysis", 5.2 and 7.2).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -196,7 +197,7 @@ def _joint(study: Pretested, mean: Array, covariance: Array, level: float) -> tu
         critical = float(special.chdtri(k, level))
         passing = float(special.chndtr(critical, k, moved))
         # E[x; |x|^2 <= c] = mean * P(chi2 with two more degrees of freedom <= c).
-        return passing, mean * float(special.chndtr(critical, k + 2, moved)) / passing
+        return passing, mean * _share(float(special.chndtr(critical, k + 2, moved)), passing)
     scale, second = referred(1.0, size=k, df=df, kind=study.joint_test)
     critical = float(special.fdtri(k, second, 1.0 - level)) / scale
     # T^2 / df is a noncentral chi2 over an independent chi2 with df - k + 1 degrees of freedom, or
@@ -205,7 +206,12 @@ def _joint(study: Pretested, mean: Array, covariance: Array, level: float) -> tu
     exact, rest = referred(critical, size=k, df=df, kind=kind)
     passing = float(special.ncfdtr(k, rest, moved, exact))
     inside = float(special.ncfdtr(k + 2, rest, moved, exact * k / (k + 2)))
-    return passing, mean * inside / passing
+    return passing, mean * _share(inside, passing)
+
+
+def _share(inside: float, passing: float) -> float:
+    """NaN where the bias is so large that no sample passes."""
+    return inside / passing if passing > 0 else math.nan
 
 
 _PRETESTS: Mapping[str, Callable[[Pretested, Array, Array, float], tuple[float, Array]]] = (
