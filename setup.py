@@ -1,6 +1,6 @@
 """The package `causalake`: jobs, transforms and the causal methods."""
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, find_packages, setup
 
 CORE = [
     "pyspark==4.2.0",
@@ -58,6 +58,9 @@ EXTRAS = {
     "bench": ["polars>=1.30", "duckdb>=1.3", "pysyncon>=1.5", "lightgbm>=4.6", "moderndid==0.2.0"],
 }
 
+# The configuration stays at the top of the checkout and travels inside the wheel.
+CONF = ["jobs.conf", *(f"jobs.conf.{name}" for name in find_namespace_packages("conf"))]
+
 setup(
     name="causalake",
     version="0.1.0",
@@ -67,31 +70,10 @@ setup(
         *find_packages(
             include=["jobs", "jobs.*", "transforms", "transforms.*", "causal", "causal.*"]
         ),
-        "jobs.conf",
-        "jobs.conf.spark",
-        "jobs.conf.worlds",
-        "jobs.conf.analyses",
-        "jobs.conf.analyses.checkout",
-        "jobs.conf.plans",
-        "jobs.conf.experiments",
-        "jobs.conf.experiments.checkout",
-        "jobs.conf.fits",
-        "jobs.conf.forecasts",
+        *CONF,
     ],
-    # The configuration stays at the top of the checkout and travels inside the wheel.
     package_dir={"jobs.conf": "conf"},
-    package_data={
-        "jobs.conf": ["*.yaml"],
-        "jobs.conf.spark": ["*.conf", "*.properties"],
-        "jobs.conf.worlds": ["*.yaml"],
-        "jobs.conf.analyses": ["*.yaml"],
-        "jobs.conf.analyses.checkout": ["*.yaml"],
-        "jobs.conf.plans": ["*.yaml"],
-        "jobs.conf.experiments": ["*.yaml"],
-        "jobs.conf.experiments.checkout": ["*.yaml"],
-        "jobs.conf.fits": ["*.yaml"],
-        "jobs.conf.forecasts": ["*.yaml"],
-    },
+    package_data={name: ["*.yaml", "*.conf", "*.properties"] for name in CONF},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["causalake = jobs.runtime.cli:main"]},
