@@ -10,6 +10,7 @@ from causal.core.canvas import canvas
 from causal.core.result import Result
 from causal.fits.fits_spec import FitsSpec
 from causal.observational.figures import BLUE, GREY, ORANGE
+from causal.quasi.time_axis import shown
 
 _MAX_OUTCOMES = 12
 _MAX_NAMED = 60
@@ -122,4 +123,4 @@ def _of(table: pd.DataFrame, outcome: str) -> pd.DataFrame:
 
 def _names(rows: pd.DataFrame) -> Iterator[str]:
     for unit, start in zip(rows["unit"], rows["start"], strict=True):
-        yield f"{unit} (from {start:g})"
+        yield f"{unit} (from {shown(start)})"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, model_validator
 
 from causal.core import registry
 from causal.core.errors import SpecError
@@ -10,8 +10,10 @@ from causal.core.frames import Level
 from causal.core.multiplicity import Correction
 from causal.core.spec import Part, Spec, validate
 from causal.quasi.synthetic.region_options import ColumnName, Levels
+from causal.quasi.time_axis import GivenPeriod
 
 _SET_BY_EACH_FIT = ("outcome", "treated", "first_treated_period")
+_PERIOD: TypeAdapter[GivenPeriod] = TypeAdapter(GivenPeriod)
 _NEEDED = frozenset(
     {"unit", "period", "outcome", "treated", "treatment_period", "donors", "excluded"}
 )
@@ -28,7 +30,7 @@ class Over(Part):
             are those of the treated regions, in turn.
     """
 
-    treated: ColumnName | Levels | Annotated[dict[Level, float], Field(min_length=1)]
+    treated: ColumnName | Levels | Annotated[dict[Level, GivenPeriod], Field(min_length=1)]
     outcomes: Annotated[list[ColumnName], Field(min_length=1)]
     placebos: bool = False
 
@@ -107,9 +109,17 @@ class FitsSpec(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _start_is_a_period(self) -> "FitsSpec":
+        try:
+            _PERIOD.validate_python(self.options.get("treatment_period", 0.0))
+        except ValidationError:
+            raise ValueError("options.treatment_period must be a number or a date") from None
+        return self
+
 
 def one_fit(
-    spec: FitsSpec, *, unit: Level, outcome: str, start: float, excluded: tuple[Level, ...]
+    spec: FitsSpec, *, unit: Level, outcome: str, start: GivenPeriod, excluded: tuple[Level, ...]
 ) -> Spec:
     """The spec of a single fit, as `analyze` would run it.
 
@@ -159,12 +169,12 @@ def check(spec: FitsSpec) -> None:
         )  # fmt: skip
 
 
-def start_of(spec: FitsSpec, unit: Level) -> float:
+def start_of(spec: FitsSpec, unit: Level) -> GivenPeriod:
     """First treated period of a region that the spec names; 0 where a column says it."""
     treated = spec.fits.over.treated
     if isinstance(treated, dict):
         return treated[unit]
-    return float(spec.options.get("treatment_period", 0.0))
+    return _PERIOD.validate_python(spec.options.get("treatment_period", 0.0))
 
 
 def takes_regions(method: str) -> bool:

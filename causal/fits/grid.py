@@ -16,6 +16,7 @@ from causal.quasi.synthetic.region_panel import (
     known_keys,
     observe_starts,
 )
+from causal.quasi.time_axis import Label, label_of, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +34,14 @@ class Fit:
     number: int
     unit: Level
     outcome: str
-    start: float
+    start: Label
     is_placebo: bool
 
     @property
     def label(self) -> str:
         """The fit in a few words."""
         kind = "placebo " if self.is_placebo else ""
-        return f"{self.outcome} in {kind}{self.unit} from {self.start:g}"
+        return f"{self.outcome} in {kind}{self.unit} from {shown(self.start)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,8 @@ def grid(spec: FitsSpec) -> Generator[FrameRequest, pd.DataFrame, Grid]:
     cells = known_keys(grams((yield request), request))
     units = [unit for (unit,) in cells if unit is not None]
     excluded = [found_region(name, units, role="excluded") for name in _listed(spec, "excluded")]
-    starts = yield from _starts(spec, units)
-    starts = {unit: start for unit, start in starts.items() if unit not in excluded}
+    given = yield from _starts(spec, units)
+    starts = {unit: label_of(start) for unit, start in given.items() if unit not in excluded}
     if not starts:
         raise DataError("no region has a first treated period: there is nothing to fit")
     treated = tuple(sorted(starts, key=str))
@@ -119,7 +120,7 @@ def _fits(
     *,
     treated: tuple[Level, ...],
     donors: tuple[Level, ...],
-    starts: Mapping[Level, float],
+    starts: Mapping[Level, Label],
 ) -> tuple[Fit, ...]:
     over = spec.fits.over
     cells = [(unit, starts[unit], False) for unit in treated]

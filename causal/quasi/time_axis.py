@@ -1,8 +1,11 @@
 """Labels of periods, numbers or dates, and whether they are evenly spaced."""
 
 import datetime as dt
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -13,6 +16,9 @@ from causal.core.gram import Array
 
 Label = float | pd.Timestamp
 GivenPeriod = float | dt.datetime | dt.date
+Periods: TypeAlias = "pd.Index[Any]"
+"""Labels of one kind, ascending and distinct."""
+_ISO_DATE = re.compile(r"\d{4}-\d{2}(-\d{2}([T ].*)?)?")
 _MAX_EXAMPLES = 5
 _MONTHS = 12
 _TOLERANCE = 1e-9
@@ -21,21 +27,49 @@ _CODES = (("%Y%m", 6, ""), ("%G%V%u", 6, "1"), ("%Y%m%d", 8, ""))
 their digits, and what is put behind them (a week is its Monday)."""
 
 
+def period_labels(values: Iterable[Level], *, column: str) -> dict[Level, Label]:
+    """The distinct values of a column of periods, each as a number or a point in time.
+
+    Raises:
+        DataError: One is neither, some are numbers and some dates, or two mean the same period.
+    """
+    found = {value: period_label(value, column=column) for value in values}
+    if len({isinstance(label, float) for label in found.values()}) > 1:
+        raise DataError(f"{column} must hold numbers, or dates, not both")
+    written = Counter(found.values())
+    twice = sorted(str(value) for value, label in found.items() if written[label] > 1)
+    if twice:
+        raise DataError(f"{column} writes one period in two ways", given=twice[:_MAX_EXAMPLES])
+    return found
+
+
 def period_label(value: Level, *, column: str) -> Label:
     """A period as a number or a point in time.
 
     Raises:
         DataError: It is neither.
     """
-    if not isinstance(value, str):
-        return float(value)
-    try:
-        found = pd.Timestamp(value)
-    except ValueError:
+    found = _date(value) if isinstance(value, str) else float(value)
+    if found is None or found in {np.inf, -np.inf}:
         raise DataError(
             f"{column} must hold numbers or dates", given=value, allowed="2026-11-21, or 37"
-        ) from None
-    return _in_utc(found)
+        )
+    return found
+
+
+def _date(text: str) -> pd.Timestamp | None:
+    """Text other than an ISO date means different days in different countries."""
+    if not _ISO_DATE.fullmatch(text):
+        return None
+    try:
+        return _in_utc(pd.Timestamp(text))
+    except ValueError:
+        return None
+
+
+def label_of(value: GivenPeriod) -> Label:
+    """A period of the spec."""
+    return float(value) if isinstance(value, float | int) else _in_utc(pd.Timestamp(value))
 
 
 def given_label(value: GivenPeriod, *, like: Label, key: str) -> Label:
@@ -44,14 +78,59 @@ def given_label(value: GivenPeriod, *, like: Label, key: str) -> Label:
     Raises:
         DataError: The data hold dates and the spec a number, or the reverse.
     """
-    is_number = isinstance(value, float | int)
-    if is_number != isinstance(like, float):
+    label = label_of(value)
+    if isinstance(label, float) != isinstance(like, float):
         raise DataError(
             "the spec and the data must both give numbers, or both dates",
-            given=f"{value} in the spec, {shown(like)} in the data",
+            given=f"{shown(label)} in the spec, {shown(like)} in the data",
             key=f"options.{key}",
         )
-    return float(value) if isinstance(value, float | int) else _in_utc(pd.Timestamp(value))
+    return label
+
+
+def lies_after(first: GivenPeriod, last: GivenPeriod) -> bool:
+    """Whether the first of two periods of the spec lies after the last.
+
+    Raises:
+        ValueError: One is a number and the other a date.
+    """
+    low, high = label_of(first), label_of(last)
+    if isinstance(low, float) != isinstance(high, float):
+        raise ValueError(f"{shown(low)} and {shown(high)} must both be numbers, or both dates")
+    return order(low) > order(high)
+
+
+def between(
+    first: GivenPeriod | None, last: GivenPeriod | None, *, like: Label, keys: tuple[str, str]
+) -> Callable[[Label], bool]:
+    """Whether a period lies between two of the spec, both included; `None` is no limit.
+
+    Args:
+        first: The first.
+        last: The last.
+        like: A period of the data.
+        keys: The spec's keys of first and last.
+
+    Raises:
+        DataError: The data hold dates and the spec a number, or the reverse.
+    """
+    low, high = (
+        None if value is None else order(given_label(value, like=like, key=key))
+        for value, key in zip((first, last), keys, strict=True)
+    )
+    return lambda label: (
+        (low is None or low <= order(label)) and (high is None or order(label) <= high)
+    )
+
+
+def order(label: Label) -> float:
+    """A number by which labels of one kind are sorted."""
+    return label if isinstance(label, float) else label.timestamp()
+
+
+def n_before(labels: "Sequence[Label] | Periods", start: Label) -> int:
+    """How many labels lie before one: its position among the ascending ones."""
+    return int((pd.Index(labels) < start).sum())
 
 
 def _in_utc(stamp: pd.Timestamp) -> pd.Timestamp:

@@ -383,8 +383,9 @@ WRONG = {
     "donors of a table": ({"donors": ["a"]}, "donors needs unit"),
     "treated of a table": ({"treated": "a"}, "treated needs unit"),
     "donor treated": ({"unit": "u", "treated": "a", "donors": ["a"]}, "treated region in the"),
-    "date in a panel": (
-        {"unit": "u", "treated": "a", "treatment_period": dt.date(2026, 1, 1)}, "must be a number",
+    "ends of two kinds": (
+        {"unit": "u", "treated": "a", "treatment_period": 9, "first_period": 3,
+         "last_period": dt.date(2026, 1, 1)}, "must both be numbers, or both dates",
     ),
     "two starts": ({"unit": "u", "treated": "a", "first_treated_period": "s"}, "exactly one of"),
     "weight alone": ({"weight": "w"}, "weight needs aggregate"),

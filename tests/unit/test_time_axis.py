@@ -3,11 +3,22 @@
 import datetime as dt
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from causal.core.errors import DataError
-from causal.quasi.time_axis import Label, check_spacing
+from causal.quasi.time_axis import (
+    Label,
+    between,
+    check_spacing,
+    given_label,
+    lies_after,
+    n_before,
+    period_label,
+    period_labels,
+    shown,
+)
 
 MONTHS = [float(100 * year + month) for year in (2019, 2020, 2021) for month in range(1, 13)]
 DAYS = [dt.date(2026, 1, 5) + dt.timedelta(days=at) for at in range(60)]
@@ -65,3 +76,64 @@ def test_a_hole_is_named(labels: Sequence[Label], hole: str) -> None:
 def test_numbers_that_write_no_dates_are_numbers(labels: Sequence[Label]) -> None:
     with pytest.raises(DataError, match="unevenly spaced"):
         check_spacing(labels, column="period")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (37, "37"),
+        (20260131, "20260131"),
+        (0.5, "0.5"),
+        ("2025-03-01", "2025-03-01"),
+        ("2025-03", "2025-03-01"),
+        ("2025-03-01 06:30:00", "2025-03-01 06:30:00"),
+        ("2025-03-01T00:00:00", "2025-03-01"),
+        ("2025-03-01T01:00:00+02:00", "2025-02-28 23:00:00"),
+        ("9999-12-31", "9999-12-31"),
+    ],
+)
+def test_values_of_a_column_are_labels(value: str | float, expected: str) -> None:
+    assert shown(period_label(value, column="week")) == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["37", "w3", "01/02/2025", "1.2.2025", "20250301", "2025-02-30", "", np.inf]
+)
+def test_values_that_are_no_periods(value: str | float) -> None:
+    with pytest.raises(DataError, match=r"week must hold numbers or dates; given: .*allowed: 2026"):
+        period_label(value, column="week")
+
+
+def test_a_column_holds_one_kind_of_period() -> None:
+    assert period_labels([3, 1.5], column="week") == {3: 3.0, 1.5: 1.5}
+    with pytest.raises(DataError, match="week must hold numbers, or dates, not both"):
+        period_labels([3, "2025-03-01"], column="week")
+    with pytest.raises(DataError, match="one period in two ways; given: 2025-03-01, 2025-03-01T00"):
+        period_labels(["2025-03-01", "2025-03-02", "2025-03-01T00:00"], column="week")
+
+
+def test_periods_of_the_spec_are_of_the_kind_of_the_data() -> None:
+    day = pd.Timestamp("2025-03-01")
+
+    assert given_label(dt.date(2025, 3, 1), like=day, key="start") == day
+    assert given_label(dt.datetime(2025, 3, 1, 2, tzinfo=dt.UTC), like=day, key="start") > day  # type: ignore[operator]
+    for given, like in ((3.0, day), (dt.date(2025, 3, 1), 3.0)):
+        with pytest.raises(DataError, match=r"options.start: the spec and the data must both give"):
+            given_label(given, like=like, key="start")
+        with pytest.raises(ValueError, match="must both be numbers, or both dates"):
+            lies_after(given, like)
+    assert lies_after(dt.date(2025, 3, 2), dt.datetime(2025, 3, 1, 23))  # noqa: DTZ001
+    assert not lies_after(3.0, 3.0)
+
+
+def test_periods_between_two_of_the_spec() -> None:
+    days = [pd.Timestamp(day) for day in DAYS[:5]]
+    keys = ("first", "last")
+
+    inside = between(DAYS[1], DAYS[3], like=days[0], keys=keys)
+    assert [inside(day) for day in days] == [False, True, True, True, False]
+    assert all(map(between(None, dt.date(9999, 12, 31), like=days[0], keys=keys), days))
+    starts = (days[0], days[3], pd.Timestamp("2026-01-08 06:00"))
+    assert [n_before(days, start) for start in starts] == [0, 3, 4]
+    assert n_before((1.0, 2.0, 4.0), 3.0) == 2
+    assert n_before(pd.Index(days), pd.Timestamp("9999-12-31")) == 5

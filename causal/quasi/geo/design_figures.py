@@ -4,7 +4,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from causal.core.result import Result
-from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE, stacked, start_line
+from causal.quasi.synthetic.region_figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    on_axis,
+    period_ticks,
+    stacked,
+    start_line,
+)
 
 _COLOURS = ("#c9d8e8", "#8fb2d3", "#5488b9", "#1f5a93", "#123a61")
 
@@ -54,14 +62,16 @@ def series_figure(result: Result) -> Figure:
     """The chosen regions and what stands in for them; the last periods were held out."""
     table, best = result.tables["series"], result.tables["plan"].iloc[0]
     figure, (axes,) = stacked()
-    held = table[table["is_held_out"]]
-    axes.axvspan(held["period"].min(), held["period"].max(), color=GREY, alpha=0.08, linewidth=0)
-    axes.plot(table["period"], table["treated"], color=BLUE, linewidth=2.0, label="treated regions")
+    x = on_axis(table["period"])
+    held = x[table["is_held_out"]]
+    axes.axvspan(held.min(), held.max(), color=GREY, alpha=0.08, linewidth=0)
+    axes.plot(x, table["treated"], color=BLUE, linewidth=2.0, label="treated regions")
     axes.plot(
-        table["period"], table["synthetic"], color=ORANGE, linewidth=1.8, linestyle=(0, (5, 2)),
+        x, table["synthetic"], color=ORANGE, linewidth=1.8, linestyle=(0, (5, 2)),
         label="made of the others",
     )  # fmt: skip
-    start_line(axes, table["period"], start=float(held["period"].min()))
+    start_line(axes, x, start=float(held.min()))
+    period_ticks(axes, table["period"])
     axes.set_xlabel("period")
     axes.set_ylabel("mean outcome of a region")
     axes.set_title(

@@ -42,6 +42,7 @@ from causal.quasi.synthetic.region_panel import (
     spaced_periods,
     without,
 )
+from causal.quasi.time_axis import Periods
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,14 +65,14 @@ class History:
 
     Attributes:
         units: The N regions.
-        periods: The T periods, shape (T,).
+        periods: The T periods, numbers or dates.
         market: Outcomes and who may be treated.
         n_missing: Rows without an outcome or weight.
         dropped: Regions left out because they lack a period.
     """
 
     units: tuple[Level, ...]
-    periods: Array
+    periods: Periods
     market: Market
     n_missing: int
     dropped: tuple[Level, ...]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+import pandas as pd
 
 from causal.core.errors import InferenceError
 from causal.core.gram import Array
@@ -114,7 +115,7 @@ def arrange(values: Array, treated: tuple[int, ...], window: Window) -> RegionPa
     size = window.end - window.first
     return RegionPanel(
         units=tuple(order),
-        periods=np.arange(size, dtype=np.float64),
+        periods=pd.Index(np.arange(size, dtype=np.float64)),
         values=values[order, window.first : window.end],
         starts=np.array([window.n_pre] * len(treated) + [size] * len(rest), dtype=np.intp),
         n_missing=0,

@@ -17,7 +17,6 @@ from causal.quasi.synthetic.region_panel import (
     examples_of,
     found_region,
     known_keys,
-    period_number,
 )
 
 _ROUNDING = 1e-9
@@ -105,10 +104,19 @@ def _within(options: SwitchbackOptions, cells: dict[Key, Gram]) -> dict[Key, Gra
     kept = {
         key: cell
         for key, cell in cells.items()
-        if key[0] not in gone and low <= period_number(options, key[1]) <= high
+        if key[0] not in gone and low <= _period_number(options, key[1]) <= high
     }
     # Sums of floats depend on their order: that of the names, not that of the rows.
     return dict(sorted(kept.items(), key=lambda item: (str(item[0][0]), _order(item[0]))))
+
+
+def _period_number(options: SwitchbackOptions, period: Level | None) -> float:
+    if isinstance(period, str | None):
+        raise DataError(
+            f"{options.period} must hold numbers", given=str(period),
+            allowed="whole numbers, such as hours since a date",
+        )  # fmt: skip
+    return float(period)
 
 
 def _order(key: Key) -> tuple[float, str]:
@@ -130,7 +138,7 @@ def _treatment(options: SwitchbackOptions, cells: dict[Key, Gram]) -> Array:
 
 def _table(options: SwitchbackOptions, cells: dict[Key, Gram]) -> pd.DataFrame:
     names = [key[0] for key in cells]
-    period = np.array([period_number(options, key[1]) for key in cells])
+    period = np.array([_period_number(options, key[1]) for key in cells])
     if (period != np.round(period)).any():
         raise DataError(
             f"{options.period} must hold whole numbers, such as hours since a date",

@@ -44,6 +44,8 @@ class SwitchbackOptions(PanelOptions):
         treated_share: Probability of the treatment in a block, for `bernoulli`.
     """
 
+    first_period: float | None = None
+    last_period: float | None = None
     treatment: ColumnName
     block_length: int | None = Field(default=None, ge=1)
     block: ColumnName | None = None

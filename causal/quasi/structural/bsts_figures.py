@@ -2,14 +2,13 @@
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import PercentFormatter
 
 from causal.core.canvas import canvas, open_axes
 from causal.core.result import Effect, Result
 from causal.quasi.structural.bsts_options import BstsSpec
-from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE
+from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE, period_ticks
 
 _GRID = "#e4e4e4"
 _MAX_COVARIATES = 20
@@ -51,7 +50,7 @@ def impact_figure(spec: BstsSpec, result: Result, *, outcome: str) -> Figure:
     for axes in (middle, bottom):
         axes.axhline(0.0, color="black", linewidth=0.8)
     bottom.set_xlabel(spec.options.period)
-    _time_axis(bottom, is_date=pd.api.types.is_datetime64_any_dtype(x))
+    period_ticks(bottom, x)
     figure.suptitle(_title(average, rest), x=0.01, ha="left", fontsize=11)
     return figure
 
@@ -103,15 +102,6 @@ def _mark_start(axes: Axes, table: pd.DataFrame) -> None:
     last = table.loc[table["event_time"] == -1, "period"].iloc[0]
     first = table.loc[table["event_time"] == 0, "period"].iloc[0]
     axes.axvline(last + (first - last) / 2, color=GREY, linestyle="--", linewidth=0.9, zorder=1)
-
-
-def _time_axis(axes: Axes, *, is_date: bool) -> None:
-    if is_date:
-        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-        axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
 
 
 def _of(table: pd.DataFrame, outcome: str) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """Options of a Bayesian structural time series: the series, the model, its priors, the sampler."""
 
-import datetime as dt
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -80,7 +79,7 @@ class BstsOptions(Part):
     (`unit` is given; the other regions' paths are covariates too).
 
     Attributes:
-        period: Column of the period, numbers or dates; of a panel, numbers.
+        period: Column of the period, numbers or dates.
         outcome: The outcome column, or a list of them: one set of effects for each.
         covariates: Columns that move with the outcome and that the treatment leaves alone.
         unit: Column of the region.
@@ -201,9 +200,6 @@ class BstsOptions(Part):
         return self
 
     def _panel_is_valid(self) -> "BstsOptions":
-        for name in _PERIOD_KEYS:
-            if isinstance(getattr(self, name), dt.date):
-                raise ValueError(f"{name} must be a number where unit is given")  # noqa: TRY004
         try:
             _ = self.regions
         except ValidationError as error:

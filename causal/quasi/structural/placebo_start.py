@@ -1,11 +1,9 @@
 """Where an earlier start is pretended."""
 
-import numpy as np
-
 from causal.core.errors import DataError
 from causal.quasi.structural.bsts_options import BstsOptions
 from causal.quasi.structural.time_series import TimeSeries
-from causal.quasi.time_axis import given_label, shown
+from causal.quasi.time_axis import given_label, n_before, shown
 
 _MAX_SHARE = 3
 
@@ -21,7 +19,7 @@ def placebo_position(options: BstsOptions, series: TimeSeries) -> int | None:
         return position if options.min_pre_periods <= position < series.n_pre else None
     labels = series.labels
     start = given_label(options.placebo_period, like=labels[0], key="placebo_period")
-    position = int(np.sum([label < start for label in labels]))  # type: ignore[operator]
+    position = n_before(labels, start)
     if not options.min_pre_periods <= position < series.n_pre:
         raise DataError(
             f"placebo_period must leave {options.min_pre_periods} periods before it and lie before "

@@ -14,11 +14,13 @@ from causal.quasi.structural.bsts_options import BstsOptions
 from causal.quasi.synthetic.region_notes import region_notes
 from causal.quasi.synthetic.region_panel import RegionPanel, Starts, observe, observe_table
 from causal.quasi.time_axis import (
-    GivenPeriod,
     Label,
+    between,
     check_spacing,
     given_label,
-    period_label,
+    n_before,
+    order,
+    period_labels,
     shown,
 )
 
@@ -111,7 +113,7 @@ def series_of_table(options: BstsOptions, table: Table, *, outcome: str) -> Time
     Raises:
         DataError: The data cannot carry the analysis.
     """
-    labels = tuple(sorted(table[outcome], key=_order))
+    labels = tuple(sorted(table[outcome], key=order))
     if options.spacing == "regular":
         check_spacing(labels, column=options.period)
     start = given_label(options.start, like=labels[0], key="treatment_period")
@@ -121,7 +123,7 @@ def series_of_table(options: BstsOptions, table: Table, *, outcome: str) -> Time
         outcome=np.array([table[outcome][label] for label in labels]),
         covariates=np.array(columns).reshape(len(columns), len(labels)).T,
         names=tuple(options.covariates),
-        n_pre=_n_before(labels, start),
+        n_pre=n_before(labels, start),
     )
     return checked(series, options, outcome=outcome, start=start)
 
@@ -139,12 +141,12 @@ def observe_regions(
     if len(set(panel.starts[panel.treated])) > 1:
         raise DataError(
             "the treated regions start at different times: analyse each start on its own",
-            given=sorted({f"{panel.periods[at]:g}" for at in panel.starts[panel.treated]}),
+            given=[shown(panel.periods[at]) for at in np.unique(panel.starts[panel.treated])],
         )
     tables = {}
     for name in options.covariates:
         tables[name], _ = yield from observe_table(regions, where, column=name)
-    labels = tuple(float(period) for period in panel.periods)
+    labels = tuple(panel.periods)
     own = [_of_treated(table, panel, name=name) for name, table in tables.items()]
     series = TimeSeries(
         labels=labels,
@@ -166,7 +168,7 @@ def checked(series: TimeSeries, options: BstsOptions, *, outcome: str, start: La
         DataError: It cannot; says why.
     """
     labels = series.labels
-    if not _order(labels[0]) < _order(start) <= _order(labels[-1]):
+    if not order(labels[0]) < order(start) <= order(labels[-1]):
         raise DataError(
             "the treatment starts outside the data", given=shown(start),
             allowed=f"after {shown(labels[0])}, up to {shown(labels[-1])}",
@@ -207,30 +209,23 @@ def _of_treated(table: pd.DataFrame, panel: RegionPanel, *, name: str) -> Array:
 
 
 def _by_label(options: BstsOptions, cells: Mapping[Key, Gram]) -> dict[Label, Gram]:
-    found = {}
-    for (period,), cell in cells.items():
-        if period is None:
-            raise DataError(f"{options.period} is null", given=f"{cell.n + cell.n_missing} rows")
-        found[period_label(period, column=options.period)] = cell
-    return found
+    nameless = cells.get((None,))
+    if nameless is not None:
+        n_rows = nameless.n + nameless.n_missing
+        raise DataError(f"{options.period} is null", given=f"{n_rows} rows")
+    periods = {period: cell for (period,), cell in cells.items() if period is not None}
+    labels = period_labels(periods, column=options.period)
+    return {labels[period]: cell for period, cell in periods.items()}
 
 
 def _within(options: BstsOptions, cells: Mapping[Label, Gram]) -> dict[Label, Gram]:
     if not cells:
         raise DataError("the source has no rows after the filters")
-    like = next(iter(cells))
-    ends: dict[str, GivenPeriod | None] = {
-        "first_period": options.first_period, "last_period": options.last_period,
-    }  # fmt: skip
-    low, high = (
-        None if value is None else _order(given_label(value, like=like, key=key))
-        for key, value in ends.items()
-    )
-    kept = {
-        label: cell
-        for label, cell in cells.items()
-        if (low is None or _order(label) >= low) and (high is None or _order(label) <= high)
-    }
+    is_within = between(
+        options.first_period, options.last_period, like=next(iter(cells)),
+        keys=("first_period", "last_period"),
+    )  # fmt: skip
+    kept = {label: cell for label, cell in cells.items() if is_within(label)}
     if not kept:
         raise DataError("there is no period between first_period and last_period")
     return kept
@@ -255,12 +250,4 @@ def _check_cells(options: BstsOptions, cells: Mapping[Label, Gram], names: Seque
 
 
 def _examples(labels: Iterable[Label]) -> str:
-    return ", ".join(shown(label) for label in sorted(labels, key=_order)[:_MAX_EXAMPLES])
-
-
-def _n_before(labels: Sequence[Label], start: Label) -> int:
-    return sum(_order(label) < _order(start) for label in labels)
-
-
-def _order(label: Label) -> float:
-    return label if isinstance(label, float) else float(label.value)
+    return ", ".join(shown(label) for label in sorted(labels, key=order)[:_MAX_EXAMPLES])

@@ -7,7 +7,16 @@ from matplotlib.figure import Figure
 
 from causal.core.result import Effect, Result
 from causal.quasi.synthetic.control_options import SyntheticControlSpec
-from causal.quasi.synthetic.region_figures import BLUE, GREY, LIGHT, ORANGE, stacked, start_line
+from causal.quasi.synthetic.region_figures import (
+    BLUE,
+    GREY,
+    LIGHT,
+    ORANGE,
+    on_axis,
+    period_ticks,
+    stacked,
+    start_line,
+)
 
 _MAX_PLACEBO_RATIO = 5.0
 
@@ -38,7 +47,7 @@ def gap_figure(spec: SyntheticControlSpec, result: Result, *, outcome: str) -> F
     """The gap of the treated region beside the gaps of the placebos."""
     table, axis = _on_one_axis(_of(result.tables["paths"], outcome))
     placebos = _of(result.tables["placebo_gaps"], outcome)
-    placebos = placebos.assign(x=placebos["event_time"] if axis.is_relative else placebos["period"])
+    placebos = placebos.assign(x=axis.of(placebos))
     shown, n_hidden = _comparable(placebos, _of(result.tables["placebos"], outcome))
     figure, (axes,) = stacked()
     for number, (_, rows) in enumerate(shown.groupby(["unit", "start"])):
@@ -69,24 +78,27 @@ def gap_figure(spec: SyntheticControlSpec, result: Result, *, outcome: str) -> F
 class _Axis:
     """Calendar periods where all start together, event time elsewhere."""
 
-    def __init__(self, *, is_relative: bool, first: float, periods: "pd.Series[float]") -> None:
-        self.is_relative = is_relative
-        self.first = first
-        self._periods = periods
+    def __init__(self, table: pd.DataFrame) -> None:
+        is_first = table["event_time"] == 0
+        self._table = table
+        self.is_relative = table.loc[is_first, "period"].nunique() > 1
+        self.first = float(self.of(table[is_first]).iloc[0])
+
+    def of(self, table: pd.DataFrame) -> "pd.Series[float]":
+        """Where the rows of a table lie."""
+        return table["event_time"] if self.is_relative else on_axis(table["period"])
 
     def label(self, axes: Axes, spec: SyntheticControlSpec) -> None:
         """Name the axis and mark the start."""
-        start_line(axes, self._periods, start=self.first)
+        period_ticks(axes, self._table["event_time" if self.is_relative else "period"])
+        start_line(axes, self.of(self._table), start=self.first)
         name = "periods since the start" if self.is_relative else spec.options.period
         axes.set_xlabel(name)
 
 
 def _on_one_axis(table: pd.DataFrame) -> tuple[pd.DataFrame, _Axis]:
-    starts = table.loc[table["event_time"] == 0, "period"]
-    is_relative = starts.nunique() > 1
-    x = table["event_time"] if is_relative else table["period"]
-    first = 0.0 if is_relative else float(starts.iloc[0])
-    return table.assign(x=x), _Axis(is_relative=is_relative, first=first, periods=x)
+    axis = _Axis(table)
+    return table.assign(x=axis.of(table)), axis
 
 
 def _comparable(placebos: pd.DataFrame, fits: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -106,7 +118,7 @@ def _intervals(axes: Axes, result: Result, outcome: str, *, is_relative: bool) -
     ):
         return
     axes.fill_between(
-        table["period"], table["ci_lower"], table["ci_upper"], color=BLUE, alpha=0.18,
+        on_axis(table["period"]), table["ci_lower"], table["ci_upper"], color=BLUE, alpha=0.18,
         linewidth=0, label="conformal interval", zorder=2,
     )  # fmt: skip
 

@@ -1,13 +1,25 @@
 """The options of the method `synthetic_control`, and which of them go together."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from causal.core.spec import Part, Spec
 from causal.quasi.synthetic.region_options import ColumnName, RegionOptions
+from causal.quasi.time_axis import (
+    GivenPeriod,
+    Label,
+    between,
+    given_label,
+    label_of,
+    lies_after,
+    shown,
+)
 
-Window = tuple[float, float]
+Holds = Callable[[Label], bool]
+Window = tuple[GivenPeriod, GivenPeriod]
+_KEY = "special_predictors"
 
 
 class SpecialPredictor(Part):
@@ -21,34 +33,46 @@ class SpecialPredictor(Part):
     """
 
     column: ColumnName
-    periods: Annotated[list[float], Field(min_length=1)] | None = None
-    first_period: float | None = None
-    last_period: float | None = None
+    periods: Annotated[list[GivenPeriod], Field(min_length=1)] | None = None
+    first_period: GivenPeriod | None = None
+    last_period: GivenPeriod | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> "SpecialPredictor":
-        is_range = self.first_period is not None and self.last_period is not None
-        has_end = self.first_period is not None or self.last_period is not None
+        first, last = self.first_period, self.last_period
+        has_end = first is not None or last is not None
+        is_range = first is not None and last is not None
         if (self.periods is None) != is_range or (self.periods is not None and has_end):
             raise ValueError("give either periods, or first_period and last_period")
-        if is_range and (self.first_period or 0.0) > (self.last_period or 0.0):
+        if first is not None and last is not None and lies_after(first, last):
             raise ValueError(
-                f"first_period {self.first_period:g} lies after last_period {self.last_period:g}"
+                f"first_period {shown(label_of(first))} lies after last_period "
+                f"{shown(label_of(last))}"
             )
         return self
 
-    def holds(self, period: float) -> bool:
-        """Whether a period is one of these."""
-        if self.periods is not None:
-            return period in self.periods
-        return (self.first_period or 0.0) <= period <= (self.last_period or 0.0)
+    def holds(self, *, like: Label) -> Holds:
+        """Whether a period is one of these.
+
+        Args:
+            like: A period of the data.
+
+        Raises:
+            DataError: The data hold dates and the spec numbers, or the reverse.
+        """
+        if self.periods is None:
+            return between(self.first_period, self.last_period, like=like, keys=(_KEY, _KEY))
+        chosen = {given_label(period, like=like, key=_KEY) for period in self.periods}
+        return lambda period: period in chosen
 
     @property
     def name(self) -> str:
         """Column and periods, for tables."""
+        given = (self.first_period, self.last_period) if self.periods is None else self.periods
+        texts = [shown(label_of(period)) for period in given if period is not None]
         if self.periods is not None:
-            return f"{self.column} {', '.join(f'{period:g}' for period in self.periods)}"
-        return f"{self.column} {self.first_period:g}-{self.last_period:g}"
+            return f"{self.column} {', '.join(texts)}"
+        return f"{self.column} {('-' if isinstance(given[0], float) else ' to ').join(texts)}"
 
 
 class ControlOptions(RegionOptions):
@@ -86,11 +110,11 @@ class ControlOptions(RegionOptions):
     predictor_window: Window | None = None
     special_predictors: list[SpecialPredictor] = Field(default_factory=list)
     importance: Literal["nested", "global", "cross_validated", "equal"] = "nested"
-    validation_start: float | None = None
+    validation_start: GivenPeriod | None = None
     placebo_importance: Literal["refit", "fixed"] = "refit"
     n_placebos: int = Field(default=1000, ge=100, le=100_000)
     max_placebo_mspe: float | None = Field(default=None, gt=0)
-    placebo_period: float | None = None
+    placebo_period: GivenPeriod | None = None
     leave_one_out: bool = True
     conformal: bool = False
 
@@ -139,7 +163,7 @@ class ControlOptions(RegionOptions):
     def _windows_are_ordered(self) -> "ControlOptions":
         for name in ("match_window", "predictor_window"):
             window = getattr(self, name)
-            if window is not None and window[0] > window[1]:
+            if window is not None and lies_after(*window):
                 raise ValueError(f"{name} ends before it begins")
         return self
 

@@ -27,6 +27,7 @@ from causal.quasi.synthetic.region_effects import with_cumulative_and_relative
 from causal.quasi.synthetic.region_notes import region_notes
 from causal.quasi.synthetic.region_panel import RegionPanel
 from causal.quasi.synthetic.simplex_least_squares import is_unique
+from causal.quasi.time_axis import label_of, shown
 
 _ESTIMATORS = {
     "standard": "synthetic_control",
@@ -211,11 +212,12 @@ def _in_time_check(
     spec: SyntheticControlSpec, panel: RegionPanel, predictors: PredictorTable | None
 ) -> list[Diagnostic]:
     placebo = in_time_placebo(spec, panel, predictors)
-    if placebo is None:
+    period = spec.options.placebo_period
+    if placebo is None or period is None:
         return []
     observed, test = placebo
     detail = (
-        f"pretending a start in {spec.options.placebo_period:g} gives {observed.effect:+.4g}, "
+        f"pretending a start in {shown(label_of(period))} gives {observed.effect:+.4g}, "
         f"p = {test.pvalue:.3g}; there should be no effect"
     )
     return [
@@ -277,7 +279,7 @@ def _placebo_row(found: Study, item: DonorFit, *, is_treated: bool) -> Mapping[s
     pre, post = math.sqrt(item.pre_mspe), math.sqrt(item.post_mspe)
     return {
         "unit": str(found.panel.units[item.task.target]),
-        "start": float(found.panel.periods[item.task.n_pre]),
+        "start": found.panel.periods[item.task.n_pre],
         "is_treated": is_treated,
         "effect": item.effect,
         "pre_rmspe": pre,
@@ -315,7 +317,7 @@ def _left_out_table(left_out: Sequence[LeftOut], panel: RegionPanel) -> pd.DataF
 def _predictor_table(found: Study, predictors: PredictorTable) -> pd.DataFrame:
     parts = []
     for item in found.fits:
-        values = predictors.matrix(start=float(found.panel.periods[item.task.n_pre]))
+        values = predictors.matrix(start=found.panel.periods[item.task.n_pre])
         parts.append(
             pd.DataFrame(
                 {

@@ -28,6 +28,7 @@ from causal.quasi.synthetic.predictor_fit import (
 )
 from causal.quasi.synthetic.predictor_table import PredictorTable
 from causal.quasi.synthetic.region_panel import MIN_PRE_PERIODS, Indices, RegionPanel
+from causal.quasi.time_axis import Periods, given_label, n_before, order, shown
 
 _OUTCOME_RULES = {
     "standard": outcome_fit,
@@ -61,14 +62,14 @@ def matched_periods(options: ControlOptions, panel: RegionPanel, *, n_pre: int) 
     """
     if options.match_window is None:
         return np.arange(n_pre)
-    low, high = options.match_window
-    start = panel.periods[n_pre]
-    inside = np.flatnonzero((panel.periods >= low) & (panel.periods <= high))
-    if len(inside) < MIN_PRE_PERIODS or high >= start:
+    periods = panel.periods
+    low, high = (given_label(x, like=periods[0], key="match_window") for x in options.match_window)
+    inside = np.flatnonzero((periods >= low) & (periods <= high))
+    if len(inside) < MIN_PRE_PERIODS or order(high) >= order(periods[n_pre]):
         raise DataError(
             "match_window must hold two periods or more, all before the start",
-            given=f"{low:g} to {high:g}, {len(inside)} periods",
-            allowed=f"{panel.periods[0]:g} to {panel.periods[n_pre - 1]:g}",
+            given=f"{shown(low)} to {shown(high)}, {len(inside)} periods",
+            allowed=f"{shown(periods[0])} to {shown(periods[n_pre - 1])}",
         )
     return inside
 
@@ -162,14 +163,14 @@ def _refit_on_predictors(
 def _late(predictors: PredictorTable, *, n_pre: int, middle: int) -> Array:
     """Predictors of the validation periods."""
     periods = predictors.panel.periods
-    window = (float(periods[middle]), float(periods[n_pre - 1]))
-    return predictors.matrix(start=float(periods[n_pre]), window=window)
+    window = (periods[middle], periods[n_pre - 1])
+    return predictors.matrix(start=periods[n_pre], window=window)
 
 
 def _cached(predictors: PredictorTable, *, is_clipped: bool) -> Callable[[int], Array]:
     @cache
     def matrix(n_pre: int) -> Array:
-        start = float(predictors.panel.periods[n_pre])
+        start = predictors.panel.periods[n_pre]
         return predictors.matrix(start=start, is_clipped=is_clipped)
 
     return matrix
@@ -180,8 +181,8 @@ def _cross_validated(options: ControlOptions, predictors: PredictorTable) -> Fit
 
     def rule(task: Task) -> DonorFit:
         middle = _validation_start(options, task, periods)
-        start = float(periods[task.n_pre])
-        early = (float(periods[0]), float(periods[middle - 1]))
+        start = periods[task.n_pre]
+        early = (periods[0], periods[middle - 1])
         late = _late(predictors, n_pre=task.n_pre, middle=middle)
         names = predictors.names
         held_out = Task(
@@ -198,15 +199,16 @@ def _cross_validated(options: ControlOptions, predictors: PredictorTable) -> Fit
     return rule
 
 
-def _validation_start(options: ControlOptions, task: Task, periods: Array) -> int:
+def _validation_start(options: ControlOptions, task: Task, periods: Periods) -> int:
     """Position of the first validation period."""
     if options.validation_start is None:
         return task.n_pre // 2
-    middle = int(np.searchsorted(periods, options.validation_start))
+    start = given_label(options.validation_start, like=periods[0], key="validation_start")
+    middle = n_before(periods, start)
     if not 0 < middle < task.n_pre:
         raise DataError(
             "validation_start must leave periods before it and up to the treatment",
-            given=f"{options.validation_start:g}",
-            allowed=f"after {periods[0]:g}, before {periods[task.n_pre]:g}",
+            given=shown(start),
+            allowed=f"after {shown(periods[0])}, before {shown(periods[task.n_pre])}",
         )
     return middle

@@ -19,6 +19,7 @@ from causal.quasi.synthetic.placebo import (
 )
 from causal.quasi.synthetic.predictor_table import PredictorTable
 from causal.quasi.synthetic.region_panel import MIN_PRE_PERIODS, Indices, RegionPanel
+from causal.quasi.time_axis import given_label, n_before, shown
 
 _WEIGHTLESS = 1e-6
 _HELD_OUT_SHARE = 4
@@ -134,16 +135,17 @@ def in_time_placebo(
     Raises:
         DataError: The pretended start leaves too few periods before it, or none after.
     """
-    period = spec.options.placebo_period
-    if period is None:
+    if spec.options.placebo_period is None:
         return None
-    position = int(np.searchsorted(panel.periods, period))
+    periods = panel.periods
+    start = given_label(spec.options.placebo_period, like=periods[0], key="placebo_period")
+    position = n_before(periods, start)
     first = int(panel.starts[panel.treated].min())
     if not MIN_PRE_PERIODS <= position < first:
         raise DataError(
             "placebo_period must leave two periods before it and lie before the treatment",
-            given=f"{period:g}",
-            allowed=f"{panel.periods[MIN_PRE_PERIODS]:g} to {panel.periods[first - 1]:g}",
+            given=shown(start),
+            allowed=f"{shown(periods[MIN_PRE_PERIODS])} to {shown(periods[first - 1])}",
         )
     options = spec.options.model_copy(update={"match_window": None})
     early = replace(panel, values=panel.values[:, :first])

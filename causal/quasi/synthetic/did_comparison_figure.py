@@ -7,7 +7,15 @@ from matplotlib.figure import Figure
 
 from causal.core.result import Result
 from causal.quasi.synthetic.did_readout import SyntheticDidSpec
-from causal.quasi.synthetic.region_figures import BLUE, GREY, ORANGE, stacked, start_line
+from causal.quasi.synthetic.region_figures import (
+    BLUE,
+    GREY,
+    ORANGE,
+    on_axis,
+    period_ticks,
+    stacked,
+    start_line,
+)
 
 _MAX_STARTS = 4
 _BAND = 0.18
@@ -23,8 +31,10 @@ def comparison_figure(spec: SyntheticDidSpec, result: Result, *, outcome: str) -
     starts = sorted(paths["start"].unique())
     figure, panels = stacked(n_panels=min(len(starts), _MAX_STARTS))
     for axes, start in zip(panels, starts[:_MAX_STARTS], strict=True):
-        _draw(axes, paths[paths["start"] == start], weights[weights["start"] == start])
-        start_line(axes, paths["period"], start=start)
+        own = paths[paths["start"] == start]
+        _draw(axes, own, weights[weights["start"] == start])
+        period_ticks(axes, own["period"])
+        start_line(axes, on_axis(own["period"]), start=_first(own))
         axes.set_xlabel(spec.options.period)
         axes.set_ylabel(f"mean {outcome}")
     found = next(e for e in result.effects if e.metric == outcome and e.term == "average")
@@ -38,20 +48,25 @@ def comparison_figure(spec: SyntheticDidSpec, result: Result, *, outcome: str) -
     return figure
 
 
+def _first(paths: pd.DataFrame) -> float:
+    """Where the first treated period lies."""
+    return float(on_axis(paths.loc[paths["event_time"] == 0, "period"]).iloc[0])
+
+
 def _draw(axes: Axes, paths: pd.DataFrame, weights: pd.DataFrame) -> None:
+    paths = paths.assign(x=on_axis(paths["period"]))
+    weights = weights.assign(x=on_axis(weights["period"]))
     after = paths[paths["is_post"]]
-    axes.plot(paths["period"], paths["treated"], color=BLUE, linewidth=1.8, label="treated")
-    axes.plot(
-        paths["period"], paths["synthetic"], color=ORANGE, linewidth=1.8, label="weighted donors"
-    )
+    axes.plot(paths["x"], paths["treated"], color=BLUE, linewidth=1.8, label="treated")
+    axes.plot(paths["x"], paths["synthetic"], color=ORANGE, linewidth=1.8, label="weighted donors")
     share = weights["weight"].to_numpy()
-    late = float(after["period"].mean())
+    late = float(after["x"].mean())
     late_treated, late_donors = float(after["treated"].mean()), float(after["synthetic"].mean())
     has_time_weights = share.sum() > 0
     shift = 0.0
     if has_time_weights:
         before = paths[~paths["is_post"]]
-        early = float(share @ weights["period"])
+        early = float(share @ weights["x"])
         early_treated = float(share @ before["treated"])
         early_donors = float(share @ before["synthetic"])
         shift = early_treated - early_donors
@@ -79,7 +94,7 @@ def _draw_time_weights(axes: Axes, weights: pd.DataFrame) -> None:
     """Bars at the foot of the panel, below the lines."""
     low, high = axes.get_ylim()
     foot = low - _BAND * (high - low)
-    periods = weights["period"].to_numpy()
+    periods = weights["x"].to_numpy()
     width = 0.8 * float(np.diff(periods).min()) if len(periods) > 1 else 0.8
     size = weights["weight"] / weights["weight"].max() * _BAND * (high - low) * 0.85
     axes.bar(periods, size, bottom=foot, width=width, color=GREY, alpha=0.45, label="time weights")

@@ -19,6 +19,7 @@ from causal.quasi.synthetic.region_notes import region_notes
 from causal.quasi.synthetic.region_options import ColumnName, RegionOptions
 from causal.quasi.synthetic.region_panel import RegionPanel
 from causal.quasi.synthetic.staggered_blocks import DidFit, event_time_effects
+from causal.quasi.time_axis import shown
 
 
 class SyntheticDidOptions(RegionOptions):
@@ -121,7 +122,7 @@ def _params(
         "pre_rmse": _pre_rmse(fitted),
     }
     for cohort in fitted.cohorts:
-        start = f"{panel.periods[cohort.start]:g}"
+        start = shown(panel.periods[cohort.start])
         params[f"zeta_{start}"] = cohort.fit.scale.zeta
         params[f"effect_{start}"] = cohort.fit.effect
     for name, slope in zip(spec.options.covariates, fitted.slopes, strict=True):
@@ -174,7 +175,7 @@ def _paths_table(panel: RegionPanel, fitted: DidFit) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {
-                "start": float(panel.periods[cohort.start]), "period": panel.periods,
+                "start": panel.periods[cohort.start], "period": panel.periods,
                 "event_time": np.arange(len(panel.periods)) - cohort.start,
                 "treated": cohort.treated, "synthetic": cohort.synthetic, "gap": cohort.fit.gaps,
                 "is_post": np.arange(len(panel.periods)) >= cohort.start,
@@ -190,7 +191,7 @@ def _unit_weights_table(panel: RegionPanel, fitted: DidFit) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {
-                "start": float(panel.periods[cohort.start]), "donor": donors,
+                "start": panel.periods[cohort.start], "donor": donors,
                 "weight": cohort.fit.unit_weights,
             }
         )
@@ -203,7 +204,7 @@ def _time_weights_table(panel: RegionPanel, fitted: DidFit) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {
-                "start": float(panel.periods[cohort.start]),
+                "start": panel.periods[cohort.start],
                 "period": panel.periods[: cohort.start], "weight": cohort.fit.time_weights,
             }
         )

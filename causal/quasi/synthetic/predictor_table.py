@@ -1,6 +1,6 @@
 """Predictors of a synthetic control: means of columns over periods before the start."""
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +9,9 @@ import pandas as pd
 from causal.core.errors import DataError
 from causal.core.frames import Condition, FrameRequest
 from causal.core.gram import Array
-from causal.quasi.synthetic.control_options import ControlOptions
-from causal.quasi.synthetic.region_panel import RegionPanel, observe_table
-
-Holds = Callable[[float], bool]
+from causal.quasi.synthetic.control_options import ControlOptions, Holds
+from causal.quasi.synthetic.region_panel import RegionPanel, observe_table, periods_of
+from causal.quasi.time_axis import GivenPeriod, Label, between, order, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +35,11 @@ class PredictorTable:
         return (*self.options.predictors, *special)
 
     def matrix(
-        self, *, start: float, window: tuple[float, float] | None = None, is_clipped: bool = False
+        self,
+        *,
+        start: Label,
+        window: tuple[GivenPeriod, GivenPeriod] | None = None,
+        is_clipped: bool = False,
     ) -> Array:
         """One row per predictor, one column per region, shape (K, N).
 
@@ -49,28 +52,36 @@ class PredictorTable:
         Raises:
             DataError: A predictor has no value for some region, or periods from the start on.
         """
-        low, high = (
-            window or self.options.predictor_window or (-np.inf, np.nextafter(start, -1e300))
-        )
-        plain = [(name, name, _between(low, high)) for name in self.options.predictors]
-        special = [(p.name, p.column, p.holds) for p in self.options.special_predictors]
+        holds = self._plain_periods(window or self.options.predictor_window, start=start)
+        plain = [(name, name, holds) for name in self.options.predictors]
+        special = [
+            (item.name, item.column, item.holds(like=start))
+            for item in self.options.special_predictors
+        ]
         rows = []
-        for name, column, holds in [*plain, *special]:
+        for name, column, is_chosen in [*plain, *special]:
             table = self.columns[column]
-            periods = [float(period) for period in table.columns if holds(float(period))]
-            late = [period for period in periods if period >= start]
+            periods = [period for period in periods_of(table) if is_chosen(period)]
+            late = [period for period in periods if order(period) >= order(start)]
             if late and not is_clipped:
                 raise DataError(
                     f"predictor {name} takes periods from the start of the treatment on",
-                    given=[f"{period:g}" for period in late],
-                    allowed=f"before {start:g}",
+                    given=[shown(period) for period in late],
+                    allowed=f"before {shown(start)}",
                 )
-            kept = [period for period in periods if period < start]
+            kept = [period for period in periods if order(period) < order(start)]
             rows.append(self._means(table, kept, name=name))
         return np.array(rows)
 
-    def _means(self, table: pd.DataFrame, periods: list[float], *, name: str) -> Array:
-        means = table.reindex(list(self.panel.units))[periods].mean(axis=1)
+    def _plain_periods(
+        self, window: tuple[GivenPeriod, GivenPeriod] | None, *, start: Label
+    ) -> Holds:
+        if window is None:
+            return lambda period: order(period) < order(start)
+        return between(*window, like=start, keys=("predictor_window", "predictor_window"))
+
+    def _means(self, table: pd.DataFrame, periods: Sequence[Label], *, name: str) -> Array:
+        means = table.reindex(list(self.panel.units))[list(periods)].mean(axis=1)
         lacking = [str(unit) for unit in self.panel.units if np.isnan(means[unit])]
         if lacking:
             raise DataError(f"predictor {name} has no value in its periods", given=lacking)
@@ -88,7 +99,3 @@ def observe_predictors(
     for name in dict.fromkeys([*options.predictors, *special]):
         columns[name], _ = yield from observe_table(options, where, column=name)
     return PredictorTable(options=options, panel=panel, columns=columns)
-
-
-def _between(low: float, high: float) -> Holds:
-    return lambda period: low <= period <= high

@@ -1,13 +1,16 @@
 """What the pictures of synthetic control and synthetic difference in differences share."""
 
 from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from causal.core.canvas import canvas, open_axes
+from causal.quasi.time_axis import shown
 
 BLUE, ORANGE, GREY, LIGHT = "#1f5a93", "#c8622d", "#7a7a7a", "#c9c9c9"
 _CYCLE = ("#1f5a93", "#c8622d", "#3f8f5b", "#8c5aa8", "#b8962e", "#4fa3b8")
@@ -23,6 +26,28 @@ def stacked(*, n_panels: int = 1, height: float = 4.4) -> tuple[Figure, list[Axe
         open_axes(axes, grid="y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
     return figure, found
+
+
+def on_axis(periods: "pd.Series[Any]") -> "pd.Series[float]":
+    """Where periods lie on an axis: numbers as they are, dates in days as matplotlib counts."""
+    if not _are_dates(periods):
+        return periods
+    days = date2num(periods.to_numpy())  # type: ignore[no-untyped-call]
+    return pd.Series(days, index=periods.index)
+
+
+def period_ticks(axes: Axes, periods: "pd.Series[Any]") -> None:
+    """Ticks at whole numbers or at dates, whichever the periods are."""
+    if _are_dates(periods):
+        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+
+
+def _are_dates(periods: "pd.Series[Any]") -> bool:
+    return pd.api.types.is_datetime64_any_dtype(periods)
 
 
 def mark_start(axes: Axes, *, last_before: float, first_after: float) -> None:
@@ -48,8 +73,8 @@ def weight_figure(table: pd.DataFrame, *, outcome: str, group: str) -> Figure:
         outcome: The metric.
         group: Column by which weights are set apart.
     """
-    shown = table[table["metric"] == outcome]
-    wide = shown.pivot(index="donor", columns=group, values="weight").fillna(0.0)
+    own = table[table["metric"] == outcome]
+    wide = own.pivot(index="donor", columns=group, values="weight").fillna(0.0)
     size = wide.abs().max(axis=1).sort_values(ascending=False, kind="stable")
     top = [name for name in size.index[:_MAX_DONORS] if size[name] >= _SHOWN_WEIGHT]
     groups = list(wide.columns)[: len(_CYCLE)]
@@ -58,10 +83,10 @@ def weight_figure(table: pd.DataFrame, *, outcome: str, group: str) -> Figure:
     thickness = 0.75 / len(groups)
     for number, name in enumerate(groups):
         at = [row + (number - (len(groups) - 1) / 2) * thickness for row in range(len(top))]
-        label = str(name).removesuffix(".0")
         axes.barh(
-            at, wide.loc[top, name], height=thickness * 0.9, color=_CYCLE[number], label=label
-        )
+            at, wide.loc[top, name], height=thickness * 0.9, color=_CYCLE[number],
+            label=_text(name),
+        )  # fmt: skip
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(top)), top)
     axes.invert_yaxis()
@@ -74,3 +99,7 @@ def weight_figure(table: pd.DataFrame, *, outcome: str, group: str) -> Figure:
     if len(groups) > 1:
         axes.legend(frameon=False, fontsize=8, title=group, title_fontsize=8)
     return figure
+
+
+def _text(group: object) -> str:
+    return shown(group) if isinstance(group, pd.Timestamp) else str(group).removesuffix(".0")

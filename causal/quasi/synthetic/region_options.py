@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from causal.core.frames import Level
 from causal.core.spec import COLUMN_PATTERN, Part
 from causal.quasi.geo.returns import Spend
+from causal.quasi.time_axis import GivenPeriod, label_of, lies_after, shown
 
 ColumnName = Annotated[str, Field(pattern=COLUMN_PATTERN)]
 Levels = Annotated[list[Level], Field(min_length=1)]
@@ -17,7 +18,7 @@ class PanelOptions(Part):
 
     Attributes:
         unit: Column of the region.
-        period: Numeric column of the period.
+        period: Column of the period, numbers or dates.
         outcome: The outcome column, or a list of them: one set of effects for each.
         excluded: Regions that take no part.
         first_period: Earlier periods are left out.
@@ -30,8 +31,8 @@ class PanelOptions(Part):
     period: ColumnName
     outcome: ColumnName | Annotated[list[ColumnName], Field(min_length=1)]
     excluded: list[Level] = Field(default_factory=list)
-    first_period: float | None = None
-    last_period: float | None = None
+    first_period: GivenPeriod | None = None
+    last_period: GivenPeriod | None = None
     aggregate: Literal["none", "mean", "sum"] = "none"
     weight: ColumnName | None = None
 
@@ -48,8 +49,11 @@ class PanelOptions(Part):
     @model_validator(mode="after")
     def _periods_are_ordered(self) -> "PanelOptions":
         first, last = self.first_period, self.last_period
-        if first is not None and last is not None and first > last:
-            raise ValueError(f"first_period {first:g} lies after last_period {last:g}")
+        if first is not None and last is not None and lies_after(first, last):
+            raise ValueError(
+                f"first_period {shown(label_of(first))} lies after last_period "
+                f"{shown(label_of(last))}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -89,8 +93,8 @@ class RegionOptions(WholePanelOptions):
         returns: What the treatment cost, for the incremental return on it.
     """
 
-    treated: Level | Levels | Annotated[dict[Level, float], Field(min_length=1)] | None = None
-    treatment_period: float | None = None
+    treated: Level | Levels | Annotated[dict[Level, GivenPeriod], Field(min_length=1)] | None = None
+    treatment_period: GivenPeriod | None = None
     first_treated_period: ColumnName | None = None
     donors: Annotated[list[Level], Field(min_length=1)] | None = None
     returns: Spend | None = None
@@ -102,14 +106,15 @@ class RegionOptions(WholePanelOptions):
         return super().roles if first is None else (*super().roles, first)
 
     @property
-    def named_starts(self) -> dict[Level, float]:
+    def named_starts(self) -> dict[Level, GivenPeriod]:
         """First treated periods of the regions that `treated` names; empty where a column says."""
         if self.treated is None:
             return {}
         if isinstance(self.treated, dict):
             return dict(self.treated)
         names = self.treated if isinstance(self.treated, list) else [self.treated]
-        return {name: float(self.treatment_period or 0.0) for name in names}
+        start = 0.0 if self.treatment_period is None else self.treatment_period
+        return dict.fromkeys(names, start)
 
     @model_validator(mode="after")
     def _one_treatment(self) -> "RegionOptions":

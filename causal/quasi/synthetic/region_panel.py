@@ -20,7 +20,20 @@ from causal.quasi.synthetic.region_options import (
     RegionOptions,
     WholePanelOptions,
 )
-from causal.quasi.time_axis import check_spacing
+from causal.quasi.time_axis import (
+    GivenPeriod,
+    Label,
+    Periods,
+    between,
+    check_spacing,
+    given_label,
+    label_of,
+    n_before,
+    order,
+    period_label,
+    period_labels,
+    shown,
+)
 
 Indices = NDArray[np.intp]
 MIN_PRE_PERIODS = 2
@@ -35,7 +48,7 @@ class RegionPanel:
 
     Attributes:
         units: The N regions.
-        periods: The T periods, ascending, shape (T,).
+        periods: The T periods, numbers or dates, ascending.
         values: The outcome, shape (N, T).
         starts: Position of the first treated period of each region; T where it is a donor.
         n_missing: Rows without an outcome or weight, left out.
@@ -44,7 +57,7 @@ class RegionPanel:
     """
 
     units: tuple[Level, ...]
-    periods: Array
+    periods: Periods
     values: Array
     starts: Indices
     n_missing: int
@@ -66,7 +79,7 @@ class RegionPanel:
         return [self.units[int(position)] for position in at]
 
 
-Starts = Mapping[Level, float]
+Starts = Mapping[Level, GivenPeriod]
 
 
 def observe_starts(
@@ -75,21 +88,24 @@ def observe_starts(
     """First treated periods of the treated regions, from the spec or from a column.
 
     Raises:
-        DataError: The column changes within a region.
+        DataError: The column changes within a region, or holds neither numbers nor dates.
     """
-    if options.first_treated_period is None:
+    column = options.first_treated_period
+    if column is None:
         return options.named_starts
-    column = Column(options.first_treated_period)
-    request = GramRequest(terms=(column,), by=(options.unit,), where=where)
-    found = known_keys(grams((yield request), request))
-    for (unit,), part in found.items():
-        is_constant = part.n == 0 or (part.n_missing == 0 and part.cross[0, 0] == 0.0)
-        if not is_constant:
-            raise DataError(f"{column.name} must not change within {options.unit}", given=str(unit))
+    request = GramRequest(terms=(), by=(options.unit, column), where=where)
+    cells = grams((yield request), request)
+    _check_named(sum(cell.n + cell.n_missing for (unit, _), cell in cells.items() if unit is None))
+    written: dict[Level, Level | None] = {}
+    for unit, start in cells:
+        if unit in written:
+            raise DataError(f"{column} must not change within {options.unit}", given=str(unit))
+        if unit is not None:
+            written[unit] = start
     return {
-        unit: float(part.mean[0])
-        for (unit,), part in found.items()
-        if part.n > 0 and unit is not None
+        unit: period_label(start, column=column)
+        for unit, start in written.items()
+        if start is not None
     }
 
 
@@ -121,7 +137,7 @@ def observe_table(
 
     Raises:
         DataError: Several rows for a region and period that were not to be aggregated, or a period
-            that is not a number.
+            that is neither number nor date.
     """
     weight = None if options.weight is None else Column(options.weight)
     request = GramRequest(
@@ -132,20 +148,27 @@ def observe_table(
     n_rows = cells["n"] + cells["n_missing"]
     several = cells.loc[n_rows > 1, [options.unit, options.period]]
     check_single(options, list(several.itertuples(index=False, name=None)))
+    labels = period_labels(cells[options.period].unique(), column=options.period)
     long = pd.DataFrame(
         {
             "unit": cells[options.unit],
-            "period": cells[options.period].map(
-                {name: period_number(options, name) for name in cells[options.period].unique()}
-            ),
+            "period": cells[options.period].map(_within(options, labels)),
             "value": _values(options, cells),
         }
-    )
-    low = -np.inf if options.first_period is None else options.first_period
-    high = np.inf if options.last_period is None else options.last_period
-    long = long[long["period"].between(low, high)]
+    ).dropna(subset="period")
     table = long.pivot(index="unit", columns="period", values="value")
     return table, int(cells["n_missing"].sum())
+
+
+def _within(options: PanelOptions, labels: Mapping[Level, Label]) -> dict[Level, Label]:
+    """The periods from `first_period` to `last_period`."""
+    if not labels:
+        return {}
+    is_within = between(
+        options.first_period, options.last_period, like=next(iter(labels.values())),
+        keys=("first_period", "last_period"),
+    )  # fmt: skip
+    return {value: label for value, label in labels.items() if is_within(label)}
 
 
 def names_a_region(name: Level, units: Iterable[Level]) -> Level | None:
@@ -217,18 +240,9 @@ def _values(options: PanelOptions, cells: pd.DataFrame) -> "pd.Series[float]":
     return (cells["mean"] * factor).where(is_known)
 
 
-def period_number(options: PanelOptions, period: Level | None) -> float:
-    """A period as a number.
-
-    Raises:
-        DataError: It is text.
-    """
-    if isinstance(period, str | None):
-        raise DataError(
-            f"{options.period} must hold numbers", given=str(period),
-            allowed="numbers, such as periods since a date, or 202601 for a month",
-        )  # fmt: skip
-    return float(period)
+def periods_of(table: pd.DataFrame) -> Periods:
+    """The periods that a table of regions has."""
+    return table.columns.rename(None)
 
 
 def without(table: pd.DataFrame, excluded: Sequence[Level]) -> pd.DataFrame:
@@ -257,16 +271,23 @@ def found_region(name: Level, units: Sequence[Level], *, role: str) -> Level:
 
 def _begins(
     options: RegionOptions, table: pd.DataFrame, starts: Starts
-) -> tuple[dict[Level, float], tuple[Level, ...]]:
+) -> tuple[dict[Level, Label], tuple[Level, ...]]:
     """Starts of the regions treated within the data, and regions treated all the time."""
-    units, periods = list(table.index), [float(period) for period in table.columns]
+    units, periods = list(table.index), periods_of(table)
     if options.first_treated_period is None:
-        named = {found_region(n, units, role="treated"): start for n, start in starts.items()}
+        key = "treated" if isinstance(options.treated, dict) else "treatment_period"
+        named = {
+            found_region(name, units, role="treated"): given_label(start, like=periods[0], key=key)
+            for name, start in starts.items()
+        }
         for unit, start in named.items():
             _check_start(options, unit=unit, start=start, periods=periods)
         return named, ()
-    within = {u: s for u, s in starts.items() if u in table.index and s <= periods[-1]}
-    already = tuple(unit for unit, start in within.items() if start <= periods[0])
+    labels = {unit: label_of(start) for unit, start in starts.items() if unit in table.index}
+    _check_kinds(options, labels, like=periods[0])
+    first, last = order(periods[0]), order(periods[-1])
+    within = {unit: start for unit, start in labels.items() if order(start) <= last}
+    already = tuple(unit for unit, start in within.items() if order(start) <= first)
     begins = {unit: start for unit, start in within.items() if unit not in already}
     if not begins:
         raise DataError(
@@ -277,26 +298,36 @@ def _begins(
     return begins, already
 
 
-def _check_start(
-    options: RegionOptions, *, unit: Level, start: float, periods: Sequence[float]
-) -> None:
-    if not periods[0] < start <= periods[-1]:
+def _check_kinds(options: RegionOptions, starts: Mapping[Level, Label], *, like: Label) -> None:
+    is_number = isinstance(like, float)
+    other = [start for start in starts.values() if isinstance(start, float) != is_number]
+    if other:
+        raise DataError(
+            f"{options.first_treated_period} and {options.period} must both hold numbers, or both "
+            "dates",
+            given=f"{shown(other[0])} and {shown(like)}",
+            key="options.first_treated_period",
+        )
+
+
+def _check_start(options: RegionOptions, *, unit: Level, start: Label, periods: Periods) -> None:
+    if not order(periods[0]) < order(start) <= order(periods[-1]):
         raise DataError(
             f"the treatment of {unit} starts outside the data",
-            given=f"{start:g}",
-            allowed=f"after {periods[0]:g}, up to {periods[-1]:g}",
+            given=shown(start),
+            allowed=f"after {shown(periods[0])}, up to {shown(periods[-1])}",
         )
-    n_before = sum(period < start for period in periods)
-    if n_before < MIN_PRE_PERIODS:
+    n_pre = n_before(periods, start)
+    if n_pre < MIN_PRE_PERIODS:
         raise DataError(
             f"{unit} has too few periods before its treatment to be matched on",
-            given=f"{n_before} before {options.period} {start:g}",
+            given=f"{n_pre} before {options.period} {shown(start)}",
             allowed=f"{MIN_PRE_PERIODS} or more",
         )
 
 
 def _complete(
-    options: RegionOptions, table: pd.DataFrame, *, treated: Mapping[Level, float]
+    options: RegionOptions, table: pd.DataFrame, *, treated: Mapping[Level, Label]
 ) -> tuple[pd.DataFrame, tuple[Level, ...]]:
     """Treated regions and donors observed in every period, and the donors left out."""
     units = list(table.index)
@@ -311,9 +342,9 @@ def _complete(
     is_droppable = options.incomplete == "drop" and not any(unit in treated for unit in holes)
     if holes and not is_droppable:
         cells = [
-            (unit, f"{period:g}")
-            for period, column in table.items()
-            for unit in table.index[column.isna()]
+            (unit, shown(period))
+            for period in periods_of(table)
+            for unit in table.index[table[period].isna()]
         ]
         raise DataError(
             f"some regions lack a value in some {options.period}",
@@ -325,7 +356,7 @@ def _complete(
 
 def _panel(
     table: pd.DataFrame,
-    begins: Mapping[Level, float],
+    begins: Mapping[Level, Label],
     options: RegionOptions,
     *,
     n_missing: int,
@@ -339,7 +370,7 @@ def _panel(
             "there is no donor: every region is treated or left out", given=options.unit
         )
     periods = spaced_periods(options, table)
-    first = [int(np.searchsorted(periods, begins[unit])) for unit in treated]
+    first = [n_before(periods, begins[unit]) for unit in treated]
     ordered = table.loc[[*treated, *donors]]
     return RegionPanel(
         units=(*treated, *donors),
@@ -352,16 +383,16 @@ def _panel(
     )
 
 
-def spaced_periods(options: WholePanelOptions, table: pd.DataFrame) -> Array:
-    """The periods of a table of regions, ascending, shape (T,).
+def spaced_periods(options: WholePanelOptions, table: pd.DataFrame) -> Periods:
+    """The periods of a table of regions, ascending.
 
     Raises:
         DataError: Some are missing in every region, and that was not said to be meant.
     """
-    periods = [float(period) for period in table.columns]
+    periods = periods_of(table)
     if options.spacing == "regular":
-        check_spacing(periods, column=options.period)
-    return np.array(periods)
+        check_spacing(list(periods), column=options.period)
+    return periods
 
 
 def check_values(values: Array, outcome: str) -> None:
@@ -383,5 +414,5 @@ def check_values(values: Array, outcome: str) -> None:
 
 def examples_of(keys: Iterable[Any]) -> str:
     """A few of the keys, as text."""
-    shown = ["/".join(str(part) for part in key) for key in keys]
-    return ", ".join(sorted(shown)[:_MAX_EXAMPLES])
+    texts = ["/".join(str(part) for part in key) for key in keys]
+    return ", ".join(sorted(texts)[:_MAX_EXAMPLES])
