@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from causal.core import plan, registry
 from causal.core.pandas_engine import PandasEngine
+from causal.core.spec import validate
 from causal.fits.fitting import spec_of
 from causal.fits.grid import grid
 from jobs import fits
@@ -133,3 +134,45 @@ def test_fits_on_spark_are_those_made_alone(
     assert [run.info.run_name for run in nested] == ["sales in 0 from 12"]
     kept = {entry.path for entry in client.list_artifacts(nested[0].info.run_id, "figures")}
     assert any(path.startswith("figures/gaps_") for path in kept)
+
+
+DATED = """
+name: by_city
+source: {path: %s}
+method: synthetic_did
+options: {unit: city, period: day, n_replications: 50, first_period: 2025-02-21}
+fits: {over: {treated: begun, outcomes: [sales]}, tracked_fits: 1}
+"""
+
+
+def test_fits_of_dates_are_those_of_numbers(
+    spark: SparkSession, settings: Settings, panel: pd.DataFrame, tmp_path: Path
+) -> None:
+    cities = panel[panel["kind"] == "city"]
+    days = pd.Series(pd.date_range("2025-02-20", periods=20).date)
+    rows = cities.assign(
+        day=cities["day"].map(days), begun=cities["start"].map(days).astype(object)
+    )
+    rows[["city", "day", "begun", "sales"]].to_csv(tmp_path / "panel.csv", index=False)
+    file = tmp_path / "spec.yaml"
+    file.write_text(DATED % (tmp_path / "panel.csv"), encoding="utf-8")
+    context = Shared(spark, settings)
+    config = fits.FitsConfig(spec=(file,), output=tmp_path / "out")
+    fits.check(config)
+    assert fits.run(context, config) == 0
+
+    table = pd.read_csv(tmp_path / "out" / "fits.csv", float_precision="round_trip")
+    assert table["start"].tolist() == ["2025-03-04", "2025-03-05", "2025-03-06"]
+    module = registry.method("synthetic_did")
+    for unit, start, estimate in zip(table["unit"], table["start"], table["estimate"], strict=True):
+        others = [name for name in (0, 1, 2) if name != unit]
+        options = {
+            "unit": "city", "period": "day", "outcome": "sales", "treated": unit,
+            "treatment_period": 12 + unit, "first_period": 1, "excluded": others,
+            "n_replications": 50,
+        }  # fmt: skip
+        data = {
+            "name": "x", "source": {"table": "t"}, "method": "synthetic_did", "options": options,
+        }  # fmt: skip
+        alone = plan.run(module.estimate(validate(module.SPEC, data)), PandasEngine(cities))
+        assert estimate == alone.effects[0].estimate, start

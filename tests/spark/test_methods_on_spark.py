@@ -29,6 +29,18 @@ COUNT = {
     "name": "places", "type": "count", "column": "household", "role": "guardrail",
     "direction": "increase", "margin": 5.0,
 }  # fmt: skip
+
+
+def dated(example: Example, *, is_time: bool) -> Example:
+    """The same with a date or a point in time in place of each week."""
+    frame = example.frame.copy()
+    for name in ("week", "start"):
+        points = pd.Timestamp("2025-01-06") + pd.to_timedelta(7 * frame[name], unit="D")
+        dates = points if is_time else points.dt.date.astype(object)
+        frame[name] = dates.where(points.notna(), None)
+    return dataclasses.replace(example, frame=frame)
+
+
 MORE: Mapping[str, Example] = {
     "ab ratio by household": ab_example({}, metrics=[RATIO], cluster="household"),
     "ab count": ab_example({}, metrics=[COUNT, RATIO]),
@@ -62,6 +74,20 @@ MORE: Mapping[str, Example] = {
             {"column": "minutes", "periods": [2]},
             {"column": "minutes", "first_period": 4, "last_period": 9},
         ],
+    ),
+    "synthetic_control of dates": dated(
+        region_example(
+            "synthetic_control",
+            special_predictors=[
+                {"column": "minutes", "periods": ["2025-01-20"]},
+                {"column": "minutes", "first_period": "2025-02-03", "last_period": "2025-03-10"},
+            ],
+            placebo_period="2025-03-24",
+        ),
+        is_time=False,
+    ),
+    "synthetic_did of points in time": dated(
+        region_example("synthetic_did", n_treated=2), is_time=True
     ),
     "synthetic_did bootstrap": region_example(
         "synthetic_did", n_treated=3, standard_errors="bootstrap", n_replications=50

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -113,14 +114,19 @@ def test_a_plan_from_spark_is_the_one_from_pandas(
     assert "already in MLflow" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("days", [np.arange(24), pd.date_range("2025-02-20", periods=24)])
 def test_a_geo_design_is_planned_by_the_same_job(
-    spark: SparkSession, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    spark: SparkSession,
+    settings: Settings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    days: Any,
 ) -> None:
     rng = np.random.default_rng(4)
     sales = 50 + rng.normal(size=24).cumsum() + rng.normal(size=(10, 24))
     frame = pd.DataFrame(
         {
-            "city": np.repeat([f"c{i}" for i in range(10)], 24), "day": np.tile(np.arange(24), 10),
+            "city": np.repeat([f"c{i}" for i in range(10)], 24), "day": np.tile(days, 10),
             "sales": sales.ravel(),
         }
     )  # fmt: skip
@@ -149,6 +155,9 @@ options: {{unit: city, period: day, outcome: sales, sizes: [2], durations: [3], 
     np.testing.assert_allclose(found["mde"], expected["mde"], rtol=1e-8)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"assignment.csv", "power.csv", "power_by_lift.png", "chosen_regions.png"} <= names
+    series = pd.read_csv(tmp_path / "out" / "series.csv")
+    shown = [str(value).removesuffix(".0") for value in series["period"]]
+    assert shown == [str(day).removesuffix(" 00:00:00") for day in days]
     assert "where nothing happened the test rejects" in capsys.readouterr().out
 
 
