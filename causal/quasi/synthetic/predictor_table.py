@@ -58,18 +58,18 @@ class PredictorTable:
             (item.name, item.column, item.holds(like=start))
             for item in self.options.special_predictors
         ]
-        rows = []
+        rows, limit = [], order(start)
         for name, column, is_chosen in [*plain, *special]:
             table = self.columns[column]
             periods = [period for period in periods_of(table) if is_chosen(period)]
-            late = [period for period in periods if order(period) >= order(start)]
+            late = [period for period in periods if order(period) >= limit]
             if late and not is_clipped:
                 raise DataError(
                     f"predictor {name} takes periods from the start of the treatment on",
                     given=[shown(period) for period in late],
                     allowed=f"before {shown(start)}",
                 )
-            kept = [period for period in periods if order(period) < order(start)]
+            kept = [period for period in periods if order(period) < limit]
             rows.append(self._means(table, kept, name=name))
         return np.array(rows)
 
@@ -77,7 +77,8 @@ class PredictorTable:
         self, window: tuple[GivenPeriod, GivenPeriod] | None, *, start: Label
     ) -> Holds:
         if window is None:
-            return lambda period: order(period) < order(start)
+            limit = order(start)
+            return lambda period: order(period) < limit
         return between(*window, like=start, keys=("predictor_window", "predictor_window"))
 
     def _means(self, table: pd.DataFrame, periods: Sequence[Label], *, name: str) -> Array:
