@@ -29,14 +29,20 @@ def collect_bounded(
     Raises:
         DataError: `df` has more than `max_rows` rows.
     """
-    frame = df.limit(max_rows + 1).toPandas()
-    if len(frame) > max_rows:
+    frame = collect_if_few(df, max_rows=max_rows)
+    if frame is None:
         raise DataError(
             f"{what} has more rows than may leave Spark",
             given=_sizes(df, keys) if keys else f"more than {max_rows:,} rows",
             allowed=f"{max_rows:,} rows",
         )
     return frame
+
+
+def collect_if_few(df: DataFrame, *, max_rows: int) -> pd.DataFrame | None:
+    """Bring a small frame to the driver; nothing if it has more than `max_rows` rows."""
+    frame = df.limit(max_rows + 1).toPandas()
+    return None if len(frame) > max_rows else frame
 
 
 def _sizes(df: DataFrame, keys: Sequence[str]) -> str:

@@ -34,11 +34,20 @@ from causal.core.frames import (
     Score,
     Term,
     packed_indices,
+    packed_size,
     required_columns,
 )
-from transforms import histogram, panel_gram, sampling
-from transforms.bounded import collect_bounded
-from transforms.moments import centred, sums_of
+from transforms import histogram, panel_gram, sampling, within
+from transforms.bounded import collect_bounded, collect_if_few
+from transforms.moments import (
+    MAX_WRITTEN,
+    centred,
+    covariation,
+    crossed,
+    n_products,
+    products_of,
+    sums_of,
+)
 from transforms.terms import (
     all_known,
     any_changing,
@@ -139,8 +148,11 @@ class SparkEngine:
         rows = self._terms(
             df, request.terms, request.weight, keys=request.keys, shift=shift, required=()
         )
-        sums = rows.groupBy(*_grouping(request.keys)).agg(*_row_sums(), *_moments(request))
-        return _gram_frame(self._collect(sums, request.keys), request, shift)
+        sums = crossed(
+            rows, _grouping(request.keys), [*_row_sums(), *_uncrossed_sums(request)],
+            values=_crossed(request), weight="w",
+        )  # fmt: skip
+        return self._moments(sums, request, shift)
 
     def _known_shift(self, df: DataFrame, request: GramRequest) -> np.ndarray:
         """Preliminary means, looked up once for the same terms of the same rows."""
@@ -167,33 +179,78 @@ class SparkEngine:
         # A cluster whose rows all weigh nothing was left out: it is not one that errors count.
         has_rows = (F.col("n_used_rows") > 0) & (F.coalesce(F.col("w_max"), F.lit(0.0)) > 0)
         flagged = clusters.withColumn("w", has_rows.cast("double"))
-        sums = flagged.groupBy(*_grouping(request.keys)).agg(
+        others = [
             (F.sum(F.col("n_rows") - F.col("n_used_rows")) + F.count_if(has_rows)).alias("n_all"),
             F.count_if(has_rows).alias("n_used"),
             F.sum("w").alias("w"),
             F.min("w_min").alias("w_min"),
-            *_moments(request),
+            *_uncrossed_sums(request),
+        ]
+        sums = crossed(
+            flagged, _grouping(request.keys), others, values=_crossed(request), weight="w"
         )
-        return _gram_frame(self._collect(sums, request.keys), request, shift)
+        return self._moments(sums, request, shift)
 
     def _gram_within(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
-        """Two levels: cross-products per unit less its own mean, then sums over units."""
-        size = len(request.terms)
-        unit = str(request.absorb)
-        keys = tuple(dict.fromkeys((unit, *request.by)))
+        """Two levels: cross-products per unit less its own mean, then sums over units.
+
+        Many terms that are mostly dummies are summed by cell; see `transforms.within`.
+        """
+        split = within.Split.of(request)
+        cells = self._cells(df, split)
+        if cells is not None:
+            return self._gram_of_cells(df, split, cells)
+        size, keys = len(request.terms), split.keys
         shift = self._preliminary_means(df, request.terms)
         rows = self._terms(
-            df, request.terms, request.weight, keys=keys, shift=shift, required=(unit,)
+            df, request.terms, request.weight, keys=keys, shift=shift, required=keys[:1]
         )
-        units = rows.groupBy(*_grouping(keys)).agg(*_row_sums(), *_moments(request))
+        pairs = list(packed_indices(size))
+        units = rows.groupBy(*_grouping(keys)).agg(
+            *_row_sums(), *_side_sums(size), *[_side_product(i, j) for i, j in pairs]
+        )
+        products = [F.expr(f"sum({covariation(f'c{i}_{j}', f's{i}', f's{j}')})") for i, j in pairs]
         sums = units.groupBy(*_grouping(request.by)).agg(
             *[F.sum(name).alias(name) for name in ("n_all", "n_used", "w")],
             F.min("w_min").alias("w_min"),
             F.count_if(F.col("n_used") > 0).alias("n_units"),
             *[F.sum(f"s{i}").alias(f"s{i}") for i in range(size)],
-            *[F.expr(f"sum({_covariation(i, j)}) AS c{i}_{j}") for i, j in packed_indices(size)],
+            F.array(*products).cast("array<double>").alias("products"),
         )
-        return _gram_frame(self._collect(sums, request.by), request, shift)
+        frame = self._collect(sums, request.by, packed_size(size))
+        nothing = np.zeros((len(frame), 0))
+        mean, _ = centred(sums_of(frame, size), nothing, _weights(frame), shift)
+        return _gram_frame(frame, request, mean, products_of(frame, size))
+
+    def _cells(self, df: DataFrame, split: within.Split) -> within.Cells | None:
+        """The cells of a split where these make it cheaper; else nothing."""
+        size = len(split.request.terms)
+        if packed_size(size) <= MAX_WRITTEN or len(split.others) > len(split.dummies):
+            return None
+        dummies = split.terms(split.dummies)
+        keys = (*split.request.by, *split.columns)
+        shift = np.zeros(len(dummies))
+        rows = self._terms(df, dummies, None, keys=keys, shift=shift, required=split.required)
+        frame = collect_if_few(
+            within.cells_in(rows, split, self._columns), max_rows=within.MAX_CELLS
+        )
+        if frame is None:
+            return None
+        cells = within.found_cells(frame, split)
+        return cells if cells.n_sums(split) < packed_size(size) else None
+
+    def _gram_of_cells(
+        self, df: DataFrame, split: within.Split, cells: within.Cells
+    ) -> pd.DataFrame:
+        request, others = split.request, split.terms(split.others)
+        shift = self._preliminary_means(df, others)
+        keys = (*split.keys, *split.columns)
+        rows = self._terms(
+            df, others, request.weight, keys=keys, shift=shift, required=split.required
+        )
+        sums = within.sums(rows, split, cells, self._columns)
+        frame = self._collect(sums, request.by, n_products(len(cells.levels)))
+        return _gram_frame(frame, request, *within.moments(frame, split, cells, shift))
 
     def _meat(self, df: DataFrame, request: MeatRequest) -> pd.DataFrame:
         size = len(request.scores)
@@ -246,7 +303,7 @@ class SparkEngine:
         scores = units.select(
             *_grouping(request.cluster), *counts,
             *[
-                F.expr(f"{_covariation(i, j)} AS p{number}")
+                F.expr(f"{covariation(f'c{i}_{j}', f's{i}', f's{j}')} AS p{number}")
                 for number, (i, j) in enumerate(pairs)
             ],
         )  # fmt: skip
@@ -366,10 +423,18 @@ class SparkEngine:
             [0.0 if is_zero_one(term) else _near(value_at(term, means), step) for term in terms]
         )
 
-    def _collect(self, df: DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    def _moments(self, sums: DataFrame, request: GramRequest, shift: np.ndarray) -> pd.DataFrame:
+        """The answer to a request from sums of shifted terms and of their products."""
+        size = len(_crossed(request))
+        frame = self._collect(sums, request.keys, n_products(size))
+        sums_ = sums_of(frame, len(request.terms), n_crossed=size)
+        mean, cross = centred(sums_, products_of(frame, size), _weights(frame), shift)
+        return _gram_frame(frame, request, mean, cross)
+
+    def _collect(self, df: DataFrame, keys: Sequence[str], n_products: int = 0) -> pd.DataFrame:
         return collect_bounded(
             df,
-            max_rows=self._limits.rows(len(df.columns)),
+            max_rows=self._limits.rows(len(df.columns) + n_products),
             what=f"an aggregate by {', '.join(keys)}" if keys else "an aggregate",
             keys=[f"k_{name}" for name in keys],
         )
@@ -419,18 +484,14 @@ def _side_product(i: int, j: int) -> SparkColumn:
     return F.expr(f"sum(w * t{i} * t{j}) AS c{i}_{j}")
 
 
-def _moments(request: GramRequest) -> list[SparkColumn]:
-    products = [_side_product(i, j) for i, j in packed_indices(_n_crossed(request))]
-    return _side_sums(len(request.terms)) + products
+def _uncrossed_sums(request: GramRequest) -> list[SparkColumn]:
+    """Sums of the terms where no cross-products bring them."""
+    return _side_sums(len(request.terms)) if request.crossed == "none" else []
 
 
-def _n_crossed(request: GramRequest) -> int:
-    return len(request.terms) if request.crossed == "all" else 0
-
-
-def _covariation(i: int, j: int) -> str:
-    """Sum of products less what the group's own means explain."""
-    return f"if(w > 0, c{i}_{j} - s{i} * s{j} / w, 0D)"
+def _crossed(request: GramRequest) -> list[str]:
+    """Names of the terms that have cross-products."""
+    return [f"t{i}" for i in range(len(request.terms))] if request.crossed == "all" else []
 
 
 def _summed(
@@ -442,44 +503,48 @@ def _summed(
 
 def _outer(scores: DataFrame, size: int, *, extra: tuple[SparkColumn, ...] = ()) -> DataFrame:
     """Sums over clusters of outer products of their score sums."""
-    return scores.agg(
+    others = [
         F.sum("n_all").alias("n_all"),
         F.sum("n_used").alias("n_used"),
         F.count_if(F.col("n_used") > 0).alias("n_clusters"),
         *extra,
-        *[F.expr(f"sum(s{i} * s{j}) AS c{i}_{j}") for i, j in packed_indices(size)],
-    )
+    ]
+    return crossed(scores, [], others, values=[f"s{i}" for i in range(size)])
 
 
 def _meat_frame(frame: pd.DataFrame, size: int) -> pd.DataFrame:
     row = frame.iloc[0]
     n = _whole(row["n_used"])
-    packed = [row[f"c{i}_{j}"] if n else 0.0 for i, j in packed_indices(size)]
     answer = {
         "n": n, "n_missing": _whole(row["n_all"]) - n, "n_clusters": _whole(row["n_clusters"]),
-        "cross": np.asarray(packed, dtype=np.float64),
+        "cross": products_of(frame, size)[0] if n else np.zeros(packed_size(size)),
     }  # fmt: skip
     return pd.DataFrame([answer])
 
 
-def _gram_frame(frame: pd.DataFrame, request: GramRequest, shift: np.ndarray) -> pd.DataFrame:
-    frame = frame[frame["n_all"] > 0]
-    if (frame["w_min"] < 0).any():
-        raise DataError("weights must not be negative", given=f"{frame['w_min'].min():g}")
-    sums, products = sums_of(frame, len(request.terms), n_crossed=_n_crossed(request))
-    weights = frame["w"].to_numpy(dtype=np.float64)
-    mean, cross = centred(sums, products, weights, shift)
-    if request.absorb is not None:
-        cross = products
+def _gram_frame(
+    frame: pd.DataFrame,
+    request: GramRequest,
+    mean: np.ndarray,
+    cross: np.ndarray,
+) -> pd.DataFrame:
+    """The answer to a Gram request from collected counts and moments of each key."""
     answer = pd.DataFrame({name: frame[f"k_{name}"] for name in request.keys}, index=frame.index)
-    return answer.assign(
-        n=frame["n_used"].astype("int64"),
-        n_missing=(frame["n_all"] - frame["n_used"]).astype("int64"),
-        n_units=frame["n_units"].astype("int64") if request.absorb else 0,
-        sum_weights=weights,
-        mean=list(mean),
-        cross=list(cross),
-    ).reset_index(drop=True)
+    answer = answer.assign(
+        n=frame["n_used"], n_missing=frame["n_all"] - frame["n_used"],
+        n_units=frame["n_units"] if request.absorb else 0,
+        sum_weights=_weights(frame), mean=list(mean), cross=list(cross),
+    )  # fmt: skip
+    held = frame["n_all"] > 0
+    lowest = frame.loc[held, "w_min"]
+    if (lowest < 0).any():
+        raise DataError("weights must not be negative", given=f"{lowest.min():g}")
+    counts = dict.fromkeys(("n", "n_missing", "n_units"), "int64")
+    return answer[held].astype(counts).reset_index(drop=True)
+
+
+def _weights(frame: pd.DataFrame) -> np.ndarray:
+    return frame["w"].to_numpy(dtype=np.float64)
 
 
 def _finite(value: float | None) -> float:

@@ -28,12 +28,13 @@ from causal.core.frames import (
     starts_of,
 )
 from transforms.bounded import collect_bounded
-from transforms.moments import centred, sums_of
+from transforms.moments import centred, crossed, n_products, products_of, sums_of
 from transforms.terms import any_changing, atoms, compiled, keys_of, or_zero, quoted
 
 _MAX_PERIODS = 400
 
-Collect = Callable[[DataFrame, Sequence[str]], pd.DataFrame]
+Collect = Callable[[DataFrame, Sequence[str], int], pd.DataFrame]
+"""Brings an aggregate, its key names and how many products it holds to the driver."""
 Periods = tuple[np.ndarray, np.ndarray]
 """The periods in order and the outcome's mean in each."""
 
@@ -52,7 +53,7 @@ def answer(
         df: Panel rows, filtered.
         request: The request.
         columns: Kinds of the source's columns.
-        collect: Brings an aggregate (and its key names) to the driver.
+        collect: Brings an aggregate to the driver.
         known: The periods of rows that were asked for before, which the answer adds to.
 
     Raises:
@@ -69,7 +70,8 @@ def answer(
     n_held = len(request.covariates)
     paths = _paths(rows, keys, periods, means, n_held=n_held)
     units = _units(paths, keys, request, means)
-    frame = collect(_cohort_sums(units, keys, request, n_periods=len(periods)), keys)
+    sums = _cohort_sums(units, keys, request, n_periods=len(periods))
+    frame = collect(sums, keys, n_products(request.n_crossed(len(periods))))
     _check(frame, request)
     return _frame(frame, request, periods, means)
 
@@ -224,14 +226,15 @@ def _cohort_sums(
 ) -> DataFrame:
     counts = ("n_all", "n_used", "n_changing", "n_repeated")
     varying = [f"v{j}" for j in range(len(request.covariates))]
-    crossed = packed_indices(request.n_crossed(n_periods))
-    return units.groupBy(*[quoted(f"k_{name}") for name in keys]).agg(
+    n_crossed = request.n_crossed(n_periods)
+    others = [
         *[F.sum(name).alias(name) for name in (*counts, *varying)],
         F.count_if("is_counted").alias("n"),
         F.count_if(F.col("is_incomplete") & (F.col("n_used") > 0)).alias("n_incomplete"),
-        *[F.sum(f"s{i}").alias(f"s{i}") for i in range(request.n_values(n_periods))],
-        *[F.expr(f"sum(s{i} * s{j}) AS c{i}_{j}") for i, j in crossed],
-    )
+        *[F.sum(f"s{i}").alias(f"s{i}") for i in range(n_crossed, request.n_values(n_periods))],
+    ]
+    values = [f"s{i}" for i in range(n_crossed)]
+    return crossed(units, [quoted(f"k_{name}") for name in keys], others, values=values)
 
 
 def _check(frame: pd.DataFrame, request: PanelGramRequest) -> None:
@@ -263,11 +266,12 @@ def _frame(
     if not request.values:
         shift[: len(means)] = means
     n = frame["n"].to_numpy(dtype=np.float64)
-    mean, cross = centred(*sums_of(frame, n_crossed), n, shift[:n_crossed])
-    rest = [f"s{i}" for i in range(n_crossed, size)]
-    sums = frame[rest].to_numpy(dtype=np.float64)
+    sums = sums_of(frame, size, n_crossed=n_crossed)
+    products = products_of(frame, n_crossed)
+    mean, cross = centred(sums[:, :n_crossed], products, n, shift[:n_crossed])
     with np.errstate(invalid="ignore", over="ignore"):
-        more = shift[n_crossed:] * (n[:, None] > 0) + sums / np.maximum(n, 1.0)[:, None]
+        rest = sums[:, n_crossed:] / np.maximum(n, 1.0)[:, None]
+        more = shift[n_crossed:] * (n[:, None] > 0) + rest
     mean = np.column_stack([mean, more])
     first = request.first_treated_period
     cohort = [None] * len(frame) if first is None else list(frame[f"k_{first}"])

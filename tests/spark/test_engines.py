@@ -179,6 +179,10 @@ UNIT_MEAN = Product(
      linear([(UnitValue(0), 1.0), (UnitValue(1), 1.0)]))
 )  # fmt: skip
 START = linear([(Constant(), 1.0), (StartsIn(2.0), -0.5)])
+PERIODS = tuple(Indicator("t", t) for t in (1, 2, 3))
+LEVELS = tuple(Indicator("v", level) for level in ("a", "b", "c'`\\"))
+CELLS = tuple(Product((Indicator("g", g), period)) for g in range(5) for period in PERIODS)
+MIXED = linear([(POST, 2.0), (LEVELS[0], -1.0), (Constant(), 0.5)])
 SCORES = (Score(X, CENTRED), Score(POST, CENTRED), Score(Product((B, Z)), X))
 FIXED: Mapping[str, FrameRequest] = {
     "all kinds of terms": GramRequest(
@@ -196,6 +200,25 @@ FIXED: Mapping[str, FrameRequest] = {
     "weighted within": GramRequest(
         terms=(Y, X, POST), absorb="u", weight=W, where=(Condition("g", (0, 3)),)
     ),
+    "many terms": GramRequest(terms=(*CELLS, Y, X, POST), by=("v", "k"), weight=W),
+    "many terms of nothing": GramRequest(
+        terms=(*CELLS, Y, X), by=("k",), where=(Condition("v", ("unseen",)),)
+    ),
+    "many sums": GramRequest(terms=(*CELLS, X, POST), by=("case",), summed_by=("g",), weight=W),
+    "many scores": MeatRequest(scores=tuple(Score(t, CENTRED) for t in (*CELLS, *PERIODS, X))),
+    "many dummies within units": GramRequest(
+        terms=(*PERIODS, Y, *CELLS, X, POST), by=("case", "first"), absorb="u"
+    ),
+    "dummies that change, weighted": GramRequest(
+        terms=(*CELLS, *LEVELS, Z, EventTime("t", "first", low=-1, high=0), MIXED),
+        absorb="u", weight=W, where=(Condition("g", (0, 3)),),
+    ),
+    "blocks of single units": GramRequest(
+        terms=(*CELLS, *PERIODS, Y, Product((Z, POST))), by=("u", "case"), absorb="u"
+    ),
+    "many others within units": GramRequest(
+        terms=(*CELLS, *(Product((X, period)) for period in PERIODS), Y, Z, B), absorb="u"
+    ),
     "robust": MeatRequest(scores=SCORES),
     "robust weighted": MeatRequest(scores=SCORES, weight=W, where=(Condition("b", (False,)),)),
     "clustered by two": MeatRequest(scores=SCORES, cluster=("g", "v"), weight=W),
@@ -205,6 +228,10 @@ FIXED: Mapping[str, FrameRequest] = {
         unit="u", period="t", outcome=Y, first_treated_period="first", by=("case",)
     ),
     "panel by group": PanelGramRequest(unit="u", period="t", outcome=Product((Z, X)), by=("g",)),
+    "panel with many products": PanelGramRequest(
+        unit="u", period="t", outcome=Z, first_treated_period="first", by=("case",),
+        covariates=tuple(Indicator("g", g) for g in range(4)),
+    ),
     "paths with gaps": PanelGramRequest(
         unit="u", period="t", outcome=Z, first_treated_period="first", by=("case",), units="seen",
         values=(UNIT_MEAN, Product((UnitSeen(0), UNIT_MEAN)), Product((UnitSeen(1), START)), START),
@@ -368,6 +395,24 @@ def test_rows_that_cannot_carry_a_request(
 
     with pytest.raises(DataError, match=says):
         SparkEngine(spark.sql(f"SELECT {select} FROM {name}"))(request_)
+
+
+def test_many_scores_of_nothing_are_none(engine: SparkEngine) -> None:
+    scores = tuple(Score(cell, CENTRED) for cell in (*CELLS, *PERIODS))
+    answer = engine(MeatRequest(scores=scores, where=(Condition("v", ("unseen",)),)))
+
+    matrix, n_clusters = meat(answer)
+    assert (answer["n"].iloc[0], n_clusters) == (0, 0)
+    np.testing.assert_array_equal(matrix, np.zeros((18, 18)))
+
+
+def test_dummies_that_are_constant_within_units_vary_by_nothing(engine: SparkEngine) -> None:
+    kinds = tuple(Indicator("g", g) for g in range(5))
+    request = GramRequest(terms=(*kinds, *CELLS, *PERIODS, Z), absorb="u", weight=W)
+    cross = gram(engine(request), request).cross
+
+    np.testing.assert_array_equal(np.diag(cross)[:5], np.zeros(5))
+    assert (np.diag(cross)[5:] > 0).all()
 
 
 @pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity"])
