@@ -40,7 +40,6 @@ from causal.core.frames import (
 from transforms import histogram, panel_gram, sampling, within
 from transforms.bounded import collect_bounded, collect_if_few
 from transforms.moments import (
-    MAX_WRITTEN,
     centred,
     covariation,
     crossed,
@@ -225,7 +224,7 @@ class SparkEngine:
     def _cells(self, df: DataFrame, split: within.Split) -> within.Cells | None:
         """The cells of a split where these make it cheaper; else nothing."""
         size = len(split.request.terms)
-        if packed_size(size) <= MAX_WRITTEN or len(split.others) > len(split.dummies):
+        if packed_size(size) <= within.MIN_PRODUCTS or len(split.others) > len(split.dummies):
             return None
         dummies = split.terms(split.dummies)
         keys = (*split.request.by, *split.columns)

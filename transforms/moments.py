@@ -20,8 +20,9 @@ from causal.core.frames import packed_indices, packed_size
 Array = NDArray[np.float64]
 
 _NOTHING: Mapping[str, Sequence[str]] = MappingProxyType({})
-MAX_WRITTEN = 150
-"""As many products as this are written out, more are not."""
+MAX_WRITTEN = 351
+"""As many products as this (26 values) are written out, more are not: with their sums and counts
+they stay below `spark.sql.codegen.maxFields` of `conf/spark`, beyond which nothing is compiled."""
 
 
 def crossed(

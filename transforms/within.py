@@ -36,6 +36,9 @@ from causal.core.frames import (
 from causal.core.gram import Key, key_of, pack, unpack
 from transforms.moments import Array, arrays_of, covariation, crossed, products_of, sums_of
 
+MIN_PRODUCTS = 150
+"""As many products as this are written out, though they are shuffled with each unit: cells take a
+look at the rows of their own."""
 MAX_CELLS = 50_000
 """More cells (by key) than these are not looked up."""
 

@@ -181,7 +181,8 @@ UNIT_MEAN = Product(
 START = linear([(Constant(), 1.0), (StartsIn(2.0), -0.5)])
 PERIODS = tuple(Indicator("t", t) for t in (1, 2, 3))
 LEVELS = tuple(Indicator("v", level) for level in ("a", "b", "c'`\\"))
-CELLS = tuple(Product((Indicator("g", g), period)) for g in range(5) for period in PERIODS)
+GROUPS = (*(Indicator("g", g) for g in range(5)), *LEVELS)
+CELLS = tuple(Product((group, period)) for group in GROUPS for period in PERIODS)
 MIXED = linear([(POST, 2.0), (LEVELS[0], -1.0), (Constant(), 0.5)])
 SCORES = (Score(X, CENTRED), Score(POST, CENTRED), Score(Product((B, Z)), X))
 FIXED: Mapping[str, FrameRequest] = {
@@ -202,9 +203,9 @@ FIXED: Mapping[str, FrameRequest] = {
     ),
     "many terms": GramRequest(terms=(*CELLS, Y, X, POST), by=("v", "k"), weight=W),
     "many terms of nothing": GramRequest(
-        terms=(*CELLS, Y, X), by=("k",), where=(Condition("v", ("unseen",)),)
+        terms=(*CELLS, Y, X, Z), by=("k",), where=(Condition("v", ("unseen",)),)
     ),
-    "many sums": GramRequest(terms=(*CELLS, X, POST), by=("case",), summed_by=("g",), weight=W),
+    "many sums": GramRequest(terms=(*CELLS, X, POST, Z), by=("case",), summed_by=("g",), weight=W),
     "many scores": MeatRequest(scores=tuple(Score(t, CENTRED) for t in (*CELLS, *PERIODS, X))),
     "many dummies within units": GramRequest(
         terms=(*PERIODS, Y, *CELLS, X, POST), by=("case", "first"), absorb="u"
@@ -230,7 +231,7 @@ FIXED: Mapping[str, FrameRequest] = {
     "panel by group": PanelGramRequest(unit="u", period="t", outcome=Product((Z, X)), by=("g",)),
     "panel with many products": PanelGramRequest(
         unit="u", period="t", outcome=Z, first_treated_period="first", by=("case",),
-        covariates=tuple(Indicator("g", g) for g in range(4)),
+        covariates=tuple(Indicator("g", g) for g in range(5)),
     ),
     "paths with gaps": PanelGramRequest(
         unit="u", period="t", outcome=Z, first_treated_period="first", by=("case",), units="seen",
@@ -403,7 +404,7 @@ def test_many_scores_of_nothing_are_none(engine: SparkEngine) -> None:
 
     matrix, n_clusters = meat(answer)
     assert (answer["n"].iloc[0], n_clusters) == (0, 0)
-    np.testing.assert_array_equal(matrix, np.zeros((18, 18)))
+    np.testing.assert_array_equal(matrix, np.zeros((27, 27)))
 
 
 def test_dummies_that_are_constant_within_units_vary_by_nothing(engine: SparkEngine) -> None:
