@@ -42,8 +42,6 @@ look at the rows of their own."""
 MAX_CELLS = 50_000
 """More cells (by key) than these are not looked up."""
 
-Level = str | float | None
-
 
 @dataclass(frozen=True)
 class Split:
@@ -101,7 +99,7 @@ class Cells:
         dummies: By key, the dummies' values in each cell, shape (m, d); 0 where a key has no rows.
     """
 
-    levels: tuple[tuple[Level, ...], ...]
+    levels: tuple[Key, ...]
     dummies: Mapping[Key, Array]
 
     def n_sums(self, split: Split) -> int:
@@ -245,12 +243,20 @@ def _leaves(term: Term) -> Iterator[Term]:
 
 
 def _level(name: str, columns: Mapping[str, str]) -> Column:
-    """The level of a column: a number or a text; a number that is none is missing."""
+    """The level of a column as a text of its own; a number that is none is missing.
+
+    Whole numbers beyond 2^53 are one double with their neighbours, and the text of a point in time
+    stands for two of them when clocks are set back.
+    """
     held = F.col(f"`k_{name}`")
-    if columns[name] != "number":
-        return held.cast("string")
-    number = held.cast("double")
-    return F.when(~F.isnan(number), number)
+    text = held.cast("string")
+    match columns[name]:
+        case "number":
+            return F.when(~F.isnan(held.cast("double")), text)
+        case "date":
+            return F.when(held.isNotNull(), F.concat_ws(" ", text, F.xxhash64(held)))
+        case _:
+            return text
 
 
 def _numbered(split: Split, cells: Cells, columns: Mapping[str, str]) -> Column:

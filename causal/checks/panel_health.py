@@ -82,6 +82,20 @@ def already_treated(n_units: int) -> Diagnostic:
     return note("already_treated", n_units, detail)
 
 
+def between_periods(starts: Sequence[str]) -> Diagnostic:
+    """A treatment that starts within a period makes the end of that period look like before."""
+    more = len(starts) - _MAX_SHOWN
+    shown = ", ".join(starts[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return Diagnostic(
+        name="start_between_periods",
+        statistic=float(len(starts)),
+        pvalue=None,
+        passed=False,
+        detail="treated regions that start between two periods: what the period before holds of "
+        f"the treatment counts as untreated ({shown})",
+    )
+
+
 def no_never_treated() -> Diagnostic:
     """Without never-treated units the not-yet-treated are the only comparison."""
     return note(

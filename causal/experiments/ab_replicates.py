@@ -349,7 +349,7 @@ def beside(gap: Array, std_error: Array, df: Array, *, alpha: float) -> Array:
     tail = 1.0 - alpha / 2
     least, most = special.ndtri(tail), special.stdtrit(np.fmin.reduce(df), tail)
     is_near = (size > (1.0 - _SAME) * least) & ~(size > (1.0 + _SAME) * most)
-    pvalues = np.where(np.isnan(size + df), np.nan, (size < least).astype(np.float64))
+    pvalues = np.where(np.isnan(size) | ~(df > 0), np.nan, (size < least).astype(np.float64))
     pvalues[is_near] = two_sided(gap[is_near], std_error[is_near], df[is_near])
     return pvalues
 

@@ -1,6 +1,7 @@
 """Labels of periods, numbers or dates, and whether they are evenly spaced."""
 
 import datetime as dt
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ Periods: TypeAlias = "pd.Index[Any]"
 _ISO_DATE = re.compile(r"\d{4}-\d{2}(-\d{2}([T ].*)?)?")
 _MAX_EXAMPLES = 5
 _MONTHS = 12
+_DAY = 86_400.0
 _TOLERANCE = 1e-9
 _CODES = (("%Y%m", 6, ""), ("%G%V%u", 6, "1"), ("%Y%m%d", 8, ""))
 """Numbers that write a month (202601), an ISO week (202653) or a day (20260131): how they are read,
@@ -105,6 +107,8 @@ def between(
 ) -> Callable[[Label], bool]:
     """Whether a period lies between two of the spec, both included; `None` is no limit.
 
+    A last day is included to its end, whatever times of day the data have.
+
     Args:
         first: The first.
         last: The last.
@@ -118,6 +122,8 @@ def between(
         None if value is None else order(given_label(value, like=like, key=key))
         for value, key in zip((first, last), keys, strict=True)
     )
+    if high is not None and isinstance(last, dt.date) and not isinstance(last, dt.datetime):
+        high = math.nextafter(high + _DAY, high)
     return lambda label: (
         (low is None or low <= order(label)) and (high is None or order(label) <= high)
     )

@@ -42,6 +42,7 @@ from causal.core.frames import (
 )
 from causal.core.gram import Array, gram, grams, key_of, meat, panel_grams
 from causal.core.pandas_engine import PandasEngine
+from transforms import within
 from transforms.gram import Limits, SparkEngine
 
 LEVEL = 1e8
@@ -414,6 +415,26 @@ def test_dummies_that_are_constant_within_units_vary_by_nothing(engine: SparkEng
 
     np.testing.assert_array_equal(np.diag(cross)[:5], np.zeros(5))
     assert (np.diag(cross)[5:] > 0).all()
+
+
+@pytest.mark.parametrize("most", [within.MAX_CELLS, 3])
+def test_ids_that_are_one_double_are_told_apart_within_units(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(within, "MAX_CELLS", most)
+    rng = np.random.default_rng(5)
+    ids = 23_842_500_000_000_010 + np.arange(18)
+    rows = pd.DataFrame(
+        {"u": np.repeat(np.arange(40), 6), "r": rng.choice(ids, 240), "z": rng.normal(size=240)}
+    )
+    terms = (*(Indicator("r", int(number)) for number in ids), Column("z"))
+    request = GramRequest(terms=terms, absorb="u")
+
+    found = gram(SparkEngine(spark.createDataFrame(rows))(request), request)
+    right = gram(PandasEngine(rows)(request), request)
+
+    np.testing.assert_allclose(found.cross, right.cross, atol=1e-10)
+    np.testing.assert_allclose(found.mean, right.mean, rtol=1e-12)
 
 
 @pytest.mark.parametrize("bad", ["NaN", "Infinity", "-Infinity"])

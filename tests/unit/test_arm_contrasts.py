@@ -205,10 +205,10 @@ counts = st.integers(0, 60)
 def test_symmetries(first: int, second: int, prior: BetaPrior) -> None:
     a, b = (beta_posterior(k, n=60, prior=prior) for k in (first, second))
     forward, backward = probability_greater(a, b), probability_greater(b, a)
-    assert forward + backward == pytest.approx(1.0, abs=1e-11)
+    assert forward + backward == pytest.approx(1.0, abs=1e-10)
     mirrored = probability_greater(Beta(b.beta, b.alpha), Beta(a.beta, a.alpha))
-    assert mirrored == pytest.approx(forward, abs=1e-11)
-    assert Difference(b, a).sf(0.0) == pytest.approx(forward, abs=1e-11)
+    assert mirrored == pytest.approx(forward, abs=1e-10)
+    assert Difference(b, a).sf(0.0) == pytest.approx(forward, abs=1e-10)
     if first > second:
         assert forward > 0.5
 

@@ -43,11 +43,8 @@ def as_numbers(at: int) -> int:
 
 
 def given(period: Any) -> Any:
-    """As a spec holds it: a date of YAML, or text with a time."""
-    is_time = isinstance(period, pd.Timestamp) and period != period.normalize()
-    if is_time or not isinstance(period, pd.Timestamp):
-        return str(period) if is_time else period
-    return period.date()
+    """As a spec holds it: a date of YAML, or text with a time where a day has several periods."""
+    return str(period) if isinstance(period, pd.Timestamp) else period
 
 
 def cities(at: At = as_numbers) -> pd.DataFrame:
@@ -156,14 +153,18 @@ def test_dates_give_what_numbers_give(case: str, calendar: str) -> None:
     check_same(numbered, analyse(method, frame, **options(at)), at)
 
 
-def test_a_start_between_periods_is_the_next_one() -> None:
+def test_a_start_between_periods_is_the_next_one_and_fails_a_check() -> None:
     at = CALENDARS["weeks as CSV gives them"]
     expected = analyse("synthetic_did", cities(at), treated="c00", treatment_period=at(14))
     day_before = dt.date.fromisoformat(at(14)) - dt.timedelta(days=3)
 
     found = analyse("synthetic_did", cities(at), treated="c00", treatment_period=day_before)
+    checks = {item.name: item for item in found.diagnostics}
 
     assert found.effects == expected.effects
+    assert "start_between_periods" not in {item.name for item in expected.diagnostics}
+    assert checks["start_between_periods"].passed is False
+    assert f"c00: {day_before} counts as {at(14)}" in checks["start_between_periods"].detail
 
 
 def test_a_column_of_timestamps_goes_with_periods_of_dates() -> None:

@@ -45,6 +45,7 @@ def test_no_java_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("JAVA_HOME", str(fake_java(tmp_path / "old", "11.0.2")))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CAUSALAKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)  # `make java` may have run
     with pytest.raises(CausalError, match=r"needs Java 17 or newer.*make java.*Java 11"):
         java.find_java_home()
 

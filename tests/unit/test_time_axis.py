@@ -9,6 +9,7 @@ import pytest
 
 from causal.core.errors import DataError
 from causal.quasi.time_axis import (
+    GivenPeriod,
     Label,
     between,
     check_spacing,
@@ -137,3 +138,13 @@ def test_periods_between_two_of_the_spec() -> None:
     assert [n_before(days, start) for start in starts] == [0, 3, 4]
     assert n_before((1.0, 2.0, 4.0), 3.0) == 2
     assert n_before(pd.Index(days), pd.Timestamp("9999-12-31")) == 5
+
+
+@pytest.mark.parametrize("last", [dt.date(2025, 4, 5), dt.datetime(2025, 4, 5, 9)])  # noqa: DTZ001
+def test_a_last_day_is_included_to_its_end(last: GivenPeriod) -> None:
+    labels = [pd.Timestamp(f"2025-04-0{day} {hour}") for day in (4, 5, 6) for hour in ("00", "09")]
+    is_within = between(None, last, like=labels[0], keys=("first_period", "last_period"))
+
+    assert [is_within(label) for label in labels] == [True] * 4 + [False] * 2
+    later = pd.Timestamp("2025-04-05 23:59:59.999999")
+    assert is_within(later) == (not isinstance(last, dt.datetime))

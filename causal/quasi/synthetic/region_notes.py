@@ -18,6 +18,8 @@ def region_notes(panel: RegionPanel) -> list[Diagnostic]:
         found.append(donor_pool.dropped_donors(panel.dropped))
     if panel.already_treated:
         found.append(panel_health.already_treated(len(panel.already_treated)))
+    if panel.between_periods:
+        found.append(panel_health.between_periods(panel.between_periods))
     is_still = never_moves(panel.values)
     if is_still[panel.donors].any():
         names = panel.names(panel.donors[is_still[panel.donors]])

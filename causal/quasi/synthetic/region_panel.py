@@ -54,6 +54,7 @@ class RegionPanel:
         n_missing: Rows without an outcome or weight, left out.
         dropped: Donors left out because they lack a period.
         already_treated: Regions left out because they are treated from the first period on.
+        between_periods: Treated regions whose start is no period, and which period counts as it.
     """
 
     units: tuple[Level, ...]
@@ -63,6 +64,7 @@ class RegionPanel:
     n_missing: int
     dropped: tuple[Level, ...]
     already_treated: tuple[Level, ...]
+    between_periods: tuple[str, ...] = ()
 
     @property
     def treated(self) -> Indices:
@@ -371,6 +373,11 @@ def _panel(
         )
     periods = spaced_periods(options, table)
     first = [n_before(periods, begins[unit]) for unit in treated]
+    between = [
+        f"{unit}: {shown(begins[unit])} counts as {shown(periods[at])}"
+        for unit, at in zip(treated, first, strict=True)
+        if order(periods[at]) != order(begins[unit])
+    ]
     ordered = table.loc[[*treated, *donors]]
     return RegionPanel(
         units=(*treated, *donors),
@@ -380,6 +387,7 @@ def _panel(
         n_missing=n_missing,
         dropped=dropped,
         already_treated=already,
+        between_periods=tuple(between),
     )
 
 
