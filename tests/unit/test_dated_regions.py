@@ -521,3 +521,13 @@ def test_a_switchback_has_no_dates() -> None:
         run(module.estimate(validate(module.SPEC, data)), PandasEngine(cities(DAYS)))
     with pytest.raises(SpecError, match=r"first_period.*valid number"):
         validate(module.SPEC, {**data, "options": {**options, "first_period": "2025-03-01"}})
+
+
+def test_a_window_that_ends_on_a_day_holds_all_its_hours() -> None:
+    at, day = CALENDARS["hours"], dt.date(2025, 3, 29)  # the first nine periods
+    dated = one(at, match_window=[day, day], predictors=["rain"], predictor_window=[day, day])
+    numbered = one(as_numbers, match_window=[0, 8], predictors=["rain"], predictor_window=[0, 8])
+
+    found = analyse("synthetic_control", cities(at), **dated)
+
+    assert found.effects == analyse("synthetic_control", cities(), **numbered).effects

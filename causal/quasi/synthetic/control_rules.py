@@ -28,7 +28,7 @@ from causal.quasi.synthetic.predictor_fit import (
 )
 from causal.quasi.synthetic.predictor_table import PredictorTable
 from causal.quasi.synthetic.region_panel import MIN_PRE_PERIODS, Indices, RegionPanel
-from causal.quasi.time_axis import Periods, given_label, n_before, order, shown
+from causal.quasi.time_axis import Periods, between, given_label, label_of, n_before, shown
 
 _OUTCOME_RULES = {
     "standard": outcome_fit,
@@ -63,9 +63,12 @@ def matched_periods(options: ControlOptions, panel: RegionPanel, *, n_pre: int) 
     if options.match_window is None:
         return np.arange(n_pre)
     periods = panel.periods
-    low, high = (given_label(x, like=periods[0], key="match_window") for x in options.match_window)
-    inside = np.flatnonzero((periods >= low) & (periods <= high))
-    if len(inside) < MIN_PRE_PERIODS or order(high) >= order(periods[n_pre]):
+    is_within = between(
+        *options.match_window, like=periods[0], keys=("match_window", "match_window")
+    )
+    inside = np.flatnonzero([is_within(period) for period in periods])
+    if len(inside) < MIN_PRE_PERIODS or inside[-1] >= n_pre:
+        low, high = map(label_of, options.match_window)
         raise DataError(
             "match_window must hold two periods or more, all before the start",
             given=f"{shown(low)} to {shown(high)}, {len(inside)} periods",
