@@ -11,7 +11,7 @@ import numpy as np
 
 from causal.core.gram import Array
 
-_STEP = 1 / 12
+_STEP = 1 / 24
 """At this spacing the rule errs by less than 1e-14 on the densities it is used for."""
 
 REACH = 6.0
