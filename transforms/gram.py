@@ -26,12 +26,9 @@ from causal.core.frames import (
     GramRequest,
     HistogramRequest,
     KeyRequest,
-    Linear,
     MeatRequest,
     PanelGramRequest,
-    Product,
     SampleRequest,
-    Score,
     Term,
     packed_indices,
     packed_size,
@@ -39,6 +36,7 @@ from causal.core.frames import (
 )
 from transforms import histogram, panel_gram, sampling, within
 from transforms.bounded import collect_bounded, collect_if_few
+from transforms.given_numbers import WRITTEN_OUT, GivenNumbers
 from transforms.moments import (
     centred,
     covariation,
@@ -46,6 +44,13 @@ from transforms.moments import (
     n_products,
     products_of,
     sums_of,
+)
+from transforms.shared_terms import (
+    given_numbers,
+    leaves,
+    n_parts,
+    parts_of,
+    with_shared,
 )
 from transforms.terms import (
     all_known,
@@ -58,13 +63,15 @@ from transforms.terms import (
     is_zero_one,
     keys_of,
     kinds,
+    or_zero,
     quoted,
     value_at,
 )
 
+_Moments = list[tuple[float, float]]
 _SAMPLE_ROWS = 4096
 _SHIFT_STEPS = 4
-_MAX_NODES = 20_000
+_MAX_PARTS = 6_000
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class SparkEngine:
         self._df = df
         self._limits = limits or Limits()
         self._columns = kinds(df)
-        self._shifts: dict[tuple[tuple[Term, ...], tuple[Condition, ...]], np.ndarray] = {}
+        self._rough: dict[tuple[tuple[Term, ...], tuple[Condition, ...]], _Moments] = {}
         self._periods: dict[PanelGramRequest, panel_gram.Periods] = {}
 
     @property
@@ -118,10 +125,10 @@ class SparkEngine:
                 return self._gram(df, request)
             case GramRequest():
                 return self._gram_within(df, request)
-            case MeatRequest() if _n_nodes(request.scores, most=_MAX_NODES) > _MAX_NODES:
+            case MeatRequest() if (n := n_parts(_sides(request))) > _MAX_PARTS:
                 raise DataError(
                     "these errors need too long an expression for Spark to compile",
-                    given=f"more than {_MAX_NODES:,} terms within terms",
+                    given=f"{n:,} terms within terms",
                     allowed="covariance HC1 or clusters, or fewer regressors",
                 )
             case MeatRequest(absorb=None):
@@ -143,7 +150,7 @@ class SparkEngine:
         df = bucketed(df, request.bucket)
         if request.summed_by:
             return self._gram_of_sums(df, request)
-        shift = self._known_shift(df, request)
+        shift = self._preliminary_means(df, request.terms, request.where)
         rows = self._terms(
             df, request.terms, request.weight, keys=request.keys, shift=shift, required=()
         )
@@ -152,13 +159,6 @@ class SparkEngine:
             values=_crossed(request), weight="w",
         )  # fmt: skip
         return self._moments(sums, request, shift)
-
-    def _known_shift(self, df: DataFrame, request: GramRequest) -> np.ndarray:
-        """Preliminary means, looked up once for the same terms of the same rows."""
-        asked = (request.terms, request.where)
-        if asked not in self._shifts:
-            self._shifts[asked] = self._preliminary_means(df, request.terms)
-        return self._shifts[asked]
 
     def _gram_of_sums(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
         """Two levels: sums per cluster, each of which is then a row of weight 1."""
@@ -200,7 +200,7 @@ class SparkEngine:
         if cells is not None:
             return self._gram_of_cells(df, split, cells)
         size, keys = len(request.terms), split.keys
-        shift = self._preliminary_means(df, request.terms)
+        shift = self._preliminary_means(df, request.terms, request.where)
         rows = self._terms(
             df, request.terms, request.weight, keys=keys, shift=shift, required=keys[:1]
         )
@@ -242,7 +242,7 @@ class SparkEngine:
         self, df: DataFrame, split: within.Split, cells: within.Cells
     ) -> pd.DataFrame:
         request, others = split.request, split.terms(split.others)
-        shift = self._preliminary_means(df, others)
+        shift = self._preliminary_means(df, others, request.where)
         keys = (*split.keys, *split.columns)
         rows = self._terms(
             df, others, request.weight, keys=keys, shift=shift, required=split.required
@@ -253,8 +253,7 @@ class SparkEngine:
 
     def _meat(self, df: DataFrame, request: MeatRequest) -> pd.DataFrame:
         size = len(request.scores)
-        sides = tuple(side for score in request.scores for side in (score.left, score.right))
-        rows, values = self._valued(df, sides, request.weight, keys=request.cluster)
+        rows, values = self._valued(df, _sides(request), request.weight, keys=request.cluster)
         pairs = zip(values[::2], values[1::2], strict=True)
         scores = rows.select(
             *_grouping(request.cluster),
@@ -275,13 +274,11 @@ class SparkEngine:
         unit = str(request.absorb)
         if not request.cluster:
             raise DataError("scores within a unit need clusters", allowed=f"cluster: {unit}")
-        sides = tuple(
-            dict.fromkeys(side for score in request.scores for side in (score.left, score.right))
-        )
+        sides = tuple(dict.fromkeys(_sides(request)))
         at = {side: position for position, side in enumerate(sides)}
         pairs = [(at[score.left], at[score.right]) for score in request.scores]
         keys = tuple(dict.fromkeys((unit, *request.cluster)))
-        shift = self._preliminary_means(df, sides)
+        shift = self._preliminary_means(df, sides, request.where)
         rows = self._terms(df, sides, request.weight, keys=keys, shift=shift)
         outer = [f"k_{name}" for name in request.cluster if name != unit]
         rows = rows.withColumns(
@@ -351,9 +348,12 @@ class SparkEngine:
         required: tuple[str, ...] | None = None,
     ) -> DataFrame:
         """Keys, `n_used`, weights `w` and terms less their shift `t*`."""
-        rows, values = self._valued(df, terms, weight, keys=keys, required=required)
+        moved = [s for s, term in zip(shift, terms, strict=True) if parts_of(term)]
+        given = given_numbers((*terms, *_optional(weight)), moved)
+        rows, values = self._valued(df, terms, weight, keys=keys, required=required, given=given)
         shifted = [
-            value - F.lit(float(s)) if s else value for value, s in zip(values, shift, strict=True)
+            value - given.coefficient(s) if s else value
+            for value, s in zip(values, shift, strict=True)
         ]
         named = [value.alias(f"t{i}") for i, value in enumerate(shifted)]
         return rows.select(*_grouping(keys), "n_used", "w", *named)
@@ -366,12 +366,12 @@ class SparkEngine:
         *,
         keys: tuple[str, ...],
         required: tuple[str, ...] | None = None,
+        given: GivenNumbers = WRITTEN_OUT,
     ) -> tuple[DataFrame, list[SparkColumn]]:
         """Rows with what the terms are made of, and the terms over these rows.
 
-        Each column, indicator and event-time dummy is evaluated once, however many terms use it:
-        written out in full, a dozen linear combinations of dummies compile for a minute. A row that
-        lacks something has weight 0, and its missing parts are 0.
+        Each column, indicator and event-time dummy is evaluated once, and so is what terms share. A
+        row that lacks something has weight 0, and its missing parts are 0.
 
         Args:
             df: The source's rows.
@@ -379,33 +379,52 @@ class SparkEngine:
             weight: Weight of a row.
             keys: Columns to keep.
             required: Keys without which a row is not used; all of them if left out.
+            given: Numbers that lie beside the rows.
         """
-        needed = frozenset().union(*map(required_columns, (*terms, *_optional(weight))))
+        asked = (*terms, *_optional(weight))
+        needed = frozenset().union(*map(required_columns, asked))
         used = all_known([*needed, *(keys if required is None else required)])
-        weights = F.lit(1.0) if weight is None else compiled(weight, self._columns)
-        parts = atoms(terms)
-        rows = df.select(
+        parts = leaves(asked)
+        rows = given.beside(df).select(
             *keys_of(keys),
             used.cast("long").alias("n_used"),
-            F.when(used, F.coalesce(weights, F.lit(0.0))).otherwise(F.lit(0.0)).alias("w"),
             *[
                 F.coalesce(compiled(part, self._columns), F.lit(0.0)).alias(f"a{i}")
                 for i, part in enumerate(parts)
             ],
+            *given.names,
         )
-        held = {part: F.col(f"a{i}") for i, part in enumerate(parts)}
-        return rows, [compiled(term, self._columns, held) for term in terms]
+        is_used = F.col("n_used") == 1
+        held: Mapping[Term, SparkColumn] = {part: F.col(f"a{i}") for i, part in enumerate(parts)}
+        rows, held = with_shared(rows, asked, held, where=is_used, given=given)
+        weights = F.lit(1.0) if weight is None else compiled(weight, {}, held, given)
+        w = or_zero(is_used, F.coalesce(weights, F.lit(0.0)))
+        values = [compiled(term, {}, held, given) for term in terms]
+        return rows.withColumn("w", w), values
 
-    def _preliminary_means(self, df: DataFrame, terms: Sequence[Term]) -> np.ndarray:
+    def _preliminary_means(
+        self, df: DataFrame, terms: Sequence[Term], where: tuple[Condition, ...]
+    ) -> np.ndarray:
         """Rough means from a few rows, rounded so that shifted whole numbers stay exact.
 
         Means and spreads of the parts are carried through the terms: near enough, and a pass over
-        parts compiles in a fraction of the time.
+        parts compiles in a fraction of the time. Parts of the same rows are looked at once.
         """
         found = atoms(term for term in terms if not is_zero_one(term))
-        parts = [part for part in found if not is_heavy_tailed(part)]
+        parts = tuple(part for part in found if not is_heavy_tailed(part))
         if not parts:
             return np.zeros(len(terms))
+        if (parts, where) not in self._rough:
+            self._rough[parts, where] = self._rough_moments(df, parts)
+        moments = self._rough[parts, where]
+        means = dict.fromkeys(found, 0.0)
+        means |= {part: mean for part, (mean, _) in zip(parts, moments, strict=True)}
+        step = min((spread for _, spread in moments if spread > 0), default=0.0)
+        return np.array(
+            [0.0 if is_zero_one(term) else _near(value_at(term, means), step) for term in terms]
+        )
+
+    def _rough_moments(self, df: DataFrame, parts: Sequence[Term]) -> _Moments:
         values = [compiled(part, self._columns).alias(f"t{i}") for i, part in enumerate(parts)]
         sample = df.select(*values).limit(_SAMPLE_ROWS)
         moments = [
@@ -414,13 +433,7 @@ class SparkEngine:
             for name, moment in (("mean", F.avg), ("spread", F.stddev_pop))
         ]
         row = self._collect(sample.agg(*moments), ()).iloc[0]
-        means = dict.fromkeys(found, 0.0)
-        means |= {part: _finite(row[f"mean{i}"]) for i, part in enumerate(parts)}
-        spreads = [_finite(row[f"spread{i}"]) for i in range(len(parts))]
-        step = min((spread for spread in spreads if spread > 0), default=0.0)
-        return np.array(
-            [0.0 if is_zero_one(term) else _near(value_at(term, means), step) for term in terms]
-        )
+        return [(_finite(row[f"mean{i}"]), _finite(row[f"spread{i}"])) for i in range(len(parts))]
 
     def _moments(self, sums: DataFrame, request: GramRequest, shift: np.ndarray) -> pd.DataFrame:
         """The answer to a request from sums of shifted terms and of their products."""
@@ -439,20 +452,8 @@ class SparkEngine:
         )
 
 
-def _n_nodes(items: object, *, most: int) -> int:
-    """Terms within terms, written out; counted no further than beyond `most`."""
-    n_nodes, waiting = 0, [items]
-    while waiting and n_nodes <= most:
-        item = waiting.pop()
-        n_nodes += 1
-        match item:
-            case Product(parts) | Linear(parts, _):
-                waiting.extend(parts)
-            case Score(left, right):
-                waiting.extend((left, right))
-            case tuple():
-                waiting.extend(item)
-    return n_nodes
+def _sides(request: MeatRequest) -> tuple[Term, ...]:
+    return tuple(side for score in request.scores for side in (score.left, score.right))
 
 
 def _optional(weight: Term | None) -> tuple[Term, ...]:

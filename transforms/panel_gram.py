@@ -5,7 +5,7 @@ Each period is shifted by its own mean, which the pass that finds the periods gi
 cross-products keep their digits without Spark's slower centred merge.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import reduce
 from operator import add, and_
@@ -17,9 +17,7 @@ from pyspark.sql import functions as F
 
 from causal.core.errors import DataError
 from causal.core.frames import (
-    Linear,
     PanelGramRequest,
-    Product,
     Term,
     UnitSeen,
     UnitValue,
@@ -29,7 +27,8 @@ from causal.core.frames import (
 )
 from transforms.bounded import collect_bounded
 from transforms.moments import centred, crossed, n_products, products_of, sums_of
-from transforms.terms import any_changing, atoms, compiled, keys_of, or_zero, quoted
+from transforms.shared_terms import given_numbers, with_shared
+from transforms.terms import any_changing, compiled, keys_of, or_zero, quoted
 
 _MAX_PERIODS = 400
 
@@ -174,51 +173,41 @@ def _units(
 
 
 def _with_values(units: DataFrame, request: PanelGramRequest, means: np.ndarray) -> DataFrame:
-    """The units with the values that the request names in place of paths and covariates.
-
-    Each function (an exponential, a reciprocal) and each factor that is a sum or product itself is
-    evaluated once, however many values use it.
-    """
+    """The units with the values that the request names in place of paths and covariates."""
     size = len(means)
     values = [F.col(f"s{i}") + F.lit(float(mean)) for i, mean in enumerate(means)]
     if request.units == "seen":
         values = [value * F.col(f"o{i}") for i, value in enumerate(values)]
     values += [F.col(f"x{j}") for j in range(len(request.covariates))]
-    held: dict[Term, Column] = {UnitValue(at): value for at, value in enumerate(values)}
-    held |= {UnitSeen(at): F.col(f"o{at}") for at in range(size)}
     first = request.first_treated_period
-    single = [part for part in atoms(request.values) if not isinstance(part, UnitValue | UnitSeen)]
-    parts = list(dict.fromkeys([*single, *_factors(request.values)]))
-    for part in starts_of(request):
-        start = F.lit(None) if first is None else quoted(f"k_{first}").cast("double")
-        held[part] = F.coalesce((start == float(part.start)).cast("double"), F.lit(0.0))
+    start = F.lit(None) if first is None else quoted(f"k_{first}").cast("double")
+    starts = {
+        part: F.coalesce((start == float(part.start)).cast("double"), F.lit(0.0))
+        for part in starts_of(request)
+    }
     kept = [name for name in units.columns if name[0] not in "sxo"]
-    rows = units.select(
+    given = given_numbers(request.values, ())
+    rows = given.beside(units).select(
         *map(quoted, kept),
         *[f"o{at}" for at in range(size)],
         *[value.alias(f"u{at}") for at, value in enumerate(values)],
-        *[compiled(part, {}, held).alias(f"a{i}") for i, part in enumerate(parts)],
+        *[value.alias(f"a{i}") for i, value in enumerate(starts.values())],
+        *given.names,
     )
-    held = {UnitValue(at): F.col(f"u{at}") for at in range(size + len(request.covariates))}
-    held |= {UnitSeen(at): F.col(f"o{at}") for at in range(size)}
-    held |= {part: F.col(f"a{i}") for i, part in enumerate(parts)}
+    held: Mapping[Term, Column] = {
+        **{UnitValue(at): F.col(f"u{at}") for at in range(len(values))},
+        **{UnitSeen(at): F.col(f"o{at}") for at in range(size)},
+        **{part: F.col(f"a{i}") for i, part in enumerate(starts)},
+    }
+    is_counted = F.col("is_counted")
+    rows, held = with_shared(rows, request.values, held, where=is_counted, given=given)
     return rows.select(
         *map(quoted, kept),
         *[
-            or_zero(F.col("is_counted"), compiled(term, {}, held)).alias(f"s{i}")
+            or_zero(is_counted, compiled(term, {}, held, given)).alias(f"s{i}")
             for i, term in enumerate(request.values)
         ],
     )
-
-
-def _factors(terms: Iterable[Term]) -> Iterator[Term]:
-    """The factors of products that are sums or products themselves."""
-    for term in terms:
-        match term:
-            case Product(parts):
-                yield from (part for part in parts if isinstance(part, Linear | Product))
-            case Linear(parts, _):
-                yield from _factors(parts)
 
 
 def _cohort_sums(

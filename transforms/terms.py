@@ -33,6 +33,7 @@ from causal.core.frames import (
     SquareRoot,
     Term,
 )
+from transforms.given_numbers import WRITTEN_OUT, GivenNumbers
 
 _LARGEST_WHOLE = 2.0**53
 _INTEGERS = ("tinyint", "smallint", "int", "bigint")
@@ -56,7 +57,10 @@ def quoted(name: str) -> SparkColumn:
 
 
 def compiled(
-    term: Term, columns: Mapping[str, str], held: Mapping[Term, SparkColumn] = _NOTHING
+    term: Term,
+    columns: Mapping[str, str],
+    held: Mapping[Term, SparkColumn] = _NOTHING,
+    given: GivenNumbers = WRITTEN_OUT,
 ) -> SparkColumn:
     """A term as a column of doubles, null where the term is missing.
 
@@ -64,19 +68,21 @@ def compiled(
         term: The term.
         columns: Kinds of the source's columns.
         held: Columns that hold the values of some terms already.
+        given: Numbers that lie beside the rows.
     """
     if term in held:
         return held[term]
     match term:
         case Product(factors):
-            return reduce(mul, [compiled(factor, columns, held) for factor in factors])
+            return reduce(mul, [compiled(factor, columns, held, given) for factor in factors])
         case Linear(terms, coefficients):
             parts = zip(terms, coefficients, strict=True)
-            return reduce(
-                add, [F.lit(float(c)) * compiled(part, columns, held) for part, c in parts]
-            )
+            scaled = [
+                given.coefficient(c) * compiled(part, columns, held, given) for part, c in parts
+            ]
+            return reduce(add, scaled)
         case Mapped(inner):
-            return _mapped(term, compiled(inner, columns, held))
+            return _mapped(term, compiled(inner, columns, held, given), given)
         case _:
             return _compiled_atom(term, columns)
 
@@ -204,22 +210,25 @@ def any_changing(names: Sequence[str]) -> SparkColumn:
     return F.when(reduce(or_, flags, rows < 0), 1).otherwise(0).cast("long")
 
 
-def _clipped(value: SparkColumn, *, low: float | None, high: float | None) -> SparkColumn:
+def _clipped(
+    value: SparkColumn, *, low: SparkColumn | None, high: SparkColumn | None
+) -> SparkColumn:
     """Null and NaN stay what they are: for Spark NaN is larger than any bound."""
     out = value
     if low is not None:
-        out = F.when(value < F.lit(float(low)), F.lit(float(low))).otherwise(out)
+        out = F.when(value < low, low).otherwise(out)
     if high is not None:
-        is_above = (value > F.lit(float(high))) & ~F.isnan(value)
-        out = F.when(is_above, F.lit(float(high))).otherwise(out)
+        out = F.when((value > high) & ~F.isnan(value), high).otherwise(out)
     return out
 
 
-def _mapped(term: MappedTerm, value: SparkColumn) -> SparkColumn:  # noqa: C901 - one per kind
+def _mapped(  # noqa: C901 - one per kind
+    term: MappedTerm, value: SparkColumn, given: GivenNumbers
+) -> SparkColumn:
     """A term that is a function of one other; null and NaN stay what they are."""
     match term:
         case Clipped(_, low, high):
-            return _clipped(value, low=low, high=high)
+            return _clipped(value, low=_bound(low, given), high=_bound(high, given))
         case Logistic():
             return F.lit(1.0) / (F.lit(1.0) + F.exp(-value))
         case Exponential():
@@ -230,13 +239,16 @@ def _mapped(term: MappedTerm, value: SparkColumn) -> SparkColumn:  # noqa: C901 
             return F.sqrt(value)
         case Between(_, low, high, is_closed):
             inside = value.isNotNull()
-            if low is not None:
-                inside = inside & (value >= F.lit(float(low)))
-            if high is not None:
-                top = F.lit(float(high))
+            if (bottom := _bound(low, given)) is not None:
+                inside = inside & (value >= bottom)
+            if (top := _bound(high, given)) is not None:
                 inside = inside & ((value <= top) if is_closed else (value < top))
             known = F.when(F.isnan(value), value).otherwise(inside.cast("double"))
             return F.when(value.isNotNull(), known)
+
+
+def _bound(bound: float | None, given: GivenNumbers) -> SparkColumn | None:
+    return None if bound is None else given.bound(bound)
 
 
 def _event_time(term: EventTime) -> SparkColumn:

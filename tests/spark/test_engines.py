@@ -523,13 +523,11 @@ def test_keys_with_dots(spark: SparkSession) -> None:
 
 
 def test_an_expression_too_long_to_compile_is_refused(spark: SparkSession) -> None:
-    term: Term = linear([(X, 1.0), (Y, 2.0)])
-    for _ in range(16):
-        term = Product((term, term))
+    squares = [Product((side, side)) for side in (linear([(X, c), (Y, 1.0)]) for c in range(2_000))]
     engine = SparkEngine(spark.sql("SELECT 1.0 AS x, 2.0 AS y"))
 
     with pytest.raises(DataError, match="too long an expression"):
-        engine(MeatRequest(scores=(Score(term, Y),)))
+        engine(MeatRequest(scores=(Score(linear([(square, 1.0) for square in squares]), Y),)))
 
 
 def test_dates_are_compared_as_dates(spark: SparkSession) -> None:
