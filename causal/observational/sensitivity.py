@@ -171,7 +171,8 @@ def rosenbaum_bounds(differences: ArrayLike, *, gamma: ArrayLike) -> RosenbaumBo
     """Wilcoxon's signed-rank test where partners may differ in their odds of treatment by gamma.
 
     Large-sample bounds without correction for continuity (Rosenbaum 2002, section 4.3.3), with mean
-    ranks for ties; pairs without a difference are left out. One-sided: treated have more.
+    ranks for ties; pairs without a difference are ranked and add nothing (Pratt 1959). One-sided:
+    treated have more.
 
     Args:
         differences: Treated less control of each pair, shape (n,).
@@ -183,13 +184,12 @@ def rosenbaum_bounds(differences: ArrayLike, *, gamma: ArrayLike) -> RosenbaumBo
     from scipy import special, stats
 
     values = np.asarray(differences, dtype=np.float64)
-    values = values[values != 0]
     odds = np.atleast_1d(np.asarray(gamma, dtype=np.float64))
-    if len(values) == 0:
+    if not values.any():
         raise InferenceError("no pair differs in its outcome")
     if (odds < 1).any():
         raise InferenceError("gamma is an odds ratio of 1 or more", given=float(odds.min()))
-    ranks = stats.rankdata(np.abs(values))
+    ranks = np.where(values == 0, 0.0, stats.rankdata(np.abs(values)))
     statistic = float(ranks[values > 0].sum())
     tails = []
     for share in (1.0 / (1.0 + odds), odds / (1.0 + odds)):

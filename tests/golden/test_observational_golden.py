@@ -146,13 +146,35 @@ def test_a_cause_as_strong_as_the_robustness_value_takes_all() -> None:
     assert taken == pytest.approx(4.18 * 0.0232, rel=1e-9)
 
 
-def test_bounds_without_bias_are_the_signed_rank_test() -> None:
+def test_bounds_of_lead_in_the_blood_of_children() -> None:
+    """Rosenbaum (2002), table 4.1: 33 pairs of Morton et al. (1982), one without a difference."""
+    exposed = [
+        38, 23, 41, 18, 37, 36, 23, 62, 31, 34, 24, 14, 21, 17, 16, 20, 15, 10, 45, 39, 22, 35, 49,
+        48, 44, 35, 43, 39, 34, 13, 73, 25, 27,
+    ]  # fmt: skip
+    control = [
+        16, 18, 18, 24, 19, 11, 10, 15, 16, 18, 18, 13, 19, 10, 16, 16, 24, 13, 9, 14, 21, 19, 7,
+        18, 19, 12, 11, 22, 25, 16, 13, 11, 13,
+    ]  # fmt: skip
+    published = {2.0: 0.0018, 3.0: 0.0136, 4.0: 0.0388, 4.25: 0.0468, 5.0: 0.0740}
+
+    differences = np.subtract(exposed, control)
+    found = rosenbaum_bounds(differences, gamma=[1.0, *published])
+
+    assert found.pvalue_upper[0] < 1e-4
+    assert found.pvalue_upper[1:] == pytest.approx(list(published.values()), abs=5e-5)
+    assert (found.pvalue_lower < 1e-4).all()
+    assert 4.25 < rosenbaum_gamma(differences, alpha=0.05) < 4.5
+
+
+@pytest.mark.parametrize("more", [[], [0.0, 0.0, 0.4]])
+def test_bounds_without_bias_are_the_signed_rank_test(more: list[float]) -> None:
     from scipy import stats
 
-    differences = np.array([3.1, -0.4, 2.2, 5.0, 1.7, -1.1, 0.9, 4.2, 2.8, -0.2, 3.6, 1.3])
+    differences = np.array([3.1, -0.4, 2.2, 5.0, 1.7, -1.1, 0.9, 4.2, 2.8, -0.2, 3.6, 1.3, *more])
     found = rosenbaum_bounds(differences, gamma=[1.0, 2.0, 3.0])
     plain = stats.wilcoxon(
-        differences, alternative="greater", correction=False, method="approx"
+        differences, alternative="greater", correction=False, method="approx", zero_method="pratt"
     ).pvalue
 
     assert found.pvalue_lower[0] == pytest.approx(plain)
