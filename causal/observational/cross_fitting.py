@@ -249,7 +249,7 @@ def cross_fitted_propensity(
             found.append(Constant(_logit(n_treated / (n_control + n_treated))))
             continue
         keep = Product((sample.outside(fold), *sample.kept))
-        fit = yield from fit_logistic(sample.study, keep=keep, arms=arms)
+        fit = yield from fit_logistic(sample.study, keep=keep, arms=arms, is_point_estimate=True)
         found.append(fit.log_odds)
     return CrossFittedPropensity(log_odds=sample.each(found))
 

@@ -33,12 +33,18 @@ from causal.observational.study import CONTROL, TREATED, Arms, Basis, Study
 MAX_ITERATIONS = 50
 _STEP = 1e-10
 """The last step in standard deviations of the columns; the error left is about its square."""
+_FORETOLD = 1e-11
+_QUADRATIC = 0.1
+"""Below this each of Newton's steps is a constant times the square of the one before it."""
 _ROUNDING = 1e-7
 """A step that no longer shrinks is rounding if it is below this."""
 _FAR = 300.0
 """Linear predictors are cut off here: beyond it a probability is 0 or 1 to 130 digits."""
-_ESCAPING = 4
-"""So many steps of one length in one direction mean that the maximum is at infinity."""
+_ESCAPING = 12
+"""So many steps of one length in one direction mean that the maximum is at infinity.
+
+Each adds about one to the largest log odds, so columns that tell the arms apart with a few
+exceptions take some as well: eight were seen where 1 row in 200 is an exception."""
 _HALVINGS = 20
 _BINARY = 1e-9
 
@@ -123,7 +129,11 @@ class LogisticFit:
 
 
 def fit_logistic(
-    study: Study, *, keep: Term | None = None, arms: Arms | None = None
+    study: Study,
+    *,
+    keep: Term | None = None,
+    arms: Arms | None = None,
+    is_point_estimate: bool = False,
 ) -> Generator[FrameRequest, pd.DataFrame, LogisticFit]:
     """Maximum likelihood of being treated given the columns of the study.
 
@@ -131,6 +141,8 @@ def fit_logistic(
         study: The rows, with their first moments.
         keep: Weight of a row (0 leaves it out).
         arms: Moments by arm with that weight; the unweighted ones of the study if left out.
+        is_point_estimate: Whether the coefficients alone are wanted: they are exact one pass before
+            the information matrix is.
 
     Raises:
         InferenceError: A column separates the arms, so that no maximum exists.
@@ -148,7 +160,7 @@ def fit_logistic(
         history.append(change)
         if is_escaping(history):
             break
-        if is_done(history):
+        if is_done(history) or (is_point_estimate and is_foretold(history)):
             decrement = float(change @ step.information @ change)
             return LogisticFit(
                 names=study.names,
@@ -279,6 +291,20 @@ def is_done(history: Sequence[Array]) -> bool:
     if size < _STEP:
         return True
     return len(history) > 1 and size < _ROUNDING and size >= float(np.abs(history[-2]).max()) / 2
+
+
+def is_foretold(history: Sequence[Array]) -> bool:
+    """Whether the last Newton step is the last but for one that changes nothing.
+
+    The last two tell the constant that a step near the maximum is of the square of the one before.
+
+    Args:
+        history: Steps so far, in standard deviations of the columns.
+    """
+    if len(history) == 1:
+        return False
+    before, size = (float(np.abs(step).max()) for step in history[-2:])
+    return size < before < _QUADRATIC and size**3 < _FORETOLD * before**2
 
 
 def is_escaping(history: Sequence[Array]) -> bool:
