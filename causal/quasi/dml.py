@@ -2,7 +2,7 @@
 
 The interactive model (AIPW) and the partially linear one, cross-fitted by hash folds, from
 aggregates alone. Outcome models are least squares, propensities logistic regressions: two passes
-for the moments by fold, some six per fold for its propensity, one for estimates and errors. See
+for the moments by fold, some four per fold for its propensity, one for estimates and errors. See
 `docs/methods/dml.md`.
 """
 
