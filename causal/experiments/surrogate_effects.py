@@ -79,13 +79,16 @@ class _Pair:
         moved = self.moved[: len(self.index.slopes)]
         return float(moved @ self.index.covariance @ moved)
 
-    def effect(self, estimator: str, weights: Array, *, with_index: bool) -> Effect:
+    def effect(
+        self, estimator: str, weights: Array, *, with_index: bool, metric: str | None = None
+    ) -> Effect:
         """The effect on a combination of the terms.
 
         Args:
             estimator: Its name.
             weights: The combination, shape (p,).
             with_index: Whether the weights hold the index's slopes and so their error.
+            metric: What the combination is; the long-term outcome if left out.
 
         Raises:
             InferenceError: It has no variance.
@@ -98,7 +101,7 @@ class _Pair:
         return effect(
             estimator=estimator,
             estimand="ate",
-            metric=self.index.outcome,
+            metric=self.index.outcome if metric is None else metric,
             term=self.comparison.term,
             estimate=float(weights @ self.moved),
             std_error=float(np.sqrt(max(variance + own, 0.0))),
@@ -222,7 +225,12 @@ def _tested(pair: _Pair, suffix: str) -> tuple[Effect, Effect]:
     plain = "welch" if joint is None else joint.estimator
     return (
         pair.effect(suffix.removeprefix("_") or plain, outcome, with_index=False),
-        pair.effect(f"{UNEXPLAINED}{suffix}", outcome - pair.index_weights, with_index=True),
+        pair.effect(
+            f"{UNEXPLAINED}{suffix}",
+            outcome - pair.index_weights,
+            with_index=True,
+            metric=f"{pair.index.outcome} - {INDEX}",
+        ),
     )
 
 

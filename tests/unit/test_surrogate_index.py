@@ -278,6 +278,7 @@ def test_the_back_test_sees_what_the_surrogates_do_not_carry() -> None:
         "surrogate_index", "welch", "unexplained_by_index",
     ]  # fmt: skip
     by_index, actual, rest = fair.effects
+    assert [effect.metric for effect in fair.effects] == ["year", "year", "year - surrogate_index"]
     assert rest.estimate == pytest.approx(actual.estimate - by_index.estimate, rel=1e-9)
     means = EXPERIMENT.groupby("arm")["year"].mean()
     assert actual.estimate == pytest.approx(means["perk"] - means["control"], rel=1e-9)
