@@ -23,9 +23,10 @@ from transforms.synthetic.checkout.tables import (
     TRUTH_USERS,
 )
 from transforms.synthetic.parameters import DriverWorld, Fault, SubscriberWorld
-from transforms.synthetic.passengers import world as passengers
-from transforms.synthetic.passengers.parameters import PassengerWorld
-from transforms.synthetic.passengers.tables import PASSENGER_TABLES
+from transforms.synthetic.passengers import plan as passengers
+from transforms.synthetic.passengers import world as riders
+from transforms.synthetic.passengers.parameters import PassengerFault, PassengerWorld
+from transforms.synthetic.passengers.tables import PASSENGER_TABLES, TRUTH_VOUCHERS
 from transforms.synthetic.tables import (
     DRIVER_TABLES,
     DRIVER_TRIALS,
@@ -39,7 +40,7 @@ from transforms.synthetic.tables import (
 )
 
 UNITS_PER_PARTITION = 125_000
-AnyFault = Literal[Fault, CheckoutFault]
+AnyFault = Literal[Fault, CheckoutFault, PassengerFault]
 Frames = Mapping[str, DataFrame]
 
 
@@ -127,7 +128,7 @@ _FAULTS: Mapping[str, Any] = {
     "subscribers": Fault,
     "drivers": Fault,
     "checkout": CheckoutFault,
-    "passengers": None,
+    "passengers": PassengerFault,
 }
 
 
@@ -151,7 +152,8 @@ def checkout_plan(config: GenerateConfig) -> checkout.CheckoutPlan:
 
 def passenger_plan(config: GenerateConfig) -> passengers.PassengerPlan:
     """The world of passengers that the options describe."""
-    return passengers.plan(config.passengers, seed=config.seed, n_days=config.days)
+    faults = config.faults_of(PassengerFault)
+    return passengers.plan(config.passengers, seed=config.seed, n_days=config.days, faults=faults)
 
 
 def defaults(_given: Mapping[str, object]) -> Mapping[str, object]:
@@ -294,12 +296,11 @@ def _passenger_sources(session: SparkSession, config: GenerateConfig) -> Frames:
 
 
 def _passenger_frames(config: GenerateConfig, frames: Frames) -> Frames:
-    return passengers.passenger_frames(passenger_plan(config), units=frames["passenger_ids"])
+    return riders.passenger_frames(passenger_plan(config), units=frames["passenger_ids"])
 
 
-def _no_effects(_config: GenerateConfig, _frames: Frames) -> Frames:
-    """Nothing is tried on passengers."""
-    return {}
+def _passenger_effects(config: GenerateConfig, frames: Frames) -> Frames:
+    return riders.passenger_effects(passenger_plan(config), vouchers=frames[TRUTH_VOUCHERS.name])
 
 
 _MAKERS: Mapping[str, _Maker] = {
@@ -308,7 +309,9 @@ _MAKERS: Mapping[str, _Maker] = {
     ),
     "drivers": _Maker(sources=_driver_sources, build=_driver_frames, finish=_driver_effects),
     "checkout": _Maker(sources=_checkout_sources, build=_checkout_frames, finish=_checkout_effects),
-    "passengers": _Maker(sources=_passenger_sources, build=_passenger_frames, finish=_no_effects),
+    "passengers": _Maker(
+        sources=_passenger_sources, build=_passenger_frames, finish=_passenger_effects
+    ),
 }
 
 

@@ -31,7 +31,7 @@ STEPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "both": (*PREPARATION, "analyze"),
         "checkout": (*CHECKOUT_PREPARATION, "analyze"),
-        "passengers": ("generate", "clv"),
+        "passengers": ("generate", "clv", "gram", "analyze"),
     }
 )
 """The steps of each world, in order."""
@@ -64,8 +64,8 @@ class PipelineConfig(JobConfig):
 
     world: Literal["both", "checkout", "passengers"] = Field(
         default="both",
-        description="subscribers and drivers (both), the shop (checkout), or passengers and what "
-        "they are worth (passengers)",
+        description="subscribers and drivers (both), the shop (checkout), or passengers, what "
+        "they are worth and a voucher for them (passengers)",
     )
     size: int = Field(
         default=1_000_000,
@@ -96,7 +96,7 @@ class PipelineConfig(JobConfig):
 
     def specs(self) -> tuple[Path, ...]:
         """The analyses of the world."""
-        folder = "analyses/checkout" if self.world == "checkout" else "analyses"
+        folder = "analyses" if self.world == "both" else f"analyses/{self.world}"
         return analyses.default_specs(folder)
 
 

@@ -62,7 +62,7 @@ class Source(Part):
 class Truth(Part):
     """Where the generated worlds keep the true value of what this analysis estimates."""
 
-    world: Literal["subscribers", "drivers", "checkout"]
+    world: Literal["subscribers", "drivers", "checkout", "passengers"]
     design: str
 
 

@@ -17,6 +17,7 @@ _TABLES = {
     "subscribers": "truth_subscriber_effects",
     "drivers": "truth_driver_effects",
     "checkout": "truth_checkout_effects",
+    "passengers": "truth_passenger_effects",
 }
 # What an estimate may stand for where the world has no truth under its own estimand's name: without
 # non-compliance, randomised variants differ by the average treatment effect, intended or not. A

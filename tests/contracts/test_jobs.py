@@ -168,10 +168,11 @@ def test_every_table_job_is_in_a_pipeline() -> None:
     assert set(TABLE_JOBS) <= {*pipeline.PREPARATION, *pipeline.CHECKOUT_PREPARATION}
 
 
-def test_the_pipeline_of_passengers_values_every_customer_base() -> None:
+def test_the_pipeline_of_passengers_values_every_customer_base_and_the_voucher() -> None:
     config = pipeline.PipelineConfig(world="passengers")
     pipeline.check(config)
 
-    assert config.steps() == ("generate", "clv")
-    with pytest.raises(ValidationError, match="the pipeline of 'passengers' has no step analyze"):
-        pipeline.PipelineConfig(world="passengers", only=("analyze",))
+    assert config.steps() == ("generate", "clv", "gram", "analyze")
+    assert {path.stem for path in config.specs()} == {"voucher_pilot", "voucher_trial"}
+    with pytest.raises(ValidationError, match="the pipeline of 'passengers' has no step visitors"):
+        pipeline.PipelineConfig(world="passengers", only=("visitors",))

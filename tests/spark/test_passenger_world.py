@@ -14,11 +14,12 @@ from causal.core.spec import validate
 from jobs import generate
 from tests.world_tables import check_table
 from transforms.synthetic.passengers.mixtures import poisson
-from transforms.synthetic.passengers.tables import PASSENGER_TABLES
+from transforms.synthetic.passengers.tables import PASSENGERS, TRIPS, TRUTH_PASSENGERS
 from transforms.synthetic.randomness import Draws
 
 pytestmark = pytest.mark.usefixtures("many_small_queries")
 
+TABLES = (PASSENGERS, TRIPS, TRUTH_PASSENGERS)
 SIZE = 4_000
 MEANS = (0.05, 4.0, 900.0)
 Frames = Mapping[str, pd.DataFrame]
@@ -38,8 +39,9 @@ def _frames(spark: SparkSession, *, n_partitions: int, **given: object) -> Mappi
 
 @pytest.fixture(scope="module")
 def world(spark: SparkSession) -> Frames:
-    """All tables, collected."""
-    return {name: made.toPandas() for name, made in _frames(spark, n_partitions=2).items()}
+    """The tables of the passengers, collected; those of the vouchers are in `test_vouchers`."""
+    made = _frames(spark, n_partitions=2)
+    return {table.name: made[table.name].toPandas() for table in TABLES}
 
 
 def _content(frame: pd.DataFrame) -> tuple[int, int]:
@@ -53,7 +55,7 @@ def test_partitions_do_not_matter_and_the_seed_does(spark: SparkSession, world: 
     assert _content(other) != _content(world["passengers"])
 
 
-@pytest.mark.parametrize("table", PASSENGER_TABLES, ids=lambda table: table.name)
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_tables_have_unique_keys_and_no_missing_values(table: Any, world: Frames) -> None:
     frame = world[table.name]
     check_table(table, frame)

@@ -7,7 +7,14 @@ import pytest
 
 from causal.core.errors import SpecError
 from causal.core.spec import validate
-from jobs.generate import JOB, GenerateConfig, checkout_plan, driver_plan, subscriber_plan
+from jobs.generate import (
+    JOB,
+    GenerateConfig,
+    checkout_plan,
+    driver_plan,
+    passenger_plan,
+    subscriber_plan,
+)
 from transforms.synthetic.plan import Plan
 from transforms.synthetic.randomness import Draws
 
@@ -98,6 +105,10 @@ def test_a_wrong_parameter_of_the_shop_is_one_line(path: str, value: object, tex
         ("platform_tilt", 1.0, "takes a share out of"),
         ("fares.spread", 1.0, "greater than 1"),
         ("leaving.c", 1.0, "unknown key"),
+        ("vouchers.from_day", 84, "before the last of 84"),
+        ("vouchers.pilot_share", 1.0, "less than 1"),
+        ("vouchers.restart", 1.5, "less than or equal to 1"),
+        ("faults.direct_effect", -1.0, "greater than or equal to -0.9"),
     ],
 )
 def test_a_wrong_parameter_of_the_passengers_is_one_line(
@@ -113,7 +124,12 @@ def test_faults_are_those_of_the_chosen_worlds() -> None:
         _config(faults=["missing_day"])
     with pytest.raises(SpecError, match="no world of 'checkout' has the fault weak_instrument"):
         _config(world="checkout", faults=["weak_instrument"])
+    with pytest.raises(SpecError, match="no world of 'both' has the fault direct_effect"):
+        _config(faults=["direct_effect"])
     both = _config(world="all", faults=["missing_day", "weak_instrument", "novelty"])
+    assert passenger_plan(both).faults == set()
+    direct = _config(world="passengers", faults=["direct_effect"])
+    assert passenger_plan(direct).faults == {"direct_effect"}
     assert checkout_plan(both).faults == {"missing_day", "novelty"}
     assert subscriber_plan(both).faults == {"weak_instrument", "novelty"}
 
@@ -127,8 +143,7 @@ def test_a_world_writes_its_tables(world: str, n_worlds: int) -> None:
     assert len(config.worlds) == n_worlds
     names = JOB.writes(config)
     assert any(name.startswith("checkout_") for name in names) == ("checkout" in config.worlds)
-    n_without_trials = "passengers" in config.worlds
-    assert sum(name.endswith("_effects") for name in names) == n_worlds - n_without_trials
+    assert sum(name.endswith("_effects") for name in names) == n_worlds
 
 
 @pytest.mark.parametrize(

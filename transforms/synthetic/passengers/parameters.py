@@ -1,11 +1,13 @@
 """The parameters of the world of passengers: what `conf/worlds/passengers.yaml` may say."""
 
 import datetime as dt
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from transforms.synthetic.parameters import Name, Parameters, Positive, Share, check_total
+
+PassengerFault = Literal["direct_effect"]
 
 
 class Riding(Parameters):
@@ -48,6 +50,38 @@ class Fares(Parameters):
     scale: Positive
 
 
+class Vouchers(Parameters):
+    """The trials of a voucher on the day of the registration.
+
+    A passenger with a voucher who would not ride in the first two weeks starts anew with some
+    chance: rides from then on as another passenger of the platform does.
+
+    Attributes:
+        from_day: Passengers who register from this day of the world on are in the trial; the
+            earlier ones are in the pilot or the history.
+        pilot_share: Share of the earlier passengers who are in the pilot.
+        share: Planned share of the voucher, in the pilot and in the trial.
+        restart: The chance that a voucher makes a passenger start anew who would not ride: the
+            size of the effect.
+    """
+
+    from_day: Annotated[int, Field(ge=1)]
+    pilot_share: Annotated[float, Field(gt=0.0, lt=1.0)]
+    share: Annotated[float, Field(gt=0.0, lt=1.0)]
+    restart: Share
+
+
+class PassengerFaults(Parameters):
+    """Strength of each fault when it is switched on (all are off unless the job is told).
+
+    Attributes:
+        direct_effect: Relative change of what a passenger with a voucher pays for every trip after
+            the first two weeks: an effect on the long-term spend that nothing short-term shows.
+    """
+
+    direct_effect: Annotated[float, Field(ge=-0.9, le=0.9)]
+
+
 class PassengerWorld(Parameters):
     """The world of the passengers of a ride-hailing service.
 
@@ -62,6 +96,8 @@ class PassengerWorld(Parameters):
         riding: Trips of passengers who have not left.
         leaving: Chances of leaving.
         fares: What trips cost.
+        vouchers: A randomised voucher.
+        faults: Strength of the faults.
     """
 
     starts_on: dt.date
@@ -72,6 +108,8 @@ class PassengerWorld(Parameters):
     riding: Riding
     leaving: Leaving
     fares: Fares
+    vouchers: Vouchers
+    faults: PassengerFaults
 
     @model_validator(mode="after")
     def _weeks_and_shares_are_whole(self) -> "PassengerWorld":
@@ -80,6 +118,11 @@ class PassengerWorld(Parameters):
         if self.registration_days % 7:
             raise ValueError(
                 f"registration_days must be whole weeks, {self.registration_days} is not"
+            )
+        if self.vouchers.from_day >= self.registration_days:
+            raise ValueError(
+                f"vouchers.from_day must lie before the last of {self.registration_days} "
+                f"registration_days, {self.vouchers.from_day} does not"
             )
         check_total("the shares of cities", list(self.cities.values()))
         check_total("the shares of platforms", list(self.platforms.values()))

@@ -60,4 +60,97 @@ TRUTH_PASSENGERS = Table(
     checks={"probability_is_share": "leave_probability BETWEEN 0 AND 1"},
 )
 
-PASSENGER_TABLES: tuple[Table, ...] = (PASSENGERS, TRIPS, TRUTH_PASSENGERS)
+
+def _outcomes(*, long_term: Field) -> tuple[Field, ...]:
+    return (
+        Field(
+            name="has_ridden_14",
+            type="BOOLEAN",
+            comment="Whether there is a trip in the first 14 days from the registration on",
+        ),
+        Field(name="trips_14", type="INT", comment="Trips in the first 14 days"),
+        _double("spend_14", "Fares of the first 14 days in money"),
+        long_term,
+    )
+
+
+VOUCHERS = Table(
+    name="voucher_passengers",
+    comment="One row per passenger: the history, and the voucher's pilot and trial",
+    fields=(
+        _PASSENGER,
+        Field(name="registered_on", type="DATE", comment="Day of the registration"),
+        Field(
+            name="is_first_platform",
+            type="BOOLEAN",
+            comment="Whether the platform is the world's first: ios",
+        ),
+        Field(
+            name="part",
+            type="STRING",
+            comment="history: no voucher was to be had; voucher_pilot; voucher_trial",
+        ),
+        Field(
+            name="variant",
+            type="STRING",
+            comment="control or voucher; null in the history",
+            is_nullable=True,
+        ),
+        *_outcomes(
+            long_term=Field(
+                name="spend_84",
+                type="DOUBLE",
+                comment="Fares of the first 84 days in money; null if these are not over",
+                is_nullable=True,
+            )
+        ),
+    ),
+    key=("passenger_id",),
+    checks={
+        "has_ridden_is_a_trip": "has_ridden_14 = (trips_14 > 0)",
+        "variant_of_the_drawn": "(variant IS NULL) = (part = 'history')",
+    },
+    clustering=("passenger_id",),
+)
+TRUTH_VOUCHERS = Table(
+    name="truth_voucher_passengers",
+    comment="Outcomes of each passenger of the pilot and of the trial under either variant",
+    fields=(
+        Field(name="experiment", type="STRING", comment="voucher_pilot or voucher_trial"),
+        _PASSENGER,
+        Field(name="variant", type="STRING", comment="control or voucher"),
+        Field(
+            name="is_restarted",
+            type="BOOLEAN",
+            comment="Whether the voucher makes the passenger start anew",
+        ),
+        *_outcomes(long_term=_double("spend_84", "Fares of the first 84 days in money")),
+    ),
+    key=("experiment", "passenger_id", "variant"),
+    checks={"has_ridden_is_a_trip": "has_ridden_14 = (trips_14 > 0)"},
+)
+TRUTH_EFFECTS = Table(
+    name="truth_passenger_effects",
+    comment="True effects of the voucher, exact for the passengers of the pilot and of the trial",
+    fields=(
+        Field(name="world", type="STRING", comment="passengers, the world"),
+        Field(name="design", type="STRING", comment="voucher_pilot or voucher_trial"),
+        Field(name="estimand", type="STRING", comment="ate: the mean effect"),
+        Field(name="metric", type="STRING", comment="Outcome whose mean is moved"),
+        Field(name="term", type="STRING", comment="voucher - control"),
+        Field(name="scale", type="STRING", comment="absolute, or relative to the control"),
+        _double("value", "The effect"),
+        Field(name="comment", type="STRING", comment="What is averaged"),
+    ),
+    key=("world", "design", "estimand", "metric", "term", "scale"),
+    checks={"scale_is_known": "scale IN ('absolute', 'relative')"},
+)
+
+PASSENGER_TABLES: tuple[Table, ...] = (
+    PASSENGERS,
+    TRIPS,
+    VOUCHERS,
+    TRUTH_PASSENGERS,
+    TRUTH_VOUCHERS,
+    TRUTH_EFFECTS,
+)
