@@ -103,7 +103,9 @@ class SparkEngine:
         self._df = df
         self._limits = limits or Limits()
         self._columns = kinds(df)
-        self._rough: dict[tuple[tuple[Term, ...], tuple[Condition, ...]], _Moments] = {}
+        self._rough: dict[
+            tuple[tuple[Term, ...], tuple[Condition, ...], frozenset[str]], _Moments
+        ] = {}
         self._periods: dict[PanelGramRequest, panel_gram.Periods] = {}
 
     @property
@@ -150,7 +152,7 @@ class SparkEngine:
         df = bucketed(df, request.bucket)
         if request.summed_by:
             return self._gram_of_sums(df, request)
-        shift = self._preliminary_means(df, request.terms, request.where)
+        shift = self._preliminary_means(df, request.terms, request)
         rows = self._terms(
             df, request.terms, request.weight, keys=request.keys, shift=shift, required=()
         )
@@ -200,7 +202,7 @@ class SparkEngine:
         if cells is not None:
             return self._gram_of_cells(df, split, cells)
         size, keys = len(request.terms), split.keys
-        shift = self._preliminary_means(df, request.terms, request.where)
+        shift = self._preliminary_means(df, request.terms, request)
         rows = self._terms(
             df, request.terms, request.weight, keys=keys, shift=shift, required=keys[:1]
         )
@@ -242,7 +244,7 @@ class SparkEngine:
         self, df: DataFrame, split: within.Split, cells: within.Cells
     ) -> pd.DataFrame:
         request, others = split.request, split.terms(split.others)
-        shift = self._preliminary_means(df, others, request.where)
+        shift = self._preliminary_means(df, others, request)
         keys = (*split.keys, *split.columns)
         rows = self._terms(
             df, others, request.weight, keys=keys, shift=shift, required=split.required
@@ -278,7 +280,7 @@ class SparkEngine:
         at = {side: position for position, side in enumerate(sides)}
         pairs = [(at[score.left], at[score.right]) for score in request.scores]
         keys = tuple(dict.fromkeys((unit, *request.cluster)))
-        shift = self._preliminary_means(df, sides, request.where)
+        shift = self._preliminary_means(df, sides, request)
         rows = self._terms(df, sides, request.weight, keys=keys, shift=shift)
         outer = [f"k_{name}" for name in request.cluster if name != unit]
         rows = rows.withColumns(
@@ -385,15 +387,15 @@ class SparkEngine:
         needed = frozenset().union(*map(required_columns, asked))
         used = all_known([*needed, *(keys if required is None else required)])
         parts = leaves(asked)
-        rows = given.beside(df).select(
+        named = df.select(
             *keys_of(keys),
             used.cast("long").alias("n_used"),
             *[
                 F.coalesce(compiled(part, self._columns), F.lit(0.0)).alias(f"a{i}")
                 for i, part in enumerate(parts)
             ],
-            *given.names,
         )
+        rows = given.beside(named)
         is_used = F.col("n_used") == 1
         held: Mapping[Term, SparkColumn] = {part: F.col(f"a{i}") for i, part in enumerate(parts)}
         rows, held = with_shared(rows, asked, held, where=is_used, given=given)
@@ -403,7 +405,7 @@ class SparkEngine:
         return rows.withColumn("w", w), values
 
     def _preliminary_means(
-        self, df: DataFrame, terms: Sequence[Term], where: tuple[Condition, ...]
+        self, df: DataFrame, terms: Sequence[Term], request: GramRequest | MeatRequest
     ) -> np.ndarray:
         """Rough means from a few rows, rounded so that shifted whole numbers stay exact.
 
@@ -414,9 +416,12 @@ class SparkEngine:
         parts = tuple(part for part in found if not is_heavy_tailed(part))
         if not parts:
             return np.zeros(len(terms))
-        if (parts, where) not in self._rough:
-            self._rough[parts, where] = self._rough_moments(df, parts)
-        moments = self._rough[parts, where]
+        # Where something else is missing a function may have no value, such as 1 / 0.
+        needed = frozenset().union(*map(required_columns, (*terms, *_optional(request.weight))))
+        asked = (parts, request.where, needed)
+        if asked not in self._rough:
+            self._rough[asked] = self._rough_moments(df, parts, used=all_known(needed))
+        moments = self._rough[asked]
         means = dict.fromkeys(found, 0.0)
         means |= {part: mean for part, (mean, _) in zip(parts, moments, strict=True)}
         step = min((spread for _, spread in moments if spread > 0), default=0.0)
@@ -424,8 +429,13 @@ class SparkEngine:
             [0.0 if is_zero_one(term) else _near(value_at(term, means), step) for term in terms]
         )
 
-    def _rough_moments(self, df: DataFrame, parts: Sequence[Term]) -> _Moments:
-        values = [compiled(part, self._columns).alias(f"t{i}") for i, part in enumerate(parts)]
+    def _rough_moments(
+        self, df: DataFrame, parts: Sequence[Term], *, used: SparkColumn
+    ) -> _Moments:
+        values = [
+            F.when(used, compiled(part, self._columns)).alias(f"t{i}")
+            for i, part in enumerate(parts)
+        ]
         sample = df.select(*values).limit(_SAMPLE_ROWS)
         moments = [
             moment(f"t{i}").alias(f"{name}{i}")

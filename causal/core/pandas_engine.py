@@ -150,7 +150,8 @@ def _mapped(term: MappedTerm, values: Array) -> Array:  # noqa: C901 - one per k
         case Exponential():
             return np.exp(values)
         case Reciprocal():
-            return 1.0 / values
+            with np.errstate(divide="ignore"):  # zeros are in rows that are not used
+                return np.asarray(1.0 / values, dtype=np.float64)
         case SquareRoot():
             return np.sqrt(values)
         case Between(_, low, high, is_closed):

@@ -40,7 +40,7 @@ _ROUNDING = 1e-7
 """A step that no longer shrinks is rounding if it is below this."""
 _FAR = 300.0
 """Linear predictors are cut off here: beyond it a probability is 0 or 1 to 130 digits."""
-_ESCAPING = 12
+_ESCAPING = 16
 """So many steps of one length in one direction mean that the maximum is at infinity.
 
 Each adds about one to the largest log odds, so columns that tell the arms apart with a few

@@ -522,6 +522,44 @@ def test_keys_with_dots(spark: SparkSession) -> None:
     np.testing.assert_allclose(list(paths[0]["mean"]), list(paths[1]["mean"]), rtol=1e-12)
 
 
+def test_columns_may_have_any_name(spark: SparkSession) -> None:
+    names = ("given_c0", "GIVEN_B0", "a0", "b0", "t0", "w", "n_used")
+    own = ", ".join(f"id * {at + 2} AS {name}" for at, name in enumerate(names))
+    df = spark.sql(f"SELECT CAST(id AS DOUBLE) AS x, {own} FROM range(6)")
+    clipped = Clipped(linear([(X, 0.25), (Constant(), 0.5)]), low=0.75, high=1.5)
+    terms = (clipped, linear([(Column(name), 0.125) for name in names]))
+    request = GramRequest(terms=terms, weight=Column("w"))
+
+    found, expected = (
+        gram(engine(request), request) for engine in (SparkEngine(df), PandasEngine(df.toPandas()))
+    )
+
+    np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-12)
+    np.testing.assert_allclose(found.cross, expected.cross, rtol=1e-12)
+
+
+def test_rows_that_are_not_used_divide_by_nothing(spark: SparkSession) -> None:
+    df = spark.sql(
+        "SELECT * FROM VALUES (1D, .5D, 2D), (2D, .25D, 1D), (CAST(NULL AS DOUBLE), 0D, 1D), "
+        "(3D, 0D, CAST(NULL AS DOUBLE)) AS rows(y, z, w)"
+    )
+    odds = Product((Y, Reciprocal(Z)))
+    requests = [
+        GramRequest(terms=(odds, Y), weight=W),
+        GramRequest(terms=(Y, W), weight=Reciprocal(Z)),
+    ]
+    engines = SparkEngine(df), PandasEngine(df.toPandas())
+
+    for request in requests:
+        found, expected = (gram(engine(request), request) for engine in engines)
+        assert found.n == expected.n == 2
+        np.testing.assert_allclose(found.mean, expected.mean, rtol=1e-12)
+        np.testing.assert_allclose(found.cross, expected.cross, rtol=1e-12)
+    scores = MeatRequest(scores=(Score(odds, W),))
+    middles = [meat(engine(scores)) for engine in engines]
+    np.testing.assert_allclose(middles[0][0], middles[1][0], rtol=1e-12)
+
+
 def test_an_expression_too_long_to_compile_is_refused(spark: SparkSession) -> None:
     squares = [Product((side, side)) for side in (linear([(X, c), (Y, 1.0)]) for c in range(2_000))]
     engine = SparkEngine(spark.sql("SELECT 1.0 AS x, 2.0 AS y"))
