@@ -32,6 +32,7 @@ from causal.core.frames import (
     Term,
     packed_indices,
     packed_size,
+    parts_of,
     required_columns,
 )
 from transforms import histogram, panel_gram, sampling, within
@@ -49,7 +50,6 @@ from transforms.shared_terms import (
     given_numbers,
     leaves,
     n_parts,
-    parts_of,
     with_shared,
 )
 from transforms.terms import (

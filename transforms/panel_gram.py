@@ -187,12 +187,13 @@ def _with_values(units: DataFrame, request: PanelGramRequest, means: np.ndarray)
     }
     kept = [name for name in units.columns if name[0] not in "sxo"]
     given = given_numbers(request.values, ())
-    rows = given.beside(units).select(
-        *map(quoted, kept),
-        *[f"o{at}" for at in range(size)],
-        *[value.alias(f"u{at}") for at, value in enumerate(values)],
-        *[value.alias(f"a{i}") for i, value in enumerate(starts.values())],
-        *given.names,
+    rows = given.beside(
+        units.select(
+            *map(quoted, kept),
+            *[f"o{at}" for at in range(size)],
+            *[value.alias(f"u{at}") for at, value in enumerate(values)],
+            *[value.alias(f"a{i}") for i, value in enumerate(starts.values())],
+        )
     )
     held: Mapping[Term, Column] = {
         **{UnitValue(at): F.col(f"u{at}") for at in range(len(values))},

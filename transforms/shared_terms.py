@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from causal.core.frames import Between, Clipped, Constant, Linear, Mapped, Product, Term
+from causal.core.frames import Between, Clipped, Constant, Linear, Mapped, Term, parts_of
 from transforms.given_numbers import WRITTEN_OUT, GivenNumbers
 from transforms.terms import compiled, or_zero
 
@@ -63,13 +63,10 @@ def with_shared(
     columns = dict(held)
     n_held = 0
     for layer in _layers(terms, frozenset(held)):
-        names = {part: f"b{n_held + at}" for at, part in enumerate(layer)}
-        values = {
-            name: or_zero(where, compiled(part, {}, columns, given)).alias(name)
-            for part, name in names.items()
-        }
-        rows = rows.select("*", *values.values())
-        columns |= {part: F.col(name) for part, name in names.items()}
+        names = [f"b{n_held + at}" for at in range(len(layer))]
+        values = [or_zero(where, compiled(part, {}, columns, given)) for part in layer]
+        rows = rows.select("*", *map(Column.alias, values, names))
+        columns |= dict(zip(layer, map(F.col, names), strict=True))
         n_held += len(layer)
     return rows, columns
 
@@ -109,14 +106,3 @@ def _each_once(terms: Iterable[Term]) -> Iterator[Term]:
 
     for term in terms:
         yield from visit(term)
-
-
-def parts_of(term: Term) -> tuple[Term, ...]:
-    """The terms that a term is a product, sum or function of."""
-    match term:
-        case Product(parts) | Linear(parts, _):
-            return parts
-        case Mapped(inner):
-            return (inner,)
-        case _:
-            return ()

@@ -12,7 +12,7 @@ and products of dummies with other terms z take `sum_i (sum of w z in j - e_ij m
 exact: no large numbers cancel. A unit is a row of some cells, in place of all products of terms.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,12 +21,9 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from causal.core.frames import (
-    Constant,
     EventTime,
     GramRequest,
     Indicator,
-    Linear,
-    Product,
     Term,
     columns_of,
     packed_indices,
@@ -35,6 +32,7 @@ from causal.core.frames import (
 )
 from causal.core.gram import Key, key_of, pack, unpack
 from transforms.moments import Array, arrays_of, covariation, crossed, products_of, sums_of
+from transforms.terms import atoms
 
 MIN_PRODUCTS = 150
 """As many products as this are written out, though they are shuffled with each unit: cells take a
@@ -230,16 +228,7 @@ def moments(frame: pd.DataFrame, split: Split, cells: Cells, shift: Array) -> tu
 
 def _is_dummy(term: Term) -> bool:
     """Whether a term is made of marks of levels only."""
-    return all(isinstance(part, Indicator | EventTime | Constant) for part in _leaves(term))
-
-
-def _leaves(term: Term) -> Iterator[Term]:
-    match term:
-        case Product(parts) | Linear(parts, _):
-            for part in parts:
-                yield from _leaves(part)
-        case _:
-            yield term
+    return all(isinstance(part, Indicator | EventTime) for part in atoms([term]))
 
 
 def _level(name: str, columns: Mapping[str, str]) -> Column:

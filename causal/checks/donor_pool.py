@@ -7,6 +7,7 @@ import numpy as np
 from causal.checks.panel_health import note
 from causal.core.gram import Array
 from causal.core.result import Diagnostic
+from causal.core.texts import listed
 
 FEW_PLACEBOS = 10
 FEW_TREATED = 10
@@ -14,18 +15,17 @@ _POOR_HOLD_OUT = 10.0
 """Gaps held out are larger than fitted ones in any case; beyond this the fit says little."""
 _MUCH_OUTSIDE = 0.25
 """A region at the edge of the donors' range is outside now and then by chance."""
-_MAX_SHOWN = 8
 
 
 def dropped_donors(names: Sequence[object]) -> Diagnostic:
     """Donors that lack a period."""
-    return note("n_dropped_donors", len(names), f"{len(names)} donors left out: {_listed(names)}")
+    return note("n_dropped_donors", len(names), f"{len(names)} donors left out: {listed(names)}")
 
 
 def constant_donors(names: Sequence[object]) -> Diagnostic:
     """Donors whose outcome never changes: often a coding of missing data."""
     detail = (
-        f"{len(names)} donors have the same outcome in every period: {_listed(names)}; if that "
+        f"{len(names)} donors have the same outcome in every period: {listed(names)}; if that "
         "stands for missing data, name them in excluded: each is a placebo too"
     )
     return note("constant_donors", len(names), detail)
@@ -36,7 +36,7 @@ def constant_treated(names: Sequence[object]) -> Diagnostic:
     return Diagnostic(
         name="constant_treated", statistic=float(len(names)), pvalue=None, passed=False,
         detail=f"{len(names)} treated regions have the same outcome in every period, as if it had "
-        f"not been recorded: {_listed(names)}",
+        f"not been recorded: {listed(names)}",
     )  # fmt: skip
 
 
@@ -124,8 +124,3 @@ def few_treated(count: int) -> Diagnostic:
         f"errors by resampling {count} treated regions tend to be too small below {FEW_TREATED}"
     )
     return note("few_treated", count, detail)
-
-
-def _listed(names: Sequence[object]) -> str:
-    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
-    return ", ".join(str(name) for name in names[:_MAX_SHOWN]) + more

@@ -6,8 +6,7 @@ import numpy as np
 
 from causal.core.gram import Array
 from causal.core.result import Diagnostic
-
-_MAX_SHOWN = 8
+from causal.core.texts import listed
 
 
 def note(name: str, count: float | None, detail: str) -> Diagnostic:
@@ -41,9 +40,8 @@ def silent(n_units: int) -> Diagnostic:
 
 def dropped_columns(names: Sequence[str]) -> Diagnostic:
     """Controls that the other columns explain."""
-    more = len(names) - _MAX_SHOWN
-    shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return note("dropped_columns", len(names), f"redundant or empty columns left out: {shown}")
+    detail = f"redundant or empty columns left out: {listed(names)}"
+    return note("dropped_columns", len(names), detail)
 
 
 def period_gaps(periods: Array) -> Diagnostic | None:
@@ -56,12 +54,8 @@ def period_gaps(periods: Array) -> Diagnostic | None:
     wide = np.flatnonzero(steps > steps.min() * (1 + 1e-9))
     if len(wide) == 0:
         return None
-    more = len(wide) - _MAX_SHOWN
-    shown = ", ".join(f"{periods[j]:g} to {periods[j + 1]:g}" for j in wide[:_MAX_SHOWN])
-    detail = (
-        "gaps between the periods; the period before is the last one in the data: "
-        f"{shown}{f' and {more} more' if more > 0 else ''}"
-    )
+    shown = listed(f"{periods[j]:g} to {periods[j + 1]:g}" for j in wide)
+    detail = f"gaps between the periods; the period before is the last one in the data: {shown}"
     return note("period_gaps", len(wide), detail)
 
 
@@ -84,15 +78,13 @@ def already_treated(n_units: int) -> Diagnostic:
 
 def between_periods(starts: Sequence[str]) -> Diagnostic:
     """A treatment that starts within a period makes the end of that period look like before."""
-    more = len(starts) - _MAX_SHOWN
-    shown = ", ".join(starts[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")
     return Diagnostic(
         name="start_between_periods",
         statistic=float(len(starts)),
         pvalue=None,
         passed=False,
         detail="treated regions that start between two periods: what the period before holds of "
-        f"the treatment counts as untreated ({shown})",
+        f"the treatment counts as untreated ({listed(starts)})",
     )
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import ClassVar
 
+from causal.core.texts import listed
+
 _MAX_SHOWN = 12
 
 
@@ -89,6 +91,4 @@ class InferenceError(CausalError):
 def _shown(value: object) -> str:
     if isinstance(value, str) or not isinstance(value, Iterable):
         return str(value)
-    items = [str(item) for item in value]
-    more = f", and {len(items) - _MAX_SHOWN} more" if len(items) > _MAX_SHOWN else ""
-    return ", ".join(items[:_MAX_SHOWN]) + more
+    return listed(value, most=_MAX_SHOWN)

@@ -592,12 +592,21 @@ def _optional(name: str | None) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
-def _parts(item: object) -> tuple[object, ...]:  # noqa: C901, PLR0911 - one per kind
-    match item:
+def parts_of(term: Term | Mapped) -> tuple[Term, ...]:
+    """The terms that a term is a product, sum or function of."""
+    match term:
         case Product(parts) | Linear(parts, _):
             return parts
         case Mapped(inner):
             return (inner,)
+        case _:
+            return ()
+
+
+def _parts(item: object) -> tuple[object, ...]:  # noqa: PLR0911 - one per kind
+    match item:
+        case Product() | Linear() | Mapped():
+            return parts_of(item)
         case Score(left, right):
             return (left, right)
         case (

@@ -29,6 +29,7 @@ from causal.core.frames import (
 )
 from causal.core.gram import Array
 from causal.core.result import Diagnostic, Effect
+from causal.core.texts import listed
 from causal.experiments.arms import MIN_UNITS, Arms, Design, ask_moments
 from causal.experiments.cluster_sums import (
     Clusterings,
@@ -327,13 +328,13 @@ def notes(segmentation: Segmentation) -> list[Diagnostic]:
             _note(f"segment_missing.{column}", n_null, f"{n_null:,} rows have no {column}")
         )
     if left_out:
-        shown = "; ".join(f"{where}: {why}" for where, why in list(left_out.items())[:_MAX_SHOWN])
-        more = f"; and {len(left_out) - _MAX_SHOWN} more" if len(left_out) > _MAX_SHOWN else ""
+        reasons = (f"{where}: {why}" for where, why in left_out.items())
+        shown = listed(reasons, most=_MAX_SHOWN, separator="; ")
         found.append(
             _note(
                 f"segments_left_out.{column}",
                 len(left_out),
-                f"{len(left_out)} comparisons by {column} are left out: {shown}{more}",
+                f"{len(left_out)} comparisons by {column} are left out: {shown}",
             )
         )
     if segmentation.n_few:

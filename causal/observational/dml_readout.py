@@ -11,6 +11,7 @@ from causal.core.gram import Gram
 from causal.core.inference import effect
 from causal.core.readout import Readout
 from causal.core.result import Diagnostic, Effect, Estimand
+from causal.core.texts import listed
 from causal.observational.orthogonal_moments import ONE, RatioEstimate, median
 from causal.observational.refuters import Refutation, refutation_table
 from causal.observational.sensitivity import (
@@ -206,14 +207,13 @@ def _trimmed(study: Study, found: Found) -> Diagnostic:
 
 
 def _segments_left_out(items: Mapping[str, str]) -> Diagnostic:
-    shown = [f"{name} ({why})" for name, why in list(items.items())[:_MAX_SHOWN]]
-    more = f" and {len(items) - len(shown)} more" if len(items) > len(shown) else ""
+    shown = listed((f"{name} ({why})" for name, why in items.items()), most=_MAX_SHOWN)
     return Diagnostic(
         name="segments_left_out",
         statistic=float(len(items)),
         pvalue=None,
         passed=None,
-        detail=f"segments without an effect: {', '.join(shown)}{more}",
+        detail=f"segments without an effect: {shown}",
     )
 
 

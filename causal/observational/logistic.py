@@ -34,6 +34,7 @@ MAX_ITERATIONS = 50
 _STEP = 1e-10
 """The last step in standard deviations of the columns; the error left is about its square."""
 _FORETOLD = 1e-11
+"""The next step is left out if the last two foretell that it is shorter than this."""
 _QUADRATIC = 0.1
 """Below this each of Newton's steps is a constant times the square of the one before it."""
 _ROUNDING = 1e-7
@@ -83,7 +84,7 @@ class LogisticFit:
         coefficients: Intercept first, shape (k + 1,).
         basis: The basis in which it was fitted.
         standard_covariance: Inverse of the information matrix of the coefficients of the basis,
-            shape (k + 1, k + 1).
+            shape (k + 1, k + 1), at the coefficients before the last step.
         score_norm: Newton decrement at the last iteration but one, in log-likelihood.
         n_iterations: Iterations.
     """

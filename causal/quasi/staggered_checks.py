@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from causal.checks import few_clusters, panel_health
 from causal.checks.panel_health import note
 from causal.core.result import Diagnostic
+from causal.core.texts import listed
 from causal.quasi.effects_by_unit import Overlap
 from causal.quasi.goodman_bacon import TwoByTwo
 from causal.quasi.staggered_options import StaggeredOptions
@@ -13,7 +14,6 @@ from causal.quasi.unit_influence import CERTAIN
 
 FEW_UNITS = 10
 """Cohorts smaller than this have intervals that hold the truth less often than they say."""
-_MAX_SHOWN = 8
 
 
 def design_diagnostics(
@@ -115,7 +115,7 @@ def two_way(found: Sequence[TwoByTwo]) -> Diagnostic:
 
 def no_variance(names: Sequence[str]) -> Diagnostic:
     """Estimates without a standard error."""
-    detail = f"no variance, so no standard error, and not among the effects: {_listed(names)}"
+    detail = f"no variance, so no standard error, and not among the effects: {listed(names)}"
     return note("no_variance", len(names), detail)
 
 
@@ -155,13 +155,13 @@ def _cohort_notes(left_out: LeftOut, options: StaggeredOptions) -> Iterator[Diag
         )
         yield note("never_treated", 0, detail)
     if left_out.empty:
-        starts = _listed([f"{start:g}" for start in left_out.empty])
+        starts = listed([f"{start:g}" for start in left_out.empty])
         yield note(
             "empty_cohorts", len(left_out.empty), f"cohorts without a complete unit: {starts}"
         )
     if left_out.small:
         kind = "units" if options.cluster_column is None else "clusters"
-        starts = _listed([f"{start:g}" for start in left_out.small])
+        starts = listed([f"{start:g}" for start in left_out.small])
         detail = (
             f"cohorts of fewer than {options.min_cohort_size} {kind} have no variance that could "
             f"be seen, and are not estimated: {starts}"
@@ -178,17 +178,12 @@ def _thin_cohorts(design: Design) -> Iterator[Diagnostic]:
         yield Diagnostic(
             name="single_cohorts", statistic=len(alone), pvalue=None, passed=False,
             detail="cohorts of one unit or cluster: their standard errors hold only the comparison "
-            f"group's variance and are too small: {_listed(alone)}",
+            f"group's variance and are too small: {listed(alone)}",
         )  # fmt: skip
     thin = [names[c] for c, size in sizes.items() if 1 < size < FEW_UNITS]
     if thin:
         detail = (
             f"cohorts of fewer than {FEW_UNITS} units or clusters: their intervals are rough: "
-            f"{_listed(thin)}"
+            f"{listed(thin)}"
         )
         yield note("thin_cohorts", len(thin), detail)
-
-
-def _listed(items: Sequence[str]) -> str:
-    more = len(items) - _MAX_SHOWN
-    return ", ".join(items[:_MAX_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -8,12 +8,12 @@ from causal.checks import few_clusters
 from causal.core.frames import Condition, Constant, FrameRequest, GramRequest, KeyRequest
 from causal.core.gram import grams
 from causal.core.result import Diagnostic
+from causal.core.texts import listed
 from causal.quasi.did_options import DidOptions
 from causal.quasi.panel import Panel, UnitCount
 from causal.quasi.treatment_timing import EventWindow, Timing, level
 
 NAME = "treated_clusters"
-_MAX_SHOWN = 8
 
 Cohorts = frozenset[float]
 """First treated periods."""
@@ -82,12 +82,11 @@ def ask_lone_effects(
     lone = [w.name for w, n_rows in windows.items() if n_rows == 1 or counts[cohorts[w]] == 1]
     if not lone:
         return []
-    more = f" and {len(lone) - _MAX_SHOWN} more" if len(lone) > _MAX_SHOWN else ""
     return [
         Diagnostic(
             name="lone_effects", statistic=float(len(lone)), pvalue=None, passed=False,
             detail=f"seen in one {options.clusters} only, so that their errors (and those of "
-            f"averages with them) are too small: {', '.join(lone[:_MAX_SHOWN])}{more}",
+            f"averages with them) are too small: {listed(lone)}",
         )
     ]  # fmt: skip
 

@@ -35,7 +35,9 @@ def dated(example: Example, *, is_time: bool) -> Example:
     """The same with a date or a point in time in place of each week."""
     frame = example.frame.copy()
     for name in ("week", "start"):
-        points = pd.Timestamp("2025-01-06") + pd.to_timedelta(7 * frame[name], unit="D")
+        weeks, is_given = frame[name].fillna(0).astype("int64"), frame[name].notna()
+        points = pd.Timestamp("2025-01-06") + pd.to_timedelta(7 * weeks, unit="D")
+        points = points.where(is_given)
         dates = points if is_time else points.dt.date.astype(object)
         frame[name] = dates.where(points.notna(), None)
     return dataclasses.replace(example, frame=frame)

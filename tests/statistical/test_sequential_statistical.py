@@ -300,4 +300,5 @@ def test_evaluated_experiments_in_thousands(name: str, effect: float) -> None:
     if effect == 0.0:
         assert rate <= ALPHA + band(ALPHA, 3000)
     else:
-        assert rate > 0.1
+        at_once = float(stats.norm.sf(stats.norm.isf(ALPHA / 2) - 10.0 * effect))
+        assert ALPHA + band(ALPHA, 3000) < rate <= at_once + band(at_once, 3000)

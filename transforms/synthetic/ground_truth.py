@@ -157,6 +157,41 @@ def trial_effects(
     )
 
 
+def treated_less_control(
+    levels: DataFrame, keys: Sequence[str], *, treated: str, control: str
+) -> DataFrame:
+    """What a treatment changes, absolute and relative to the control.
+
+    Args:
+        levels: The keys, `variant` and `level`: a row per variant and key.
+        keys: What levels are of, such as a metric.
+        treated: The one variant.
+        control: The other.
+
+    Returns:
+        The keys, `scale` and `value`; no row where a level is missing or the relative change is
+        one of nothing.
+    """
+
+    def level(variant: str) -> Column:
+        return F.max(F.when(F.col("variant") == variant, F.col("level")))
+
+    change = F.col("treated") - F.col("untreated")
+    scales = F.array(
+        F.struct(F.lit("absolute").alias("scale"), change.alias("value")),
+        F.struct(
+            F.lit("relative").alias("scale"),
+            F.try_divide(change, F.col("untreated")).alias("value"),
+        ),
+    )
+    return (
+        levels.groupBy(*keys)
+        .agg(level(treated).alias("treated"), level(control).alias("untreated"))
+        .select(*keys, F.inline(scales))
+        .where(F.col("value").isNotNull())
+    )
+
+
 def rollout_effects(place_weeks: DataFrame, plan: Plan[WorldT, EffectT]) -> DataFrame:
     """Effects of the rollout per unit-week, with the columns EFFECT_COLUMNS.
 

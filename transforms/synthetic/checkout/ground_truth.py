@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from transforms.synthetic.checkout.plan import CONTROL, TREATMENT, CheckoutPlan
 from transforms.synthetic.checkout.visitors import is_enrolled, is_new, under_both_arms
 from transforms.synthetic.checkout.visits import sessions
+from transforms.synthetic.ground_truth import treated_less_control
 from transforms.synthetic.money import exact_sum
 from transforms.synthetic.randomness import lookup
 
@@ -195,34 +196,19 @@ def _levels(rows: DataFrame, metrics: Sequence[Metric], *, counts: Sequence[str]
 def _contrasts(levels: DataFrame, plan: CheckoutPlan) -> DataFrame:
     """Treatment less control, absolute and relative to the control, with a declared row each."""
     trial, term = plan.world.trial, f"{plan.world.trial.treatment} - {plan.world.trial.control}"
-
-    def level(variant: str) -> Column:
-        return F.max(F.when(F.col("variant") == variant, F.col("level")))
-
-    change = F.col("treated") - F.col("untreated")
-    scales = F.array(
-        F.struct(F.lit("absolute").alias("scale"), change.alias("value")),
-        F.struct(
-            F.lit("relative").alias("scale"),
-            F.try_divide(change, F.col("untreated")).alias("value"),
-        ),
-    )
     is_whole = F.col("slice") == ""
-    return (
-        levels.groupBy("slice", "metric")
-        .agg(level(trial.treatment).alias("treated"), level(trial.control).alias("untreated"))
-        .select("slice", "metric", F.inline(scales))
-        .where(F.col("value").isNotNull())
-        .select(
-            F.lit(plan.draws.world).alias("world"),
-            F.lit(trial.experiment).alias("design"),
-            F.when(is_whole, "ate").otherwise("cate").alias("estimand"),
-            "metric",
-            F.concat(F.lit(term), F.col("slice")).alias("term"),
-            "scale",
-            "value",
-            F.when(is_whole, "all enrolled users, under the treatment less under control")
-            .otherwise("enrolled users of the slice, under the treatment less under control")
-            .alias("comment"),
-        )
+    changes = treated_less_control(
+        levels, ("slice", "metric"), treated=trial.treatment, control=trial.control
+    )
+    return changes.select(
+        F.lit(plan.draws.world).alias("world"),
+        F.lit(trial.experiment).alias("design"),
+        F.when(is_whole, "ate").otherwise("cate").alias("estimand"),
+        "metric",
+        F.concat(F.lit(term), F.col("slice")).alias("term"),
+        "scale",
+        "value",
+        F.when(is_whole, "all enrolled users, under the treatment less under control")
+        .otherwise("enrolled users of the slice, under the treatment less under control")
+        .alias("comment"),
     )

@@ -14,9 +14,10 @@ begin, so nothing depends on the day of the registration.
 
 from dataclasses import replace
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from transforms.synthetic.ground_truth import treated_less_control
 from transforms.synthetic.money import exact_sum, to_cents
 from transforms.synthetic.passengers.lives import fare, rate_draw_given_platform, with_life
 from transforms.synthetic.passengers.mixtures import poisson
@@ -79,22 +80,8 @@ def voucher_effects(truth: DataFrame, plan: PassengerPlan) -> DataFrame:
         .select("experiment", "variant", F.inline(F.array(*entries)))
     )
 
-    def level(variant: str) -> Column:
-        return F.max(F.when(F.col("variant") == variant, F.col("level")))
-
-    change = F.col("treated") - F.col("untreated")
-    scales = F.array(
-        F.struct(F.lit("absolute").alias("scale"), change.alias("value")),
-        F.struct(
-            F.lit("relative").alias("scale"),
-            F.try_divide(change, F.col("untreated")).alias("value"),
-        ),
-    )
     return (
-        levels.groupBy("experiment", "metric")
-        .agg(level(VOUCHER).alias("treated"), level(CONTROL).alias("untreated"))
-        .select("experiment", "metric", F.inline(scales))
-        .where(F.col("value").isNotNull())
+        treated_less_control(levels, ("experiment", "metric"), treated=VOUCHER, control=CONTROL)
         .withColumn("world", F.lit(plan.draws.world))
         .withColumn("design", F.col("experiment"))
         .withColumn("estimand", F.lit("ate"))
