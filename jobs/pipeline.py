@@ -25,7 +25,16 @@ from jobs.runtime.tracking import Run
 from jobs.runtime.truths import Comparison
 from transforms.columns import DAYS_PER_WEEK
 
-PREPARATION = ("generate", "exposure", "cohorts", "covariates", "panels", "regions", "gram")
+PREPARATION = (
+    "generate",
+    "exposure",
+    "cohorts",
+    "covariates",
+    "choices",
+    "panels",
+    "regions",
+    "gram",
+)
 CHECKOUT_PREPARATION = ("generate", "quality", "visitors", "gram")
 STEPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -40,6 +49,7 @@ Step = Literal[
     "exposure",
     "cohorts",
     "covariates",
+    "choices",
     "panels",
     "regions",
     "quality",

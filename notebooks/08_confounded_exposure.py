@@ -18,7 +18,7 @@
 
 from jobs.notebook_runner.start import prepared
 
-context = prepared(dbutils, world="subscribers", jobs=("generate", "exposure", "cohorts", "covariates"))
+context = prepared(dbutils, world="subscribers", jobs=("generate", "exposure", "cohorts", "covariates", "choices"))
 lakehouse = context.lakehouse
 
 # COMMAND ----------
@@ -26,39 +26,25 @@ lakehouse = context.lakehouse
 # MAGIC %md
 # MAGIC ## A choice, and its truth
 # MAGIC The world knows what each subscriber of the trial would have watched with ads and without. So they can be let choose: the more active and the newer,
-# MAGIC the likelier. Each has the minutes that go with the choice; what the choice did to each is kept apart, in `true_effect`.
+# MAGIC the likelier. Each has the minutes that go with the choice; what the choice did is kept apart. The job `choices` writes both.
 
 # COMMAND ----------
 
-from causal.core.spec import Truth
-from jobs.runtime.unit_truths import with_own_choice
-
-PULL = {"pre_active_days": 0.9, "tenure_days": -0.4}
-trial = lakehouse.read("subscriber_experiment_units").where("experiment = 'ad_free'")
-known_before = trial.select("unit_id", "tier", "channel", "tenure_days", "pre_minutes", "pre_active_days")
-units = with_own_choice(
-    context, known_before, truth=Truth(world="subscribers", design="ad_free"), arms=("control", "full"), outcome="minutes", pull=PULL,
-).persist()
+units = lakehouse.read("subscriber_choices").persist()
 units.createOrReplaceTempView("ad_free_by_choice")
+lakehouse.read("truth_subscriber_choices").createOrReplaceTempView("what_nobody_sees")
 
 # COMMAND ----------
 
 # MAGIC %sql
 # MAGIC SELECT is_chosen, count(*) AS n_subscribers, round(avg(pre_active_days), 1) AS active_days_before, round(avg(tenure_days)) AS tenure_days,
-# MAGIC        round(avg(minutes)) AS minutes, round(avg(true_effect), 1) AS true_effect
-# MAGIC FROM ad_free_by_choice GROUP BY is_chosen ORDER BY is_chosen
+# MAGIC        round(avg(minutes)) AS minutes, round(avg(minutes_treated - minutes_without), 1) AS true_effect
+# MAGIC FROM ad_free_by_choice JOIN what_nobody_sees USING (unit_id, is_chosen) GROUP BY is_chosen ORDER BY is_chosen
 
 # COMMAND ----------
 
-from pyspark.sql import functions as F
-
-effect, chance = F.col("true_effect"), F.col("true_propensity")
-overlap_weight = chance * (1 - chance)
-true_effect = units.agg(
-    F.avg(effect).alias("ate"),
-    F.avg(F.when(F.col("is_chosen") == 1, effect)).alias("att"),
-    (F.sum(overlap_weight * effect) / F.sum(overlap_weight)).alias("overlap"),
-).collect()[0]
+truths = lakehouse.read("truth_subscriber_choice_effects").where("metric = 'minutes'")
+true_effect = {row["estimand"]: row["value"] for row in truths.collect()}
 print(f"true effect: {true_effect['ate']:.1f} minutes on all, {true_effect['att']:.1f} on those who chose it, "
       f"{true_effect['overlap']:.1f} on those who might as well not have")
 

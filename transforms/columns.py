@@ -54,6 +54,29 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Two arms of a trial between which units might have chosen themselves.
+
+    Attributes:
+        experiment: The trial.
+        control: The arm without the treatment.
+        treatment: The arm with it.
+        pull: Log-odds of the treatment that a standard deviation of a column from before the trial
+            adds.
+    """
+
+    experiment: str
+    control: str
+    treatment: str
+    pull: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """Name of the study: `ad_free_by_choice`."""
+        return f"{self.experiment}_by_choice"
+
+
+@dataclass(frozen=True, kw_only=True)
 class World:
     """Names of the source tables and columns of one kind of unit.
 
@@ -67,6 +90,7 @@ class World:
         outcomes: What the daily table measures.
         activity: The outcome that is above zero on an active day.
         has_uptakes: Whether there is a table of who took an encouraged perk up.
+        choice: What units chose in the world's observational study.
     """
 
     name: str
@@ -78,6 +102,7 @@ class World:
     outcomes: tuple[Outcome, ...]
     activity: str
     has_uptakes: bool
+    choice: Choice
 
     def active_days(self, where: Column | None = None) -> Column:
         """The number of active days as an aggregate (BIGINT).
@@ -107,6 +132,12 @@ SUBSCRIBER_WORLD = World(
     ),
     activity="minutes",
     has_uptakes=True,
+    choice=Choice(
+        experiment="ad_free",
+        control="control",
+        treatment="full",
+        pull=MappingProxyType({"pre_active_days": 0.9, "tenure_days": -0.4}),
+    ),
 )
 
 DRIVER_WORLD = World(
@@ -124,6 +155,12 @@ DRIVER_WORLD = World(
     ),
     activity="hours",
     has_uptakes=False,
+    choice=Choice(
+        experiment="payout_scheme",
+        control="control",
+        treatment="flat_bonus",
+        pull=MappingProxyType({"pre_active_days": -0.8, "tenure_days": 0.4}),
+    ),
 )
 
 WORLDS: Mapping[str, World] = MappingProxyType(

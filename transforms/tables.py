@@ -9,6 +9,7 @@ from transforms.columns import WORLDS, Outcome, World
 from transforms.result_tables import RESULT_TABLES
 from transforms.schema import Field, Table
 from transforms.synthetic.tables import WORLD_TABLES
+from transforms.truth_tables import effects_table
 
 _EXPERIMENT = Field(name="experiment", type="STRING", comment="Name of the experiment")
 _VARIANT = Field(name="variant", type="STRING", comment="Arm to which the unit was assigned")
@@ -19,6 +20,9 @@ _FIRST_TREATED = Field(
     comment="Week in which the rollout reached the place; null: never",
     is_nullable=True,
 )
+_TENURE = Field(
+    name="tenure_days", type="INT", comment="Days from signing up to the start of the experiment"
+)
 
 
 def _unit(world: World) -> Field:
@@ -27,6 +31,13 @@ def _unit(world: World) -> Field:
 
 def _place(world: World) -> Field:
     return Field(name=world.place, type="STRING", comment=f"{world.place.capitalize()} of the unit")
+
+
+def _segments(world: World) -> tuple[Field, ...]:
+    return tuple(
+        Field(name=name, type="STRING", comment=f"{name.capitalize()} of the unit")
+        for name in world.segments
+    )
 
 
 def _uptake(world: World) -> tuple[Field, ...]:
@@ -138,10 +149,6 @@ def cohorts(world: World) -> Table:
 
 def experiment_units(world: World) -> Table:
     """Declares `<w>_experiment_units`: one row per experiment and enrolled unit."""
-    segments = tuple(
-        Field(name=name, type="STRING", comment=f"{name.capitalize()} of the unit")
-        for name in world.segments
-    )
     return Table(
         name=world.table("experiment_units"),
         comment="Every enrolled unit of every experiment with covariates from before the start and "
@@ -157,12 +164,8 @@ def experiment_units(world: World) -> Table:
                 comment="What was randomised: the unit, or its cluster in a clustered design",
             ),
             _place(world),
-            *segments,
-            Field(
-                name="tenure_days",
-                type="INT",
-                comment="Days from signing up to the start of the experiment",
-            ),
+            *_segments(world),
+            _TENURE,
             _flag("is_exposed", "First exposure within the attribution window"),
             *_uptake(world),
             *(_sum(f"pre_{o.name}", o, "before the experiment") for o in world.outcomes),
@@ -219,11 +222,84 @@ def place_weeks(world: World) -> Table:
     )
 
 
+_CHOICE = Field(name="choice", type="STRING", comment="The study: the trial's name and _by_choice")
+_CHOSEN = Field(name="is_chosen", type="INT", comment="1: the unit chose the treatment; 0: not")
+
+
+def choices(world: World) -> Table:
+    """Declares `<w>_choices`: units that chose between two arms themselves."""
+    choice = world.choice
+    return Table(
+        name=world.table("choices"),
+        comment=f"Units of the trial {choice.experiment} as they would have been had they chosen "
+        f"{choice.treatment} or not ({choice.control}) themselves, by what is known of them from "
+        "before it",
+        fields=(
+            _CHOICE,
+            _unit(world),
+            _place(world),
+            *_segments(world),
+            _TENURE,
+            *(_sum(f"pre_{o.name}", o, "before the choice") for o in world.outcomes),
+            _count("pre_active_days", "Active days before the choice"),
+            _CHOSEN,
+            *(_sum(o.name, o, "from the choice to the end of the trial") for o in world.outcomes),
+        ),
+        key=("choice", "unit_id"),
+        checks={"is_chosen_is_a_mark": "is_chosen IN (0, 1)"},
+        clustering=("unit_id",),
+    )
+
+
+def potential_choices(world: World) -> Table:
+    """Declares `truth_<w>_choices`: potential outcomes and chances of those units."""
+    return Table(
+        name=f"truth_{world.table('choices')}",
+        comment="The chance of each unit's choice, and its outcomes without the treatment and "
+        "with it",
+        fields=(
+            _CHOICE,
+            _unit(world),
+            _CHOSEN,
+            Field(name="propensity", type="DOUBLE", comment="Chance of choosing the treatment"),
+            *(
+                _sum(f"{o.name}_{state}", o, f"if the unit is {told}")
+                for o in world.outcomes
+                for state, told in (("without", "not treated"), ("treated", "treated"))
+            ),
+        ),
+        key=("choice", "unit_id"),
+        checks={"propensity_is_a_chance": "propensity > 0 AND propensity < 1"},
+        clustering=("unit_id",),
+    )
+
+
+def choice_effects(world: World) -> Table:
+    """Declares `truth_<w>_choice_effects`: the true effects of the choice."""
+    return effects_table(
+        f"truth_{world.table('choice_effects')}",
+        comment="True effects of what units chose, exact for the units of the study",
+        design=f"{world.choice.name}, the study",
+        estimand="ate, att or overlap",
+        metric="The outcome",
+        term="is_chosen",
+    )
+
+
 DERIVED_TABLES: tuple[Table, ...] = (
     *(
         declare(world)
         for world in WORLDS.values()
-        for declare in (first_exposures, cohorts, experiment_units, weeks, place_weeks)
+        for declare in (
+            first_exposures,
+            cohorts,
+            experiment_units,
+            weeks,
+            place_weeks,
+            choices,
+            potential_choices,
+            choice_effects,
+        )
     ),
     *CHECKOUT_DERIVED_TABLES,
 )

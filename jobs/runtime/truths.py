@@ -13,22 +13,25 @@ if TYPE_CHECKING:
     from jobs.runtime.readout import Readout
 
 _MAX_TRUTHS = 100_000
-_TABLES = {
-    "subscribers": "truth_subscriber_effects",
-    "drivers": "truth_driver_effects",
-    "checkout": "truth_checkout_effects",
-    "passengers": "truth_passenger_effects",
-}
+TABLES = (
+    "truth_subscriber_effects",
+    "truth_driver_effects",
+    "truth_subscriber_choice_effects",
+    "truth_driver_choice_effects",
+    "truth_checkout_effects",
+    "truth_passenger_effects",
+)
 # What an estimate may stand for where the world has no truth under its own estimand's name: without
 # non-compliance, randomised variants differ by the average treatment effect, intended or not. A
-# coefficient stands for the contrast of exposures that its term names.
+# coefficient stands for the contrast of exposures or the choice that its term names.
 _ALIKE = {
     "ate": ("ate", "itt"),
     "itt": ("itt", "ate"),
     "att": ("att", "total"),
     "late": ("late",),
     "cate": ("cate",),
-    "coefficient": ("direct", "spillover", "total"),
+    "overlap": ("overlap",),
+    "coefficient": ("direct", "spillover", "total", "ate"),
 }
 
 Key = tuple[str, str, str, str, str, str]
@@ -57,7 +60,7 @@ class Comparison:
 def read_truths(lakehouse: "Lakehouse") -> dict[Key, float]:
     """Every true effect by (world, design, estimand, metric, term, scale); the tables are small."""
     truths: dict[Key, float] = {}
-    for name in _TABLES.values():
+    for name in TABLES:
         if lakehouse.exists(name):
             rows = collect_bounded(
                 lakehouse.read(name), max_rows=_MAX_TRUTHS, what=f"the table {name}"

@@ -1,6 +1,6 @@
 """Potential outcomes of single units, which the generated worlds keep, beside scores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 
 import pandas as pd
@@ -13,7 +13,6 @@ from causal.uplift.learned_model import UpliftModel, name_of
 from jobs.runtime.context import Context
 from transforms.bounded import collect_bounded
 from transforms.sampling import label
-from transforms.self_selection import self_selected
 from transforms.terms import quoted
 
 _TABLES = MappingProxyType(
@@ -55,47 +54,6 @@ def potential_outcomes(
         for number, arm in enumerate(arms)
     ]
     return own.groupBy(label(df, unit).alias(UNIT)).agg(*values)
-
-
-def with_own_choice(
-    context: Context,
-    units: DataFrame,
-    *,
-    truth: Truth,
-    arms: tuple[str, str],
-    outcome: str,
-    pull: Mapping[str, float],
-) -> DataFrame:
-    """Units of a trial as they were if they had chosen between two arms themselves.
-
-    What was observed after the trial began belongs to the arms that were drawn: besides `outcome`,
-    which is written anew, only columns from before it may be used.
-
-    Args:
-        context: The run.
-        units: One row per unit, with `unit_id` and what pulls.
-        truth: The world and the trial.
-        arms: Without the treatment, and with it.
-        outcome: The outcome.
-        pull: Log-odds of the treatment that a standard deviation of a column adds.
-
-    Returns:
-        The units of the trial with what `transforms.self_selection` writes; those whose potential
-        outcomes the world does not keep are left out.
-
-    Raises:
-        SpecError: The world keeps no such outcome, or a column lacks.
-    """
-    potential = potential_outcomes(context, truth, outcome=outcome, arms=arms)
-    chosen = self_selected(
-        unit="unit_id",
-        outcome=outcome,
-        potential=("truth_outcome_0", "truth_outcome_1"),
-        pull=pull,
-        salt=f"{truth.design}-by-choice",
-    )
-    joined = units.withColumn(UNIT, label(units, "unit_id")).join(potential, on=UNIT, how="inner")
-    return joined.drop(UNIT).transform(chosen)
 
 
 def effects_beside_truth(context: Context, model: UpliftModel, scored: DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from causal.core.errors import SpecError
 from jobs import pipeline
+from jobs.runtime import truths
 from jobs.runtime.catalogue import find_job, job_lines
 from jobs.runtime.cli import configured, overview, parse
 from jobs.runtime.contract import CommandJob, JobConfig, TableJob
@@ -162,6 +163,10 @@ def test_the_pipeline_runs_jobs_after_those_they_read_from(world: str) -> None:
             given = options(name, world=world) if name == "generate" else options(name)
             assert set(job.reads(given)) <= written, name
             written |= set(job.writes(given))
+
+
+def test_every_table_of_true_effects_is_read_beside_estimates() -> None:
+    assert set(truths.TABLES) == {name for name in TABLES if name.endswith("_effects")}
 
 
 def test_every_table_job_is_in_a_pipeline() -> None:

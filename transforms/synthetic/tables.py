@@ -3,6 +3,7 @@
 from transforms.schema import Field, Table
 from transforms.synthetic.checkout.tables import CHECKOUT_TABLES
 from transforms.synthetic.passengers.tables import PASSENGER_TABLES
+from transforms.truth_tables import effects_table
 
 _ID_COMMENT = {
     "subscriber_id": "Subscriber, numbered from 1",
@@ -118,21 +119,13 @@ def _exposure_log(name: str, key: str) -> Table:
 
 
 def _effects(name: str) -> Table:
-    return Table(
-        name=name,
+    return effects_table(
+        name,
         comment="True effects of the generated world, exact for its finite population",
-        fields=(
-            _text("world", "subscribers or drivers"),
-            _text("design", "Name of the trial or of the rollout"),
-            _text("estimand", "ate, att, itt, late, total, direct, spillover or carry_over"),
-            _text("metric", "Outcome, or a ratio of two outcomes' sums"),
-            _text("term", "'variant - control', or a term of the rollout such as event_time=2"),
-            _text("scale", "absolute, or relative to the comparison"),
-            _double("value", "The effect"),
-            _text("comment", "What is averaged"),
-        ),
-        key=("world", "design", "estimand", "metric", "term", "scale"),
-        checks={"scale_is_known": "scale IN ('absolute', 'relative')"},
+        design="Name of the trial or of the rollout",
+        estimand="ate, att, itt, late, total, direct, spillover or carry_over",
+        metric="Outcome, or a ratio of two outcomes' sums",
+        term="'variant - control', or a term of the rollout such as event_time=2",
     )
 
 

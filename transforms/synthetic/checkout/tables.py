@@ -5,6 +5,7 @@ refund above its order) is for the quality checks to say and no constraint.
 """
 
 from transforms.schema import Field, Table
+from transforms.truth_tables import effects_table
 
 
 def _text(name: str, comment: str) -> Field:
@@ -190,21 +191,13 @@ TRUTH_DAYS = Table(
     key=("experiment", "variant", "device", "customer_type", "day"),
     checks={"day_not_negative": "day >= 0", "visitors_are_users": "visitor_days <= n_users"},
 )
-TRUTH_EFFECTS = Table(
-    name="truth_checkout_effects",
+TRUTH_EFFECTS = effects_table(
+    "truth_checkout_effects",
     comment="True effects of the new checkout, exact for the users of the world",
-    fields=(
-        _text("world", "checkout"),
-        _text("design", "Name of the trial"),
-        _text("estimand", "ate; cate within a segment or on a day since the first visit"),
-        _text("metric", "Outcome, or a ratio of two outcomes' sums"),
-        _text("term", "treatment - control, followed by the segment or day where it is of one"),
-        _text("scale", "absolute, or relative to the control"),
-        _number("value", "The effect"),
-        _text("comment", "What is averaged"),
-    ),
-    key=("world", "design", "estimand", "metric", "term", "scale"),
-    checks={"scale_is_known": "scale IN ('absolute', 'relative')"},
+    design="Name of the trial",
+    estimand="ate; cate within a segment or on a day since the first visit",
+    metric="Outcome, or a ratio of two outcomes' sums",
+    term="treatment - control, followed by the segment or day where it is of one",
 )
 
 RECORD_TABLES: tuple[Table, ...] = (USERS, ASSIGNMENTS, SESSIONS, EVENTS, ORDERS, PERF)

@@ -1,6 +1,7 @@
 """Declarations of the tables of the passengers."""
 
 from transforms.schema import Field, Table
+from transforms.truth_tables import effects_table
 
 _PASSENGER = Field(name="passenger_id", type="BIGINT", comment="Passenger, numbered from 1")
 
@@ -129,21 +130,13 @@ TRUTH_VOUCHERS = Table(
     key=("experiment", "passenger_id", "variant"),
     checks={"has_ridden_is_a_trip": "has_ridden_14 = (trips_14 > 0)"},
 )
-TRUTH_EFFECTS = Table(
-    name="truth_passenger_effects",
+TRUTH_EFFECTS = effects_table(
+    "truth_passenger_effects",
     comment="True effects of the voucher, exact for the passengers of the pilot and of the trial",
-    fields=(
-        Field(name="world", type="STRING", comment="passengers, the world"),
-        Field(name="design", type="STRING", comment="voucher_pilot or voucher_trial"),
-        Field(name="estimand", type="STRING", comment="ate: the mean effect"),
-        Field(name="metric", type="STRING", comment="Outcome whose mean is moved"),
-        Field(name="term", type="STRING", comment="voucher - control"),
-        Field(name="scale", type="STRING", comment="absolute, or relative to the control"),
-        _double("value", "The effect"),
-        Field(name="comment", type="STRING", comment="What is averaged"),
-    ),
-    key=("world", "design", "estimand", "metric", "term", "scale"),
-    checks={"scale_is_known": "scale IN ('absolute', 'relative')"},
+    design="voucher_pilot or voucher_trial",
+    estimand="ate: the mean effect",
+    metric="Outcome whose mean is moved",
+    term="voucher - control",
 )
 
 PASSENGER_TABLES: tuple[Table, ...] = (
