@@ -51,7 +51,7 @@ def self_selected(
         salt: Of the hash.
 
     Returns:
-        A transform that writes the outcomes anew and adds `is_chosen` (INT, 0 or 1) and
+        A transform that writes the outcomes anew and adds `is_chosen` and
         `propensity`, the chance of that. Units without a potential outcome are left out.
 
     Raises:
@@ -69,7 +69,7 @@ def self_selected(
         chance = F.lit(1.0) / (F.lit(1.0) + F.exp(-_log_odds(pull)))
         drawn = uniform_column(quoted(unit), salt=salt)
         own = {
-            outcome: F.when(F.col(CHOSEN) == 1, quoted(treated(outcome))).otherwise(
+            outcome: F.when(F.col(CHOSEN), quoted(treated(outcome))).otherwise(
                 quoted(without(outcome))
             )
             for outcome in outcomes
@@ -77,7 +77,7 @@ def self_selected(
         return (
             known.crossJoin(F.broadcast(centres))
             .withColumn(CHANCE, F.round(chance, _DECIMALS))
-            .withColumn(CHOSEN, (drawn < F.col(CHANCE)).cast("int"))
+            .withColumn(CHOSEN, drawn < F.col(CHANCE))
             .drop(*map(_centre, pull), *map(_spread, pull))
             .withColumns(own)
         )

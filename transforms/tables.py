@@ -223,7 +223,7 @@ def place_weeks(world: World) -> Table:
 
 
 _CHOICE = Field(name="choice", type="STRING", comment="The study: the trial's name and _by_choice")
-_CHOSEN = Field(name="is_chosen", type="INT", comment="1: the unit chose the treatment; 0: not")
+_CHOSEN = Field(name="is_chosen", type="BOOLEAN", comment="Whether the unit chose the treatment")
 
 
 def choices(world: World) -> Table:
@@ -246,7 +246,7 @@ def choices(world: World) -> Table:
             *(_sum(o.name, o, "from the choice to the end of the trial") for o in world.outcomes),
         ),
         key=("choice", "unit_id"),
-        checks={"is_chosen_is_a_mark": "is_chosen IN (0, 1)"},
+        checks={},
         clustering=("unit_id",),
     )
 

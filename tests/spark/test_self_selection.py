@@ -52,7 +52,7 @@ def test_choices_follow_the_columns_and_outcomes_the_choices(
     away = (known["days"] - known["days"].mean()) / known["days"].std()
     expected = 1 / (1 + np.exp(-1.2 * away.fillna(0.0)))
     np.testing.assert_allclose(found["propensity"], expected, atol=1e-8)
-    chosen = found["is_chosen"] == 1
+    chosen = found["is_chosen"]
     scatter = np.sqrt((expected * (1 - expected)).sum())
     assert abs(chosen.sum() - expected.sum()) < 4 * scatter
     np.testing.assert_allclose(
@@ -98,7 +98,7 @@ def test_a_study_and_its_true_effects(spark: SparkSession, n_partitions: int) ->
     np.testing.assert_array_equal(kept["minutes_without"], wide["control"])
     np.testing.assert_array_equal(kept["minutes_treated"], wide["full"])
     rows = seen.toPandas().set_index("unit_id").sort_index()
-    chosen = rows["is_chosen"] == 1
+    chosen = rows["is_chosen"]
     np.testing.assert_array_equal(rows["minutes"], np.where(chosen, wide["full"], wide["control"]))
 
     found = effects(hidden, world=SUBSCRIBER_WORLD)
