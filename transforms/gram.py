@@ -373,7 +373,7 @@ class SparkEngine:
         """Rows with what the terms are made of, and the terms over these rows.
 
         Each column, indicator and event-time dummy is evaluated once, and so is what terms share. A
-        row that lacks something has weight 0, and its missing parts are 0.
+        row that lacks something has weight 0, and its parts are 0.
 
         Args:
             df: The source's rows.
@@ -391,7 +391,7 @@ class SparkEngine:
             *keys_of(keys),
             used.cast("long").alias("n_used"),
             *[
-                F.coalesce(compiled(part, self._columns), F.lit(0.0)).alias(f"a{i}")
+                or_zero(used, compiled(part, self._columns)).alias(f"a{i}")
                 for i, part in enumerate(parts)
             ],
         )
@@ -563,14 +563,15 @@ def _finite(value: float | None) -> float:
 
 
 def _near(mean: float, spread: float) -> float:
-    """The mean rounded to a quarter of the spread, itself if there is no spread.
+    """The mean rounded to a quarter of the spread, itself if there is no spread or none to speak of.
 
     The step is a power of two, so whole numbers shifted by it keep exact sums.
     """
     if spread == 0:
         return mean
     step = 2.0 ** math.frexp(spread)[1] / _SHIFT_STEPS
-    return round(mean / step) * step
+    n_steps = mean / step
+    return round(n_steps) * step if math.isfinite(n_steps) else mean
 
 
 def _whole(value: object) -> int:

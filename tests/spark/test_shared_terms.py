@@ -8,8 +8,18 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from causal.core.frames import Clipped, Column, Constant, Exponential, Product, Term, linear
+from causal.core.frames import (
+    Clipped,
+    Column,
+    Constant,
+    Exponential,
+    GramRequest,
+    Product,
+    Term,
+    linear,
+)
 from transforms.given_numbers import MAX_GIVEN, WRITTEN_OUT, GivenNumbers
+from transforms.gram import SparkEngine
 from transforms.shared_terms import given_numbers, leaves, n_parts, with_shared
 from transforms.terms import compiled
 
@@ -120,3 +130,21 @@ def test_parts_are_counted_once() -> None:
         term = Product((term, term))
 
     assert n_parts([term, term]) == 2 + 12 * 2
+
+
+def test_unused_rows_may_hold_anything(spark: SparkSession) -> None:
+    """Without a weight the row counts for nothing, even where it is infinite."""
+    rows = spark.sql("SELECT * FROM VALUES (1D, 1D), (3D, 1D), (double('inf'), NULL) AS v(x, w)")
+    request = GramRequest(terms=(X, Product((X, X))), weight=Column("w"))
+
+    found = SparkEngine(rows)(request)
+
+    assert list(found["mean"].iloc[0]) == [2.0, 5.0]
+
+
+def test_numbers_too_large_to_be_rounded_are_kept(spark: SparkSession) -> None:
+    rows = spark.sql("SELECT * FROM VALUES (1D), (2D), (3D) AS v(x)")
+
+    found = SparkEngine(rows)(GramRequest(terms=(linear([(X, 5e307)]), Column("x"))))
+
+    assert list(found["mean"].iloc[0]) == pytest.approx([1e308, 2.0], rel=1e-12)
