@@ -110,7 +110,7 @@ def overlap_figure(overlap: pd.DataFrame, *, low: float = 0.0, high: float = 1.0
             axes.axvline(edge, color=GREY, linestyle="--", linewidth=0.9)
     axes.set_xlim(0.0, 1.0)
     ticks = axes.get_yticks()
-    axes.set_yticks(ticks, [f"{abs(tick):.0%}" for tick in ticks])
+    axes.set_yticks(ticks, [f"{100 * abs(tick):g}%" for tick in ticks])
     top = float(np.abs(axes.get_ylim()).max())
     axes.set_ylim(-top, top)
     axes.set_xlabel("propensity")
