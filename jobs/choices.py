@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
 
 from jobs.runtime.contract import TableJob
 from jobs.runtime.worlds import WorldConfig
@@ -52,22 +53,25 @@ def finish(config: ChoicesConfig, frames: Mapping[str, DataFrame]) -> Mapping[st
 
 
 def gates(config: ChoicesConfig, frames: Mapping[str, DataFrame]) -> Iterable[Gate]:
-    """Each unit of a trial once, and all of those of the studies among them."""
-    return tuple(
-        Gate(
-            name=world.table("choices"),
-            frame=frames[world.table("choices")],
-            rules=(
-                keys_unique("unit_id"),
-                referential(
-                    ("unit_id",),
-                    other=frames[world.table("experiment_units")],
-                    other_columns=("unit_id",),
-                    other_name=world.table("experiment_units"),
-                ),
+    """Each unit of a trial once, and its outcomes known: tables of two worlds do not mix."""
+    return tuple(_gate(world, frames) for world in config.worlds)
+
+
+def _gate(world: World, frames: Mapping[str, DataFrame]) -> Gate:
+    name, truth = world.table("experiment_units"), f"truth_{world.name}"
+    is_trial = F.col("experiment") == world.choice.experiment
+    return Gate(
+        name=name,
+        frame=frames[name].where(is_trial),
+        rules=(
+            keys_unique("unit_id"),
+            referential(
+                ("unit_id",),
+                other=frames[truth].where(is_trial),
+                other_columns=(world.unit,),
+                other_name=truth,
             ),
-        )
-        for world in config.worlds
+        ),
     )
 
 

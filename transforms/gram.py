@@ -563,7 +563,7 @@ def _finite(value: float | None) -> float:
 
 
 def _near(mean: float, spread: float) -> float:
-    """The mean rounded to a quarter of the spread, itself if there is no spread or none to speak of.
+    """The mean rounded to a quarter of the spread; itself if there is none, or next to none.
 
     The step is a power of two, so whole numbers shifted by it keep exact sums.
     """

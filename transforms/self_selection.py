@@ -98,7 +98,6 @@ def study(*, world: World, truth: DataFrame) -> Transform:
     """
     choice = world.choice
     outcomes = [outcome.name for outcome in world.outcomes]
-    known = (world.place, *world.segments, "tenure_days", *(f"pre_{name}" for name in outcomes))
 
     def level(outcome: Outcome, arm: str) -> Column:
         value = F.when(F.col("variant") == arm, F.col(outcome.name))
@@ -118,7 +117,7 @@ def study(*, world: World, truth: DataFrame) -> Transform:
         )
         return (
             units.where(F.col("experiment") == choice.experiment)
-            .select("unit_id", *known, "pre_active_days")
+            .select("unit_id", *_known_before(world))
             .join(potential, on="unit_id")
             .transform(chosen)
             .withColumn(CHOICE, F.lit(choice.name))
@@ -129,8 +128,8 @@ def study(*, world: World, truth: DataFrame) -> Transform:
 
 def observed(units: DataFrame, *, world: World) -> DataFrame:
     """`<w>_choices`: rows of `study` without what nobody sees."""
-    hidden = [name(outcome.name) for outcome in world.outcomes for name in (without, treated)]
-    return units.drop(*hidden, CHANCE)
+    outcomes = [outcome.name for outcome in world.outcomes]
+    return units.select(CHOICE, "unit_id", *_known_before(world), CHOSEN, *outcomes)
 
 
 def potential(units: DataFrame, *, world: World) -> DataFrame:
@@ -179,6 +178,12 @@ def effects(units: DataFrame, *, world: World) -> DataFrame:
             "comment",
         )
     )
+
+
+def _known_before(world: World) -> tuple[str, ...]:
+    """Columns of the experiment units that are older than the trial."""
+    before = [f"pre_{outcome.name}" for outcome in world.outcomes]
+    return (world.place, *world.segments, "tenure_days", *before, "pre_active_days")
 
 
 def _mean_effect(outcome: str, weight: Column) -> Column:

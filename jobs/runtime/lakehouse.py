@@ -455,7 +455,7 @@ class Lakehouse:
         state = self.state(name)
         if state is None:
             raise DataError(
-                "the table has not been written yet; run the job that makes it first", file=name
+                "the table has not been written yet; run the job that makes it first", given=name
             )
         return state
 

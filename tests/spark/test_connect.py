@@ -27,11 +27,12 @@ from transforms.gram import SparkEngine
 ROOT = Path(__file__).parents[2]
 WORLD = {"world": "drivers"}
 GENERATE = {**WORLD, "size": 5000}
-PREPARATION = ("exposure", "cohorts", "covariates", "panels")
+PREPARATION = ("exposure", "cohorts", "covariates", "choices", "panels")
 SPECS = [
-    places.conf("analyses", f"{name}.yaml") for name in ("payout_scheme", "weekly_quests_twfe")
+    places.conf("analyses", f"{name}.yaml")
+    for name in ("payout_scheme", "weekly_quests_twfe", "flat_bonus_choice_weighting")
 ]
-COMPARED = ("drivers", "driver_days", "driver_experiment_units", "driver_weeks")
+COMPARED = ("drivers", "driver_days", "driver_experiment_units", "driver_choices", "driver_weeks")
 SMALL_QUERIES = """
 spark.sql.adaptive.enabled false
 spark.sql.codegen.wholeStage false
@@ -44,7 +45,9 @@ from pyspark.sql import SparkSession
 warehouse, *specs = sys.argv[1:]
 commands = [
     ["generate", "--world", "drivers", "--size", "5000"],
-    *[[name, "--world", "drivers"] for name in ("exposure", "cohorts", "covariates", "panels")],
+    ["exposure", "--world", "drivers"], ["cohorts", "--world", "drivers"],
+    ["covariates", "--world", "drivers"], ["choices", "--world", "drivers"],
+    ["panels", "--world", "drivers"],
     ["gram", "--specs", *specs],
     ["analyze", "--spec", *specs],
 ]
