@@ -373,7 +373,8 @@ class SparkEngine:
         """Rows with what the terms are made of, and the terms over these rows.
 
         Each column, indicator and event-time dummy is evaluated once, and so is what terms share. A
-        row that lacks something has weight 0, and its parts are 0.
+        row that lacks something has weight 0, and its parts are 0; so is a part without a value,
+        such as whether a number is a date.
 
         Args:
             df: The source's rows.
@@ -391,7 +392,7 @@ class SparkEngine:
             *keys_of(keys),
             used.cast("long").alias("n_used"),
             *[
-                or_zero(used, compiled(part, self._columns)).alias(f"a{i}")
+                or_zero(used, F.coalesce(compiled(part, self._columns), F.lit(0.0))).alias(f"a{i}")
                 for i, part in enumerate(parts)
             ],
         )
