@@ -88,6 +88,42 @@ def critical_value(confidence_level: float, *, df: float | None = None) -> float
     return float(special.ndtri(upper) if df is None else special.stdtrit(df, upper))
 
 
+def fieller(
+    over: float, under: float, covariance: Array, *, critical: float
+) -> tuple[float, float] | None:
+    """Fieller's interval of a quotient: all values q for which `over - q under = 0` stands.
+
+    No expansion is made: with normal parts and known variances the coverage is exact, however
+    noisy the denominator.
+
+    Args:
+        over: The numerator.
+        under: The denominator.
+        covariance: Of (over, under), shape (2, 2).
+        critical: Critical value of the test of `over - q under`.
+
+    Returns:
+        The ends, or `None` if the denominator is not significantly different from zero: then the
+        set is unbounded.
+
+    Source: Fieller (1954), "Some problems in interval estimation".
+
+    Example:
+        >>> fieller(2.0, 4.0, np.diag([0.25, 0.0]), critical=2.0)
+        (0.25, 0.75)
+    """
+    noise = critical**2 * covariance
+    a = under**2 - float(noise[1, 1])
+    if not a > 0:
+        return None
+    middle = under * over - float(noise[0, 1])
+    # As a sum of variances: the difference of squares cancels where the numerator is certain.
+    spread = np.array([under, -over]) @ noise @ np.array([under, -over])
+    determinant = float(noise[0, 0] * noise[1, 1] - noise[0, 1] * noise[1, 0])
+    half = math.sqrt(max(float(spread) - determinant, 0.0))
+    return (middle - half) / a, (middle + half) / a
+
+
 def two_sided_pvalue(statistic: float, *, df: float | None = None) -> float:
     """Two-sided p-value of a t (or normal) statistic."""
     from scipy import special

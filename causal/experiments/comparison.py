@@ -25,9 +25,9 @@ from causal.experiments.levels import (
     Theta,
     covariate_thetas,
     difference,
-    fieller,
     joint_spread,
     lift,
+    lift_interval,
     metric_levels,
     pooled_spread,
     unit_std,
@@ -235,7 +235,7 @@ def effects_of(
     relative = _effect(readout, "relative", lifted, level)
     if how.relative_interval == "delta":
         return absolute, relative
-    ends = fieller(readout.levels, readout.spread, confidence_level=level)
+    ends = lift_interval(readout.levels, readout.spread, confidence_level=level)
     if ends is None:
         return (absolute,)
     # Fieller's set inverts the test of the difference, so that is the test to report beside it.

@@ -21,7 +21,7 @@ import numpy as np
 from causal.core.cross_products import redundant_columns
 from causal.core.errors import DataError
 from causal.core.gram import Array, Gram
-from causal.core.inference import critical_value
+from causal.core.inference import critical_value, fieller
 
 Theta = Literal["total", "within"]
 CONTROL, TREATMENT = 0, 1
@@ -294,29 +294,26 @@ def lift(levels: Levels, spread: Spread) -> Estimate:
     return Estimate((treatment - control) / control, std_error, df)
 
 
-def fieller(
+def lift_interval(
     levels: Levels, spread: Spread, *, confidence_level: float
 ) -> tuple[float, float] | None:
     """Fieller's interval of the lift: all lifts `r - 1` for which `treatment = r control` stands.
 
     The t test of `treatment - r control` with the difference's degrees of freedom is inverted in r,
-    so the interval excludes zero just when the difference is significant. No expansion is made:
-    with normal levels and known variances the coverage is exact, however noisy the control level.
+    so the interval excludes zero just when the difference is significant.
 
     Returns:
         The ends, or `None` if the control level is not significantly different from zero: then
         the set is unbounded.
     """
-    df = spread.df(np.array([-1.0, 1.0]))
-    control, treatment = float(levels.value[CONTROL]), float(levels.value[TREATMENT])
-    noise = critical_value(confidence_level, df=df) ** 2 * spread.covariance
-    a = control**2 - float(noise[CONTROL, CONTROL])
-    if not a > 0:
-        return None
-    b = control * treatment - float(noise[CONTROL, TREATMENT])
-    c = treatment**2 - float(noise[TREATMENT, TREATMENT])
-    half = math.sqrt(max(b**2 - a * c, 0.0))
-    return (b - half) / a - 1.0, (b + half) / a - 1.0
+    quotient = [TREATMENT, CONTROL]
+    ends = fieller(
+        float(levels.value[TREATMENT]),
+        float(levels.value[CONTROL]),
+        spread.covariance[np.ix_(quotient, quotient)],
+        critical=critical_value(confidence_level, df=spread.df(np.array([-1.0, 1.0]))),
+    )
+    return None if ends is None else (ends[0] - 1.0, ends[1] - 1.0)
 
 
 def lift_distance(levels: Levels, spread: Spread, *, lift_: float) -> float:

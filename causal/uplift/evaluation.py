@@ -9,7 +9,7 @@ must come from models that were trained on other units, or the figures flatter t
 or `grf`. See `causal.uplift.curves` for how they differ and for ties.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +22,7 @@ from causal.core.inference import critical_value
 from causal.uplift import curves
 from causal.uplift.curves import Weighting
 from causal.uplift.resampling import (
+    Quotient,
     Resampling,
     Sample,
     Score,
@@ -85,16 +86,17 @@ def qini(
     if definition == "scikit-uplift":
         _need_binary(histogram, "qini")
 
-    def statistic(sample: Sample) -> Array:
+    def statistic(sample: Sample) -> Quotient:
         if definition == "causalml":
             curve = curves.unit_qini_curve(sample.bins)
-            end = curve.value[..., -1]
+            end = np.asarray(curve.value[..., -1])
             n_points = curve.n[..., -1] + 1
-            return _share(curves.unit_sum(curve) / n_points - end / 2, np.abs(end))
+            area = np.asarray(curves.unit_sum(curve) / n_points - end / 2)
+            return Quotient(over=area, under=end, by_size=True)
         perfect = curves.perfect_qini_curve(sample.bins, negative_effect=negative_effect)
-        return _share(
-            curves.area_over_random(curves.qini_curve(sample.bins)),
-            curves.area_over_random(perfect),
+        return Quotient(
+            over=curves.area_over_random(curves.qini_curve(sample.bins)),
+            under=curves.area_over_random(perfect),
         )
 
     return _scored(histogram, statistic, ("qini", definition), intervals)
@@ -128,14 +130,14 @@ def auuc(
     if definition == "scikit-uplift":
         _need_binary(histogram, "auuc")
 
-    def statistic(sample: Sample) -> Array:
+    def statistic(sample: Sample) -> Quotient:
         if definition == "causalml":
             curve = curves.unit_gain_curve(sample.bins)
-            n_points = curve.n[..., -1] + 1
-            return _share(curves.unit_sum(curve) / n_points, np.abs(curve.value[..., -1]))
-        return _share(
-            curves.area_over_random(curves.uplift_curve(sample.bins)),
-            curves.area_over_random(curves.perfect_uplift_curve(sample.bins)),
+            mean = np.asarray(curves.unit_sum(curve) / (curve.n[..., -1] + 1))
+            return Quotient(over=mean, under=np.asarray(curve.value[..., -1]), by_size=True)
+        return Quotient(
+            over=curves.area_over_random(curves.uplift_curve(sample.bins)),
+            under=curves.area_over_random(curves.perfect_uplift_curve(sample.bins)),
         )
 
     return _scored(histogram, statistic, ("auuc", definition), intervals)
@@ -353,7 +355,10 @@ def evaluate(
 
 
 def _scored(
-    histogram: ScoreHistogram, statistic: Statistic, label: tuple[str, str], intervals: Intervals
+    histogram: ScoreHistogram,
+    statistic: Callable[[Sample], Array | Quotient],
+    label: tuple[str, str],
+    intervals: Intervals,
 ) -> Score:
     return scored(
         histogram,

@@ -8,6 +8,7 @@ every unit has its own bin. Units that are correlated (several rows of a househo
 a hash of the cluster as the fold, whole folds are resampled.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +17,7 @@ import numpy as np
 
 from causal.core.errors import DataError, InferenceError, SpecError
 from causal.core.gram import Array
-from causal.core.inference import critical_value
+from causal.core.inference import critical_value, fieller
 from causal.uplift.curves import Bins
 from causal.uplift.score_histogram import Arm, ScoreHistogram
 
@@ -62,6 +63,21 @@ class Sample:
     pseudo: Array | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quotient:
+    """A statistic that is divided by another one, each of shape (...): draws of the two.
+
+    Attributes:
+        over: The numerator.
+        under: The denominator.
+        by_size: Whether it is divided by the denominator's absolute value.
+    """
+
+    over: Array
+    under: Array
+    by_size: bool = False
+
+
 Statistic = Callable[[Sample], Array]
 
 
@@ -73,8 +89,10 @@ class Score:
         name: What it is, such as `qini` or `autoc`.
         definition: Whose definition.
         estimate: Its value.
-        std_error: Standard error over the draws; `None` without resampling.
-        ci_lower: Lower end of the normal interval.
+        std_error: Standard error over the draws (of a quotient: linearised); `None` without
+            resampling.
+        ci_lower: Lower end of the normal interval, of a quotient of Fieller's; minus infinity if
+            the denominator is not significantly different from zero.
         ci_upper: Upper end.
         confidence_level: Nominal coverage.
     """
@@ -131,7 +149,7 @@ def draws(histogram: ScoreHistogram, statistic: Statistic, resampling: Resamplin
 
 def scored(
     histogram: ScoreHistogram,
-    statistic: Statistic,
+    statistic: Callable[[Sample], Array | Quotient],
     *,
     label: tuple[str, str],
     resampling: Resampling | None,
@@ -139,9 +157,13 @@ def scored(
 ) -> Score:
     """A statistic with its standard error and interval.
 
+    Draws of a quotient have long tails where its denominator is only some standard errors from
+    zero, so that their spread makes intervals too wide; numerator and denominator themselves have
+    none. Intervals of quotients are therefore Fieller's, from the draws' covariance of the two.
+
     Args:
         histogram: The data.
-        statistic: What to compute.
+        statistic: What to compute; a number, or a quotient of two.
         label: Its name and definition.
         resampling: How to make the interval; `None`: no interval.
         confidence_level: Nominal coverage.
@@ -150,7 +172,10 @@ def scored(
         InferenceError: The statistic is not defined on these data, or on resampled ones.
     """
     name, definition = label
-    estimate = float(statistic(observed(histogram)))
+    found = _quotient(statistic(observed(histogram)))
+    sign = -1.0 if found.by_size and found.under < 0 else 1.0
+    over, under = float(found.over), sign * float(found.under)
+    estimate = over / under if under != 0 else math.nan
     if not np.isfinite(estimate):
         raise InferenceError(f"{name} ({definition}) is not defined on these data", given=estimate)
     if resampling is None:
@@ -158,17 +183,28 @@ def scored(
             name=name, definition=definition, estimate=estimate, std_error=None,
             ci_lower=None, ci_upper=None, confidence_level=confidence_level,
         )  # fmt: skip
-    values = draws(histogram, statistic, resampling)
-    std_error = float(np.std(values, ddof=1))
+    drawn = [_quotient(statistic(sample)) for sample in resampled(histogram, resampling)]
+    pairs = [np.concatenate([item.over for item in drawn]),
+             sign * np.concatenate([item.under for item in drawn])]  # fmt: skip
+    covariance = np.cov(pairs)
+    linear = np.array([1.0, -estimate]) / under
+    std_error = math.sqrt(max(float(linear @ covariance @ linear), 0.0))
     if not (np.isfinite(std_error) and std_error > 0):
         raise InferenceError(
             f"{name} ({definition}): the data are too few for an interval", given=std_error
         )
-    half = critical_value(confidence_level) * std_error
+    ends = fieller(over, under, covariance, critical=critical_value(confidence_level))
+    lower, upper = (-math.inf, math.inf) if ends is None else ends
     return Score(
         name=name, definition=definition, estimate=estimate, std_error=std_error,
-        ci_lower=estimate - half, ci_upper=estimate + half, confidence_level=confidence_level,
+        ci_lower=lower, ci_upper=upper, confidence_level=confidence_level,
     )  # fmt: skip
+
+
+def _quotient(statistic: Array | Quotient) -> Quotient:
+    if isinstance(statistic, Quotient):
+        return statistic
+    return Quotient(over=statistic, under=np.ones_like(statistic))
 
 
 def _by_units(histogram: ScoreHistogram, n_draws: int, rng: np.random.Generator) -> Sample:

@@ -1,6 +1,7 @@
 """Uplift figures from histograms against the libraries' definitions on rows."""
 
 import doctest
+import math
 import warnings
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from causal.core.errors import CausalError, DataError, InferenceError, SpecError
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.spec import validate
-from causal.uplift import evaluation, evaluation_figures, score_histogram
+from causal.uplift import curves, evaluation, evaluation_figures, score_histogram
 from causal.uplift.curves import qini_curve
 from causal.uplift.evaluation import (
     Intervals,
@@ -28,7 +29,7 @@ from causal.uplift.evaluation import (
     uplift_at,
 )
 from causal.uplift.groups import Groups, calibration, calibration_of, uplift_by_group
-from causal.uplift.resampling import Resampling, observed
+from causal.uplift.resampling import Resampling, observed, resampled
 from causal.uplift.score_histogram import HistogramOptions, count, histogram_of
 
 ESTIMATES = Intervals(resampling=None)
@@ -347,10 +348,50 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert qini(data, intervals=how) == qini(data, intervals=how)
     other = Intervals(resampling=Resampling(n_draws=80, seed=6), confidence_level=0.9)
     assert qini(data, intervals=how).std_error != qini(data, intervals=other).std_error
-    found = qini(data, intervals=how)
-    assert found.ci_upper is not None
+    area = qini_area(data, intervals=how)
+    assert area.ci_upper is not None
+    assert area.std_error is not None
+    assert area.ci_upper - area.estimate == pytest.approx(1.6448536 * area.std_error)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_intervals_of_quotients_are_those_of_fieller(sign: int) -> None:
+    """Ends solve `|over - q under| = z sd(over - q under)`; the sign of the end is fixed."""
+    rng = np.random.default_rng(2)
+    score, treated = rng.integers(0, 9, 900) / 9, rng.integers(0, 2, 900)
+    outcome = rng.random(900) < 0.4 + sign * treated * (0.1 + 0.2 * score)
+    data = histogram_of(score=score, treated=treated, outcome=outcome * 1)
+    resampling = Resampling(n_draws=300, seed=5)
+    found = qini(data, definition="causalml", intervals=Intervals(resampling=resampling))
+    over, under = [], []
+    for sample in (observed(data), *resampled(data, resampling)):
+        curve = curves.unit_qini_curve(sample.bins)
+        end = curve.value[..., -1]
+        over.append(np.atleast_1d(curves.unit_sum(curve) / (curve.n[..., -1] + 1) - end / 2))
+        under.append(np.atleast_1d(end))
+    draws = (np.concatenate(over[1:]), sign * np.concatenate(under[1:]))
+    point = (float(over[0][0]), sign * float(under[0][0]))
+
+    assert point[1] > 0
+    assert found.estimate == pytest.approx(point[0] / point[1])
+    for end in (found.ci_lower, found.ci_upper):
+        assert end is not None
+        spread = float(np.std(draws[0] - end * draws[1], ddof=1))
+        assert abs(point[0] - end * point[1]) == pytest.approx(1.959964 * spread, rel=1e-6)
+    linear = np.std(draws[0] - found.estimate * draws[1], ddof=1) / point[1]
+    assert found.std_error == pytest.approx(linear)
+
+
+def test_a_quotient_by_an_effect_that_may_be_none_is_unbounded() -> None:
+    """Both arms buy alike: no area is a share of a gain that may be none."""
+    rng = np.random.default_rng(4)
+    score, treated = rng.integers(0, 5, 600), rng.integers(0, 2, 600)
+    outcome = (rng.random(600) < 0.3).astype(float)
+    data = histogram_of(score=score, treated=treated, outcome=outcome)
+    found = qini(data, definition="causalml")
+
+    assert (found.ci_lower, found.ci_upper) == (-math.inf, math.inf)
     assert found.std_error is not None
-    assert found.ci_upper - found.estimate == pytest.approx(1.6448536 * found.std_error)
 
 
 def test_the_band_follows_the_curve() -> None:
