@@ -203,8 +203,12 @@ def _parts(
     sizes: tuple[float, float],
 ) -> tuple[float, float]:
     """What control and treatment add to the variance of the effect."""
-    a, b = _variances(outcome, test, lift, moments)
-    return a / sizes[0], b / sizes[1]
+    found = _variances(outcome, test, lift, moments)
+    a, b = (
+        variance / size * outcome.clusters_of(size).factor
+        for variance, size in zip(found, sizes, strict=True)
+    )
+    return a, b
 
 
 def _df(
@@ -226,8 +230,7 @@ def _clustered_df(
 
     An arm's clusters count by their sizes; two clusters leave one degree of freedom at least.
     """
-    worth = [size / (outcome.units_per_cluster or 1.0) * outcome.evenness for size in sizes]
-    dfs = [max(number - 1.0, 1.0) for number in worth]
+    dfs = [max(outcome.clusters_of(size).worth - 1.0, 1.0) for size in sizes]
     alike = [1.0 / size for size in sizes]
     return min(welch_satterthwaite(parts, dfs), welch_satterthwaite(alike, dfs))
 

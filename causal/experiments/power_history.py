@@ -1,5 +1,6 @@
 """What a plan asks of the user's own history: moments, cluster sums and arrivals, no unit rows."""
 
+import dataclasses
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
@@ -50,16 +51,22 @@ class Clusters:
     n_clusters: int
     sizes: tuple[int, ...] = ()
 
-    def evenness(self, moments: Gram, gradient: Array) -> float:
-        """Clusters of one size that a cluster is worth on average, for a linearised metric."""
+    def of(self, outcome: Outcome, moments: Gram, gradient: Array) -> Outcome:
+        """A linearised metric's outcome with what the clusters' sizes do to it."""
+        outcome = dataclasses.replace(outcome, units_per_cluster=moments.n / self.n_clusters)
         if not self.sizes:
-            return 1.0
+            return outcome
         units = np.array([self.sizes], dtype=np.float64)
         sizes = ClusterSizes(units, units / units.sum())
         within = float(gradient @ moments.cross @ gradient)
         icc = intraclass_correlation(float(self.sums[0, 0]), within, sizes=sizes)
         added = units * (1.0 + (units - 1.0) * icc)
-        return min(float(added.sum() ** 2 / (added.size * (added**2).sum())), 1.0)
+        return dataclasses.replace(
+            outcome,
+            evenness=min(float(added.sum() ** 2 / (added.size * (added**2).sum())), 1.0),
+            size_cv=float(units.std() / units.mean()),
+            shared=float(icc * (units**2).sum() / added.sum()),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,18 +183,17 @@ def outcome_of(
     if not variance - 2 * covariance + predicted > 1e-12 * variance:
         raise DataError(f"{metric.name}: the covariates explain it exactly")
     clusters = history.clusters.get(metric.name)
-    return Outcome(
+    outcome = Outcome(
         level=metric.quotients[0].value(moments.mean),
         variance=float(variance),
         covariance=covariance,
         predicted=predicted,
         is_proportion=metric.type == "proportion",
         response=response,
-        units_per_cluster=None if clusters is None else moments.n / clusters.n_clusters,
-        evenness=1.0
-        if clusters is None
-        else clusters.evenness(moments, metric.quotients[0].gradient(moments.mean)),
     )
+    if clusters is None:
+        return outcome
+    return clusters.of(outcome, moments, metric.quotients[0].gradient(moments.mean))
 
 
 def unit_variance(metric: Metric, history: History) -> float:

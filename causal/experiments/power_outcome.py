@@ -38,7 +38,10 @@ class Outcome:
             stays), or by the same factor (`multiplicative`: it grows with the squared level).
             Ignored for the variance of a proportion.
         units_per_cluster: Mean size of a cluster; `None`: units are independent.
-        evenness: Clusters of one size that a cluster is worth on average, at most 1.
+        evenness: Clusters of one size that a cluster is worth on average where there are many, at
+            most 1.
+        size_cv: Standard deviation of the clusters' sizes over their mean.
+        shared: Share of the variance that is due to what the units of a cluster share.
 
     Raises:
         SpecError: The moments are impossible.
@@ -52,6 +55,8 @@ class Outcome:
     response: Response = "additive"
     units_per_cluster: float | None = None
     evenness: float = 1.0
+    size_cv: float = 0.0
+    shared: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse moments that no outcome has."""
@@ -63,11 +68,18 @@ class Outcome:
             raise SpecError("a proportion must lie between 0 and 1", given=self.level)
         if not self.residual > 0:
             raise SpecError("the covariates leave the outcome no variance", given=self.residual)
+        self._check_clusters()
+
+    def _check_clusters(self) -> None:
         size = self.units_per_cluster
         if size is not None and not (size >= 1 and math.isfinite(size)):
             raise SpecError("a cluster has at least one unit", given=size)
         if not 0 < self.evenness <= 1:
             raise SpecError("evenness must be above 0 and at most 1", given=self.evenness)
+        if not (self.size_cv >= 0 and math.isfinite(self.size_cv)):
+            raise SpecError("size_cv must not be negative", given=self.size_cv)
+        if not 0 <= self.shared <= 1:
+            raise SpecError("a share lies between 0 and 1", given=self.shared)
 
     @property
     def residual(self) -> float:
@@ -78,6 +90,10 @@ class Outcome:
     def is_adjusted(self) -> bool:
         """Whether covariates are used."""
         return self.predicted != 0.0 or self.covariance != 0.0
+
+    def clusters_of(self, n: float) -> "ArmClusters":
+        """What the clusters of an arm of n units are worth; units are clusters without them."""
+        return ArmClusters(n / (self.units_per_cluster or 1.0), self)
 
     def adjusted(self, r_squared: float) -> "Outcome":
         """The outcome with covariates that explain a share of its variance.
@@ -114,7 +130,38 @@ class Outcome:
             predicted=self.predicted * effect,
             units_per_cluster=mean_size,
             evenness=planned_evenness(icc=icc, mean_size=mean_size, size_cv=size_cv),
+            size_cv=size_cv,
+            shared=icc * (1.0 + size_cv**2) * mean_size / effect,
         )
+
+
+@dataclass(frozen=True)
+class ArmClusters:
+    """The clusters of one arm, which may be few.
+
+    Of G clusters with gamma-distributed sizes the shares p of the units have a Dirichlet
+    distribution, so `sum(p^2)` is expected to be `(1 + cv^2) / (G + cv^2)`, and not
+    `(1 + cv^2) / G` as for many: one cluster alone holds all units whatever its size.
+
+    Attributes:
+        number: Clusters in the arm, not necessarily whole.
+        outcome: The outcome.
+    """
+
+    number: float
+    outcome: Outcome
+
+    @property
+    def worth(self) -> float:
+        """Clusters of one size that leave the same degrees of freedom."""
+        spread = 1.0 / self.outcome.evenness - 1.0
+        return (self.number + spread) / (1.0 + spread)
+
+    @property
+    def factor(self) -> float:
+        """Expected variance of the level over that with the same units in many clusters."""
+        spread = self.outcome.size_cv**2
+        return 1.0 - self.outcome.shared * spread / (self.number + spread)
 
 
 def mean_outcome(*, mean: float, std: float, response: Response = "additive") -> Outcome:

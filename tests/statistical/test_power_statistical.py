@@ -44,9 +44,7 @@ def test_planned_power_is_the_share_of_experiments_that_find_it(name: str) -> No
 def test_planned_power_in_many_experiments(name: str) -> None:
     planned, found = _planned_and_found(name, N_MANY_EXPERIMENTS)
 
-    # A plan knows the variance of few clusters of unequal size to first order only.
-    is_rough = name == "few clusters of unequal size"
-    assert found == pytest.approx(planned, abs=BAND if is_rough else BAND / 2)
+    assert found == pytest.approx(planned, abs=BAND / 2)
 
 
 def test_planned_sizes_have_the_power() -> None:

@@ -105,15 +105,19 @@ def test_a_plan_is_the_calculator_on_the_histories_moments(users: pd.DataFrame) 
     assert result.effects == ()
 
 
-def evenness_of(users: pd.DataFrame, column: str) -> float:
-    """Squared mean over mean square of what clusters add to the variance of a mean."""
+def sizes_of(users: pd.DataFrame, column: str) -> dict[str, float]:
+    """Squared mean over mean square of what clusters add to a mean's variance, and its parts."""
     errors = users[column] - users[column].mean()
     sizes = users.groupby("household").size()
     between = (errors.groupby(users["household"]).sum() ** 2).sum()
     pairs = (sizes * (sizes - 1)).sum()
     icc = max((between - (errors**2).sum()) / pairs / (errors**2).mean(), 0.0)
     added = sizes * (1 + (sizes - 1) * icc)
-    return float(added.mean() ** 2 / (added**2).mean())
+    return {
+        "evenness": float(added.mean() ** 2 / (added**2).mean()),
+        "size_cv": float(sizes.std(ddof=0) / sizes.mean()),
+        "shared": float(icc * (sizes**2).sum() / added.sum()),
+    }
 
 
 def test_clusters_come_from_the_sums_of_their_deviations(users: pd.DataFrame) -> None:
@@ -125,11 +129,10 @@ def test_clusters_come_from_the_sums_of_their_deviations(users: pd.DataFrame) ->
     n_clusters = len(totals)
     variance = (totals**2).sum() / len(users) * n_clusters / (n_clusters - 1)
     size = len(users) / n_clusters
-    evenness = evenness_of(users, "revenue")
-    assert 0.5 < evenness < 1
-    outcome = Outcome(
-        level=1.0, variance=float(variance), units_per_cluster=size, evenness=evenness
-    )
+    sizes = sizes_of(users, "revenue")
+    assert 0.5 < sizes["evenness"] < 1
+    assert 0 < sizes["shared"] < 1
+    outcome = Outcome(level=1.0, variance=float(variance), units_per_cluster=size, **sizes)
     assert raw["design_effect"] == pytest.approx(variance / users["revenue"].var(), rel=1e-9)
     assert raw["design_effect"] > 1.1
     assert raw["n_control"] == np.ceil(sample_size(outcome, PlannedTest(), effect=0.5) - 1e-6)
