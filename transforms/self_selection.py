@@ -12,7 +12,8 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from transforms.assignment import uniform_column
-from transforms.columns import Outcome, Transform, World
+from transforms.columns import Transform, World
+from transforms.potential_outcomes import potential_outcomes
 from transforms.schema import check_columns
 from transforms.terms import quoted
 
@@ -98,20 +99,16 @@ def study(*, world: World, truth: DataFrame) -> Transform:
     """
     choice = world.choice
     outcomes = [outcome.name for outcome in world.outcomes]
-
-    def level(outcome: Outcome, arm: str) -> Column:
-        value = F.when(F.col("variant") == arm, F.col(outcome.name))
-        return F.max(value).cast(outcome.type)
+    arms = ((without, choice.control), (treated, choice.treatment))
 
     def transform(units: DataFrame) -> DataFrame:
-        potential = (
-            truth.where(F.col("experiment") == choice.experiment)
-            .groupBy(F.col(world.unit).alias("unit_id"))
-            .agg(
-                *[level(o, choice.control).alias(without(o.name)) for o in world.outcomes],
-                *[level(o, choice.treatment).alias(treated(o.name)) for o in world.outcomes],
-            )
-        )
+        potential = potential_outcomes(
+            truth,
+            experiment=choice.experiment,
+            unit=F.col(world.unit).alias("unit_id"),
+            outcomes={name(o.name): (arm, o.name, o.type)
+                      for name, arm in arms for o in world.outcomes},
+        )  # fmt: skip
         chosen = self_selected(
             unit="unit_id", outcomes=outcomes, pull=choice.pull, salt=choice.name
         )

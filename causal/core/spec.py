@@ -60,10 +60,20 @@ class Source(Part):
 
 
 class Truth(Part):
-    """Where the generated worlds keep the true value of what this analysis estimates."""
+    """Where the generated worlds keep the true value of what this analysis estimates.
+
+    Attributes:
+        world: The world.
+        design: Trial, campaign or choice of the world.
+        coefficient: The estimand that coefficients of a regression are held against; left out:
+            the contrast that the term names, or the average treatment effect. A regression
+            adjusted for what units choose by aims at `overlap`, a mean weighted by the variance of
+            the choice (Angrist 1998).
+    """
 
     world: Literal["subscribers", "drivers", "checkout", "passengers"]
     design: str
+    coefficient: Literal["ate", "att", "overlap"] | None = None
 
 
 class Spec(Part):

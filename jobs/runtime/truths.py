@@ -93,7 +93,10 @@ def truth_of(spec: Spec, effect: Effect, truths: dict[Key, float]) -> float | No
     """The true value of an effect; `None` if the world keeps none."""
     if spec.truth is None:
         return None
-    for estimand in _ALIKE.get(effect.estimand, ()):
+    alike = _ALIKE.get(effect.estimand, ())
+    if effect.estimand == "coefficient" and spec.truth.coefficient is not None:
+        alike = (spec.truth.coefficient,)
+    for estimand in alike:
         for term in _terms(effect.term):
             value = truths.get(_key(spec.truth, estimand, effect, term))
             if value is not None:

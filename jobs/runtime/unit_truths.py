@@ -12,8 +12,8 @@ from causal.core.spec import Truth
 from causal.uplift.learned_model import UpliftModel, name_of
 from jobs.runtime.context import Context
 from transforms.bounded import collect_bounded
+from transforms.potential_outcomes import potential_outcomes as by_unit
 from transforms.sampling import label
-from transforms.terms import quoted
 
 _TABLES = MappingProxyType(
     {
@@ -46,14 +46,12 @@ def potential_outcomes(
             "the world keeps no such outcome", given=outcome, allowed=df.columns, key="truth"
         )
     (unit,) = [name for name in df.columns if name.endswith("_id")]
-    own = df.where(F.col("experiment") == truth.design)
-    values = [
-        F.max(F.when(F.col("variant") == arm, quoted(outcome).cast("double"))).alias(
-            f"truth_outcome_{number}"
-        )
-        for number, arm in enumerate(arms)
-    ]
-    return own.groupBy(label(df, unit).alias(UNIT)).agg(*values)
+    return by_unit(
+        df,
+        experiment=truth.design,
+        unit=label(df, unit).alias(UNIT),
+        outcomes={f"truth_outcome_{n}": (arm, outcome, "double") for n, arm in enumerate(arms)},
+    )
 
 
 def effects_beside_truth(context: Context, model: UpliftModel, scored: DataFrame) -> pd.DataFrame:
