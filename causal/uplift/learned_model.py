@@ -129,6 +129,8 @@ def _where_scored(score: Any, matrix: Array, status: NDArray[np.int64]) -> Array
     known = status == SCORED
     if not known.any():
         return None
+    if known.all():
+        return np.asarray(score(matrix), dtype=np.float64)
     some = score(matrix[known])
     out = np.full((len(status), some.shape[1]), np.nan)
     out[known] = some
