@@ -92,9 +92,10 @@ def sample_size(outcome: Outcome, test: PlannedTest, *, effect: float, power: fl
         found = sampling(outcome, test, effect=effect, n_control=math.exp(log_size))
         return rejection(found, test) - power
 
-    low = math.log(smallest_size(outcome, test))
+    least = smallest_size(outcome, test)
+    low = math.log(least)
     if gap(low) >= 0:
-        return math.exp(low)
+        return least
     high = math.log(MAX_UNITS)
     if gap(high) < 0:
         raise InferenceError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import math
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,22 +52,66 @@ class Clusters:
     n_clusters: int
     sizes: tuple[int, ...] = ()
 
-    def of(self, outcome: Outcome, moments: Gram, gradient: Array) -> Outcome:
-        """A linearised metric's outcome with what the clusters' sizes do to it."""
-        outcome = dataclasses.replace(outcome, units_per_cluster=moments.n / self.n_clusters)
+    def many(self, *, slopes: Array, within: float) -> "ManyClusters":
+        """What many clusters like these would do to a metric.
+
+        A cluster of n units is taken to add `n (1 + (n - 1) icc)` to the variance of a sum. By this
+        the squared sums of deviations from an estimated level are less than those from the true
+        one, and few sizes differ less than many would (`ArmClusters` has the expectations).
+
+        Args:
+            slopes: What multiplies outcome and covariates in the deviations, shape (1 + q,).
+            within: Sum of the units' squared deviations.
+        """
+        size = self.n_clusters
         if not self.sizes:
-            return outcome
-        units = np.array([self.sizes], dtype=np.float64)
-        sizes = ClusterSizes(units, units / units.sum())
-        within = float(gradient @ moments.cross @ gradient)
-        icc = intraclass_correlation(float(self.sums[0, 0]), within, sizes=sizes)
-        added = units * (1.0 + (units - 1.0) * icc)
-        return dataclasses.replace(
-            outcome,
-            evenness=min(float(added.sum() ** 2 / (added.size * (added**2).sum())), 1.0),
-            size_cv=float(units.std() / units.mean()),
-            shared=float(icc * (units**2).sum() / added.sum()),
+            return ManyClusters(scale=size / (size - 1))
+        units = np.array(self.sizes, dtype=np.float64)
+        shares = units / units.sum()
+        icc = intraclass_correlation(
+            float(slopes @ self.sums @ slopes),
+            within,
+            sizes=ClusterSizes(units[None, :], shares[None, :]),
         )
+        added = units * (1.0 + (units - 1.0) * icc)
+        left = 1.0 - 2.0 * shares + shares @ shares
+        shared = icc * (units @ units) / added.sum()
+        spread = _spread_of_many(units)
+        grown = 1.0 + shared * spread / size
+        return ManyClusters(
+            scale=float(added.sum() / (added @ left) * grown),
+            evenness=1.0 / (1.0 + _spread_of_many(added)),
+            size_cv=math.sqrt(spread),
+            shared=min(float(shared * (1.0 + spread / size) / grown), 1.0),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyClusters:
+    """What many clusters do to a metric, from the few of a history.
+
+    Attributes:
+        scale: Variance from many clusters over mean square of the history's sums.
+        evenness: As of an `Outcome`, like the rest.
+        size_cv: Of the clusters' sizes.
+        shared: Share of the variance.
+    """
+
+    scale: float
+    evenness: float = 1.0
+    size_cv: float = 0.0
+    shared: float = 0.0
+
+
+def _spread_of_many(values: Array) -> float:
+    """Squared coefficient of variation that gamma-distributed values have, from a few of them.
+
+    That of G values, whose shares have a Dirichlet distribution, is expected to be
+    `cv^2 (G - 1) / (G + cv^2)`.
+    """
+    size = values.size
+    found = float(values.var() / values.mean() ** 2)
+    return found * size / max(size - 1.0 - found, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +207,7 @@ def outcome_of(
     """The metric as a planned outcome, adjusted for its covariates or raw.
 
     The coefficients are those of CUPED over the history's units; with clusters the moments are
-    those of the clusters' sums, scaled up by `G / (G - 1)`.
+    those of the clusters' sums, scaled up to those of many such clusters.
 
     Args:
         metric: The metric.
@@ -177,12 +222,15 @@ def outcome_of(
     thetas = np.zeros(len(metric.covariates))
     if is_adjusted and metric.covariates:
         thetas = covariate_thetas(moments, moments, quotients=metric.quotients, theta="within")
-    found = _second_moments(metric, history)
+    clusters, slopes = history.clusters.get(metric.name), np.concatenate([[1.0], -thetas])
+    found, many = _linearised(metric, moments), None
+    if clusters is not None:
+        many = clusters.many(slopes=slopes, within=float(slopes @ found @ slopes) * (moments.n - 1))
+        found = clusters.sums / moments.n * many.scale
     variance, across, within = found[0, 0], found[1:, 0], found[1:, 1:]
     covariance, predicted = float(thetas @ across), float(thetas @ within @ thetas)
     if not variance - 2 * covariance + predicted > 1e-12 * variance:
         raise DataError(f"{metric.name}: the covariates explain it exactly")
-    clusters = history.clusters.get(metric.name)
     outcome = Outcome(
         level=metric.quotients[0].value(moments.mean),
         variance=float(variance),
@@ -191,9 +239,15 @@ def outcome_of(
         is_proportion=metric.type == "proportion",
         response=response,
     )
-    if clusters is None:
+    if clusters is None or many is None:
         return outcome
-    return clusters.of(outcome, moments, metric.quotients[0].gradient(moments.mean))
+    return dataclasses.replace(
+        outcome,
+        units_per_cluster=moments.n / clusters.n_clusters,
+        evenness=many.evenness,
+        size_cv=many.size_cv,
+        shared=many.shared,
+    )
 
 
 def unit_variance(metric: Metric, history: History) -> float:
@@ -202,16 +256,8 @@ def unit_variance(metric: Metric, history: History) -> float:
     return float(_linearised(metric, moments)[0, 0])
 
 
-def _second_moments(metric: Metric, history: History) -> Array:
-    """Covariance of outcome and covariates per unit, shape (1 + q, 1 + q)."""
-    moments = history.moments[metric.name]
-    clusters = history.clusters.get(metric.name)
-    if clusters is None:
-        return _linearised(metric, moments)
-    return clusters.sums / moments.n * clusters.n_clusters / (clusters.n_clusters - 1)
-
-
 def _linearised(metric: Metric, moments: Gram) -> Array:
+    """Covariance of outcome and covariates over units, shape (1 + q, 1 + q)."""
     gradients = np.array([quotient.gradient(moments.mean) for quotient in metric.quotients])
     return np.asarray(gradients @ moments.covariance @ gradients.T, dtype=np.float64)
 

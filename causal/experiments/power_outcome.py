@@ -131,7 +131,7 @@ class Outcome:
             units_per_cluster=mean_size,
             evenness=planned_evenness(icc=icc, mean_size=mean_size, size_cv=size_cv),
             size_cv=size_cv,
-            shared=icc * (1.0 + size_cv**2) * mean_size / effect,
+            shared=min(icc * (1.0 + size_cv**2) * mean_size / effect, 1.0),
         )
 
 
@@ -141,7 +141,8 @@ class ArmClusters:
 
     Of G clusters with gamma-distributed sizes the shares p of the units have a Dirichlet
     distribution, so `sum(p^2)` is expected to be `(1 + cv^2) / (G + cv^2)`, and not
-    `(1 + cv^2) / G` as for many: one cluster alone holds all units whatever its size.
+    `(1 + cv^2) / G` as for many: one cluster alone holds all units whatever its size. How many
+    units there are is as uncertain: `1 / N` is expected to be `1 / (m (G - cv^2))`.
 
     Attributes:
         number: Clusters in the arm, not necessarily whole.
@@ -153,15 +154,20 @@ class ArmClusters:
 
     @property
     def worth(self) -> float:
-        """Clusters of one size that leave the same degrees of freedom."""
+        """Clusters of one size that vary as much, if what clusters add is gamma-distributed.
+
+        Somewhat fewer than the analysis finds where sizes differ much (`size_cv` of 0.8 and more).
+        """
         spread = 1.0 / self.outcome.evenness - 1.0
         return (self.number + spread) / (1.0 + spread)
 
     @property
     def factor(self) -> float:
-        """Expected variance of the level over that with the same units in many clusters."""
-        spread = self.outcome.size_cv**2
-        return 1.0 - self.outcome.shared * spread / (self.number + spread)
+        """Expected variance of the level over that of many clusters, per cluster."""
+        spread, shared = self.outcome.size_cv**2, self.outcome.shared
+        few = self.number / (self.number + spread)
+        uncertain = self.number / max(self.number - spread, self.number / 2.0)
+        return shared * few + (1.0 - shared) * uncertain
 
 
 def mean_outcome(*, mean: float, std: float, response: Response = "additive") -> Outcome:

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from causal.core.gram import Gram
+from causal.experiments.metrics import Metric
 from causal.experiments.planned_test import PlannedTest
 from causal.experiments.power import power, sample_size
 from causal.experiments.power_family import alpha_per_test, holm_power
+from causal.experiments.power_history import Clusters, History, outcome_of
 from causal.experiments.power_outcome import mean_outcome, proportion_outcome
 from causal.validation.planned_power import WORLDS, is_found, planned_outcome
 
@@ -19,6 +22,7 @@ pytestmark = pytest.mark.slow
 N_EXPERIMENTS = 1500
 N_MANY_EXPERIMENTS = 20_000
 BAND = 0.03
+MEAN = Metric(name="m", type="mean", column="y")
 
 
 def _planned_and_found(name: str, n_experiments: int) -> tuple[float, float]:
@@ -45,6 +49,36 @@ def test_planned_power_in_many_experiments(name: str) -> None:
     planned, found = _planned_and_found(name, N_MANY_EXPERIMENTS)
 
     assert found == pytest.approx(planned, abs=BAND / 2)
+
+
+@pytest.mark.parametrize("n_history", [8, 24])
+@pytest.mark.parametrize(("spread", "icc"), [(0.8, 0.2), (0.4, 0.05), (0.8, 0.8)])
+def test_a_history_of_few_clusters_plans_their_variance(
+    n_history: int, spread: float, icc: float
+) -> None:
+    """Of the mean of eight clusters of unequal size, against that of many draws of eight."""
+    rng = np.random.default_rng(7)
+
+    def drawn(number: int) -> tuple[np.ndarray, np.ndarray]:
+        sizes = np.maximum(rng.gamma(spread**-2, 40 * spread**2, number).round(), 1).astype(int)
+        cluster = np.repeat(np.arange(number), sizes)
+        shocks = rng.normal(0, np.sqrt(icc), number)[cluster]
+        return shocks + rng.normal(0, np.sqrt(1 - icc), len(cluster)), cluster
+
+    def planned() -> float:
+        y, cluster = drawn(n_history)
+        off = y - y.mean()
+        totals, sizes = np.bincount(cluster, off), np.bincount(cluster)
+        gram = Gram(MEAN.terms, len(y), 0, 0, float(len(y)), y[:1], np.array([[off @ off]]))
+        sums = Clusters(
+            sums=np.array([[totals @ totals]]), n_clusters=n_history, sizes=tuple(sizes)
+        )
+        outcome = outcome_of(MEAN, History(n=len(y), moments={"m": gram}, clusters={"m": sums}))
+        arm = 8 * (outcome.units_per_cluster or 0.0)
+        return outcome.variance / arm * outcome.clusters_of(arm).factor
+
+    true = np.var([drawn(8)[0].mean() for _ in range(8000)])
+    assert np.mean([planned() for _ in range(3000)]) == pytest.approx(true, rel=0.07)
 
 
 def test_planned_sizes_have_the_power() -> None:

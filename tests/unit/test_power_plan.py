@@ -1,6 +1,7 @@
 """A plan from a history: what it asks, counts, finds and refuses."""
 
 import datetime as dt
+import math
 from typing import Any
 
 import numpy as np
@@ -105,18 +106,27 @@ def test_a_plan_is_the_calculator_on_the_histories_moments(users: pd.DataFrame) 
     assert result.effects == ()
 
 
-def sizes_of(users: pd.DataFrame, column: str) -> dict[str, float]:
-    """Squared mean over mean square of what clusters add to a mean's variance, and its parts."""
-    errors = users[column] - users[column].mean()
+def sizes_of(users: pd.DataFrame, errors: "pd.Series[float]") -> dict[str, float]:
+    """What the sizes of the households do to a mean, by the formulas for many of them."""
     sizes = users.groupby("household").size()
     between = (errors.groupby(users["household"]).sum() ** 2).sum()
     pairs = (sizes * (sizes - 1)).sum()
     icc = max((between - (errors**2).sum()) / pairs / (errors**2).mean(), 0.0)
     added = sizes * (1 + (sizes - 1) * icc)
+    number, share = len(sizes), sizes / sizes.sum()
+
+    def spread(values: "pd.Series[float]") -> float:
+        found = values.var(ddof=0) / values.mean() ** 2
+        return float(found * number / (number - 1 - found))
+
+    shared = icc * (sizes**2).sum() / added.sum()
+    lost = (added * (2 * share - (share**2).sum())).sum()
+    grown = 1 - shared + shared * (1 + spread(sizes) / number)
     return {
-        "evenness": float(added.mean() ** 2 / (added**2).mean()),
-        "size_cv": float(sizes.std(ddof=0) / sizes.mean()),
-        "shared": float(icc * (sizes**2).sum() / added.sum()),
+        "variance": float(between / sizes.sum() * added.sum() / (added.sum() - lost) * grown),
+        "evenness": 1 / (1 + spread(added)),
+        "size_cv": math.sqrt(spread(sizes)),
+        "shared": float(shared * (1 + spread(sizes) / number) / grown),
     }
 
 
@@ -125,23 +135,37 @@ def test_clusters_come_from_the_sums_of_their_deviations(users: pd.DataFrame) ->
         users, {**REVENUE, "covariates": ["before"], "mde": 0.5}, cluster="household"
     )
     cuped, raw = rows(result)
-    totals = (users["revenue"] - users["revenue"].mean()).groupby(users["household"]).sum()
-    n_clusters = len(totals)
-    variance = (totals**2).sum() / len(users) * n_clusters / (n_clusters - 1)
-    size = len(users) / n_clusters
-    sizes = sizes_of(users, "revenue")
-    assert 0.5 < sizes["evenness"] < 1
-    assert 0 < sizes["shared"] < 1
-    outcome = Outcome(level=1.0, variance=float(variance), units_per_cluster=size, **sizes)
-    assert raw["design_effect"] == pytest.approx(variance / users["revenue"].var(), rel=1e-9)
+    errors = users["revenue"] - users["revenue"].mean()
+    size = len(users) / users["household"].nunique()
+    many = sizes_of(users, errors)
+    assert 0.5 < many["evenness"] < 1
+    assert 0 < many["shared"] < 1
+    outcome = Outcome(level=1.0, units_per_cluster=size, **many)
+    expected = many["variance"] / users["revenue"].var()
+    assert raw["design_effect"] == pytest.approx(expected, rel=1e-9)
     assert raw["design_effect"] > 1.1
     assert raw["n_control"] == np.ceil(sample_size(outcome, PlannedTest(), effect=0.5) - 1e-6)
     assert raw["n_clusters"] == np.ceil(raw["n_total"] / size)
     theta = np.polyfit(users["before"], users["revenue"], 1)[0]
     residual = users["revenue"] - theta * users["before"]
     sums = (residual - residual.mean()).groupby(users["household"]).sum()
-    kept = (sums**2).sum() / (totals**2).sum()
+    kept = (sums**2).sum() / (errors.groupby(users["household"]).sum() ** 2).sum()
     assert cuped["variance_kept"] == pytest.approx(kept, rel=1e-9)
+
+
+def test_units_of_a_cluster_may_be_alike_throughout() -> None:
+    """A village's price: the share of the variance that its people share is 1, not above it."""
+    for seed in range(60):
+        price = np.random.default_rng(seed).normal(10, 2, 9)
+        people = pd.DataFrame(
+            {"user": np.arange(9 * 77), "price": np.repeat(price, 77),
+             "village": np.repeat(np.arange(9), 77)}
+        )  # fmt: skip
+        result, _ = planned(
+            people, {"name": "price", "type": "mean", "column": "price", "mde": 1.0},
+            cluster="village",
+        )  # fmt: skip
+        assert rows(result)[0]["design_effect"] == pytest.approx(77 * 9 / 8, rel=0.01)
 
 
 def test_planned_clusters_and_inflation(users: pd.DataFrame) -> None:
