@@ -15,11 +15,14 @@ small samples: some practical advice"; Pustejovsky and Tipton (2018), "Small-sam
 cluster-robust variance estimation and hypothesis testing in fixed effects models".
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from causal.core.gram import Array
+
+_N_DRAWS = 200
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,38 @@ def satterthwaite_df(sizes: ClusterSizes, *, signs: Array, power: float, icc: fl
     """`tr(M)^2 / tr(M^2)` of the working model; arguments as for `working_moments`."""
     trace, square = working_moments(sizes, signs=signs, power=power, icc=icc)
     return trace**2 / square
+
+
+def expected_df(number: float, *, mean_size: float, size_cv: float, icc: float) -> float:
+    """Degrees of freedom of an arm's mean (CR2) that are expected before its clusters are known.
+
+    The mean over sizes drawn from a gamma distribution, always the same draws; between whole
+    numbers of clusters a line.
+
+    Args:
+        number: Clusters in the arm, from 2.
+        mean_size: Units per cluster.
+        size_cv: Standard deviation of the sizes over their mean.
+        icc: Correlation of two units of one cluster.
+    """
+    below = int(number)
+    ends = [_drawn_df(at, mean_size, size_cv, icc) for at in (below, below + 1)]
+    return ends[0] + (number - below) * (ends[1] - ends[0])
+
+
+@functools.lru_cache(maxsize=4096)
+def _drawn_df(number: int, mean_size: float, size_cv: float, icc: float) -> float:
+    if size_cv == 0:
+        return number - 1.0
+    shape = size_cv**-2
+    # Row by row, so that one cluster more leaves those before it as they are.
+    rngs = [np.random.default_rng(seed) for seed in range(_N_DRAWS)]
+    total = 0.0
+    for rng in rngs:
+        units = np.maximum(rng.gamma(shape, mean_size / shape, (1, number)), 1.0)
+        sizes = ClusterSizes(units, units / units.sum())
+        total += satterthwaite_df(sizes, signs=np.ones(1), power=0.5, icc=icc)
+    return total / _N_DRAWS
 
 
 def _contribution_covariances(sizes: ClusterSizes, icc: float) -> Array:

@@ -228,11 +228,18 @@ def _clustered_df(
 ) -> float:
     """As `ab` does it: from the arms' own variances, at most those of arms that vary alike.
 
-    An arm's clusters count by their sizes; two clusters leave one degree of freedom at least.
+    An arm's clusters count by their sizes; two clusters leave one degree of freedom at least. The
+    analysis estimates an arm's share w of the variance, so `w^2` has the expectation of a squared
+    share of two chi-squares (a beta distribution where the arms are alike).
     """
     dfs = [max(outcome.clusters_of(size).worth - 1.0, 1.0) for size in sizes]
     alike = [1.0 / size for size in sizes]
-    return min(welch_satterthwaite(parts, dfs), welch_satterthwaite(alike, dfs))
+    share = parts[0] / sum(parts)
+    product = share * (1.0 - share)
+    noise = product / (1.0 + 1.0 / (product * sum(2.0 / df for df in dfs)))
+    squares = (share**2 + noise, (1.0 - share) ** 2 + noise)
+    estimated = 1.0 / sum(square / df for square, df in zip(squares, dfs, strict=True))
+    return min(estimated, welch_satterthwaite(alike, dfs))
 
 
 def _variances(

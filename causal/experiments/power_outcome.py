@@ -18,8 +18,12 @@ from typing import Literal
 
 from causal.core.errors import SpecError
 from causal.core.result import Scale
+from causal.experiments.cluster_df import expected_df
 
 Response = Literal["additive", "multiplicative"]
+
+_MIN_CLUSTERS = 2
+_FEW_CLUSTERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,12 +158,21 @@ class ArmClusters:
 
     @property
     def worth(self) -> float:
-        """Clusters of one size that vary as much, if what clusters add is gamma-distributed.
+        """Clusters of one size that leave the same degrees of freedom.
 
-        Somewhat fewer than the analysis finds where sizes differ much (`size_cv` of 0.8 and more).
+        Of few clusters what the analysis is expected to find; of many by matching the moments of
+        what clusters add to the variance.
         """
-        spread = 1.0 / self.outcome.evenness - 1.0
-        return (self.number + spread) / (1.0 + spread)
+        outcome = self.outcome
+        if outcome.size_cv == 0 or not _MIN_CLUSTERS <= self.number <= _FEW_CLUSTERS:
+            spread = 1.0 / outcome.evenness - 1.0
+            return (self.number + spread) / (1.0 + spread)
+        size = outcome.units_per_cluster or 1.0
+        times = (1.0 + outcome.size_cv**2) * size
+        icc = outcome.shared / (times - (times - 1.0) * outcome.shared)
+        return 1.0 + expected_df(
+            self.number, mean_size=size, size_cv=outcome.size_cv, icc=min(icc, 1.0)
+        )
 
     @property
     def factor(self) -> float:

@@ -250,20 +250,36 @@ def test_few_clusters_of_unequal_size_vary_as_expected(number: int) -> None:
         outcome.variance / (number * mean_size) * few.factor, rel=0.01
     )
     assert outcome.clusters_of(1e9).factor == pytest.approx(1.0)
-    # Worth: as if what clusters add to the variance were gamma-distributed too.
-    spread = 1 / outcome.evenness - 1
-    added = np.random.default_rng(9).gamma(1 / spread, 1.0, (200_000, number))
-    share = added / added.sum(axis=1, keepdims=True)
-    assert few.worth == pytest.approx(1 / (share**2).sum(axis=1).mean(), rel=0.01)
+    assert few.worth - 1 == pytest.approx(_drawn_df(sizes[:3000], icc), rel=0.06)
+
+
+def _drawn_df(sizes: np.ndarray, icc: float) -> float:
+    """Mean of `tr(M)^2 / tr(M^2)`, M the covariance of CR2's contributions, written out."""
+    found = []
+    for units in sizes:
+        share = units / units.sum()
+        noise = np.diag(icc * share**2 + (1 - icc) * share / units.sum())
+        off = (np.eye(len(units)) - np.outer(share, np.ones(len(units)))) / np.sqrt(1 - share)[
+            :, None
+        ]
+        moved = off @ noise @ off.T
+        found.append(np.trace(moved) ** 2 / (moved**2).sum())
+    return float(np.mean(found))
 
 
 @pytest.mark.parametrize("ratio", [1.0, 0.25])
 def test_clusters_have_the_degrees_of_freedom_of_the_analysis(ratio: float) -> None:
-    """Welch's formula with each arm's clusters less one; unequal sizes are worth fewer."""
+    """Welch's formula with each arm's clusters less one; unequal sizes are worth fewer.
+
+    The arms' shares of the variance are estimated: squared ones are larger by their own variance.
+    """
     outcome = mean_outcome(mean=10, std=4).clustered(icc=0.05, mean_size=20)
     found = sampling(outcome, PlannedTest(ratio=ratio), effect=0.5, n_control=400).df
     shares = np.array([1.0, 1.0 / ratio]) / (1.0 + 1.0 / ratio)
-    expected = 1.0 / (shares**2 / np.array([19, 20 * ratio - 1])).sum()
+    dfs = np.array([19, 20 * ratio - 1])
+    product = shares.prod()
+    noise = product / (1 + 1 / (product * (2 / dfs).sum()))
+    expected = 1.0 / ((shares**2 + noise) / dfs).sum()
     assert found == pytest.approx(expected, rel=1e-9)
     # A treatment that multiplies units makes its arm vary more: its few clusters weigh more.
     grown = dataclasses.replace(outcome, response="multiplicative")
