@@ -104,9 +104,10 @@ def working_moments(
 
 
 def satterthwaite_df(sizes: ClusterSizes, *, signs: Array, power: float, icc: float) -> float:
-    """`tr(M)^2 / tr(M^2)` of the working model; arguments as for `working_moments`."""
+    """`tr(M)^2 / tr(M^2)` of the working model, at least 1; arguments as for `working_moments`."""
     trace, square = working_moments(sizes, signs=signs, power=power, icc=icc)
-    return trace**2 / square
+    # Where one cluster is all but a ten-thousandth of a cell the traces may be lost in rounding.
+    return max(trace**2 / square, 1.0) if trace > 0 and square > 0 else 1.0
 
 
 def expected_df(number: float, *, mean_size: float, size_cv: float, icc: float) -> float:

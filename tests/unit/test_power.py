@@ -253,6 +253,17 @@ def test_few_clusters_of_unequal_size_vary_as_expected(number: int) -> None:
     assert few.worth - 1 == pytest.approx(_drawn_df(sizes[:3000], icc), rel=0.06)
 
 
+@pytest.mark.parametrize("icc", [0.0, 0.02, 1 - 1e-15, 1.0])
+@pytest.mark.parametrize("mean_size", [1.0, 1.3, 1e5])
+@pytest.mark.parametrize("size_cv", [0.0, 1.5, 6.0])
+def test_extreme_clusters_have_a_plan(icc: float, mean_size: float, size_cv: float) -> None:
+    outcome = mean_outcome(mean=10, std=4).clustered(icc=icc, mean_size=mean_size, size_cv=size_cv)
+    test = PlannedTest(ratio=0.5)
+    for effect in (1.0, 40.0):
+        n = sample_size(outcome, test, effect=effect)
+        assert power(outcome, test, effect=effect, n_control=n) >= 0.8 - 1e-6
+
+
 def _drawn_df(sizes: np.ndarray, icc: float) -> float:
     """Mean of `tr(M)^2 / tr(M^2)`, M the covariance of CR2's contributions, written out."""
     found = []
