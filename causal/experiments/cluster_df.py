@@ -132,10 +132,10 @@ def _drawn_df(number: int, mean_size: float, size_cv: float, icc: float) -> floa
     if size_cv == 0:
         return number - 1.0
     shape = size_cv**-2
-    # Row by row, so that one cluster more leaves those before it as they are.
-    rngs = [np.random.default_rng(seed) for seed in range(_N_DRAWS)]
     total = 0.0
-    for rng in rngs:
+    for seed in range(_N_DRAWS):
+        # A seed for each draw, so that one cluster more leaves those before it as they are.
+        rng = np.random.default_rng(seed)
         units = np.maximum(rng.gamma(shape, mean_size / shape, (1, number)), 1.0)
         sizes = ClusterSizes(units, units / units.sum())
         total += satterthwaite_df(sizes, signs=np.ones(1), power=0.5, icc=icc)

@@ -164,7 +164,7 @@ class ArmClusters:
         what clusters add to the variance.
         """
         outcome = self.outcome
-        if outcome.size_cv == 0 or not _MIN_CLUSTERS <= self.number <= _FEW_CLUSTERS:
+        if not _MIN_CLUSTERS <= self.number <= _FEW_CLUSTERS:
             spread = 1.0 / outcome.evenness - 1.0
             return (self.number + spread) / (1.0 + spread)
         size = outcome.units_per_cluster or 1.0

@@ -89,7 +89,7 @@ def qini(
     def statistic(sample: Sample) -> Quotient:
         if definition == "causalml":
             curve = curves.unit_qini_curve(sample.bins)
-            end = np.array(curve.value[..., -1])  # a copy: a view would keep all curves
+            end = np.asarray(curve.value[..., -1])
             n_points = curve.n[..., -1] + 1
             area = np.asarray(curves.unit_sum(curve) / n_points - end / 2)
             return Quotient(over=area, under=end, by_size=True)
@@ -134,7 +134,7 @@ def auuc(
         if definition == "causalml":
             curve = curves.unit_gain_curve(sample.bins)
             mean = np.asarray(curves.unit_sum(curve) / (curve.n[..., -1] + 1))
-            return Quotient(over=mean, under=np.array(curve.value[..., -1]), by_size=True)
+            return Quotient(over=mean, under=np.asarray(curve.value[..., -1]), by_size=True)
         return Quotient(
             over=curves.area_over_random(curves.uplift_curve(sample.bins)),
             under=curves.area_over_random(curves.perfect_uplift_curve(sample.bins)),

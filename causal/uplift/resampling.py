@@ -183,10 +183,12 @@ def scored(
             name=name, definition=definition, estimate=estimate, std_error=None,
             ci_lower=None, ci_upper=None, confidence_level=confidence_level,
         )  # fmt: skip
-    drawn = [_quotient(statistic(sample)) for sample in resampled(histogram, resampling)]
-    pairs = [np.concatenate([item.over for item in drawn]),
-             sign * np.concatenate([item.under for item in drawn])]  # fmt: skip
-    covariance = np.cov(pairs)
+
+    def pair(sample: Sample) -> Array:
+        drawn = _quotient(statistic(sample))
+        return np.stack([drawn.over, sign * drawn.under], axis=-1)
+
+    covariance = np.cov(draws(histogram, pair, resampling), rowvar=False)
     linear = np.array([1.0, -estimate]) / under
     std_error = math.sqrt(max(float(linear @ covariance @ linear), 0.0))
     if not (np.isfinite(std_error) and std_error > 0):
