@@ -42,8 +42,8 @@ class ValidateConfig(JobConfig):
         studies: The studies; all if left out.
         output: The page; figures go to `images` beside it.
         replications: Experiments per estimator and scenario.
-        extension: Further experiments of an estimator where a promise is open, in multiples.
-        quick: Few experiments, and no further ones.
+        confirmation: New experiments of an estimator where a promise is open, in multiples.
+        quick: Few experiments, and no new ones.
         seed: Of everything.
         workers: Processes; one for each core if left out.
     """
@@ -62,12 +62,12 @@ class ValidateConfig(JobConfig):
         description=f"experiments per estimator and scenario (default: {_REPLICATIONS}, "
         f"with --quick {_QUICK_REPLICATIONS})",
     )
-    extension: int = Field(
-        default=4,
+    confirmation: int = Field(
+        default=10,
         ge=0,
         le=100,
-        description="where a promise of an estimator is open, that many times more experiments "
-        "are added",
+        description="where a promise of an estimator is open, that many times as many new "
+        "experiments decide",
     )
     quick: bool = Field(
         default=False, description="few experiments: for a look at the page, not for its numbers"
@@ -88,7 +88,7 @@ class ValidateConfig(JobConfig):
         default = _QUICK_REPLICATIONS if self.quick else _REPLICATIONS
         return Size(
             replications=self.replications or default,
-            extension=0 if self.quick else self.extension,
+            confirmation=0 if self.quick else self.confirmation,
             seed=self.seed,
         )
 
@@ -104,8 +104,8 @@ class ValidateConfig(JobConfig):
         parts += [f"--studies {' '.join(self.names)}"] if self.studies else []
         parts += ["--quick"] if self.quick else []
         parts += [] if self.replications is None else [f"--replications {self.replications}"]
-        is_told = not self.quick and "extension" in self.model_fields_set
-        parts += [f"--extension {self.extension}"] if is_told else []
+        is_told = not self.quick and "confirmation" in self.model_fields_set
+        parts += [f"--confirmation {self.confirmation}"] if is_told else []
         return " ".join([*parts, f"--seed {self.seed}"])
 
 
@@ -155,7 +155,7 @@ def _write(config: ValidateConfig, table: pd.DataFrame, pvalues: pd.DataFrame) -
     """Pictures first: the page that shows them comes last."""
     about = report.Run(
         command=config.command, seed=config.seed, replications=config.size.replications,
-        is_extended=config.size.extension > 0,
+        is_confirmed=config.size.confirmation > 0,
         versions=_versions(),
     )  # fmt: skip
     pictures = _figures(table, pvalues)

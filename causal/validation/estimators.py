@@ -135,9 +135,9 @@ def study(size: Size, workers: Workers) -> Findings:
     ]
     found = _gathered(trials, workers)
     judged = _judged(found, size)
-    if size.extension:
-        more = list(_further(judged, size))
-        found = {**found, **_joined(found, _gathered(more, workers))}
+    if size.confirmation:
+        again = _gathered(list(_confirming(judged, size)), workers)
+        found = {where: _confirmed(rows, again.get(where)) for where, rows in found.items()}
         judged = _judged(found, size)
     return Findings(
         rates=rates.frame([rate for _, rate in judged]),
@@ -146,7 +146,7 @@ def study(size: Size, workers: Workers) -> Findings:
 
 
 def _first(size: Size, *, has_effect: bool) -> int:
-    """Experiments before any further ones; coverage has a wider range, so half of them will do."""
+    """Experiments at first; coverage has a wider range, so half of them will do."""
     return size.replications // 2 if has_effect else size.replications
 
 
@@ -210,21 +210,23 @@ def _gathered(trials: Sequence[Trial], workers: Workers) -> dict[_Where, pd.Data
     return {where: pd.concat(rows, ignore_index=True) for where, rows in parts.items()}
 
 
-def _joined(
-    first: Mapping[_Where, pd.DataFrame], second: Mapping[_Where, pd.DataFrame]
-) -> dict[_Where, pd.DataFrame]:
-    return {where: pd.concat([first[where], rows]) for where, rows in second.items()}
+def _confirmed(first: pd.DataFrame, again: pd.DataFrame | None) -> pd.DataFrame:
+    """The first experiments, and of metrics that were simulated again only the new ones."""
+    if again is None:
+        return first
+    kept = first[~first["metric"].isin(again["metric"])]
+    return pd.concat([kept, again], ignore_index=True)
 
 
-def _further(judged: Sequence[tuple[_Where, Rate]], size: Size) -> Iterator[Trial]:
-    """More experiments for the metrics of which a promise is open."""
+def _confirming(judged: Sequence[tuple[_Where, Rate]], size: Size) -> Iterator[Trial]:
+    """New experiments for the metrics of which a promise is open."""
     metrics: dict[_Where, set[str]] = {}
     for where, rate in judged:
         if rate.is_open and rate.metric_type != SRM:
             metrics.setdefault(where, set()).add(rate.metric_type)
     for (design, has_effect), names in metrics.items():
         first = _first(size, has_effect=has_effect)
-        for part in spans(first, first + size.extension * size.replications, length=_PIECE):
+        for part in spans(first, first + size.confirmation * size.replications, length=_PIECE):
             yield Trial(
                 design=design, metrics=tuple(sorted(names)), has_effect=has_effect, numbers=part,
                 seed=size.seed,
@@ -261,7 +263,7 @@ def _rates_of(
         yield rates.share(subject, rates.REJECTION, rejected, promised=SIZE)
         # Counts of units are whole numbers, so their p-values cannot be uniform.
         if scale == "absolute" and metric != SRM:
-            yield rates.uniformity(subject, pvalues, n_tests=n_tests)
+            yield rates.uniformity(subject, pvalues, n_tests=n_tests, n_promised=size.replications)
     elif metric != SRM:
         covered = rows["is_covered"].to_numpy(dtype=bool)
         yield rates.share(subject, rates.COVERAGE, covered, promised=COVERAGE)

@@ -40,13 +40,13 @@ class Size:
 
     Attributes:
         replications: Experiments per estimator and scenario; cheap studies make multiples of it.
-        extension: Further experiments, in multiples of those, where the first ones leave a promise
-            open; they and the first ones then count together.
+        confirmation: New experiments, in multiples of those, where the first ones leave a promise
+            open; the new ones then count alone, for the first were chosen for what they showed.
         seed: Of everything.
     """
 
     replications: int
-    extension: int
+    confirmation: int
     seed: int
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from causal.validation import estimators, planned_power, rates, sample_ratios, stopping_rules
-from causal.validation.wording import ABOUT, EXTENDED, NOT_EXTENDED, TEXTS, TITLES
+from causal.validation.wording import ABOUT, CONFIRMED, NOT_CONFIRMED, TEXTS, TITLES
 
 _MAX_OPEN = 20
 _METRIC_NAMES: Mapping[str, str] = {
@@ -29,14 +29,14 @@ class Run:
         command: The command that makes the page again.
         seed: Seed of all studies.
         replications: Experiments per estimator and scenario.
-        is_extended: Whether open promises of estimators got further experiments.
+        is_confirmed: Whether new experiments decide open promises of estimators.
         versions: Version of the code and of the packages, by name.
     """
 
     command: str
     seed: int
     replications: int
-    is_extended: bool
+    is_confirmed: bool
     versions: Mapping[str, str]
 
 
@@ -49,7 +49,7 @@ def page(table: pd.DataFrame, run: Run, *, figures: Mapping[str, Sequence[str]])
         figures: Paths of the pictures of each study, from the page's folder.
     """
     names = [name for name in TITLES if name in set(table["study"])]
-    about = EXTENDED if run.is_extended else NOT_EXTENDED
+    about = CONFIRMED if run.is_confirmed else NOT_CONFIRMED
     parts = ["# Validation", ABOUT, about, _summary(table, names), _verdicts(table)]
     for name in names:
         rows = table[table["study"] == name]

@@ -21,13 +21,14 @@ A rate has a promised range and a binomial interval (95 %, Clopper and Pearson).
 it, and **open** in between: that many experiments cannot tell. In the tables a broken promise is
 **bold** and an open one in *italics*; rates are in per cent."""
 
-EXTENDED = """\
-Of dozens of rates at 5 % in 2,000 experiments a few lie outside of 4 to 6 % by chance, so the
-metrics of an open rate of an estimator got further experiments, and all of them count together."""
+CONFIRMED = """\
+Of dozens of rates at 5 % in 2,000 experiments a few lie outside of 4 to 6 % by chance. The metrics
+of an open rate of an estimator were therefore simulated again, many times as often, and the new
+experiments count alone: the first were picked out for what they showed."""
 
-NOT_EXTENDED = """\
+NOT_CONFIRMED = """\
 Of dozens of rates at 5 % in 2,000 experiments a few lie outside of 4 to 6 % by chance. This run
-added no further experiments where a promise is open (`--extension` does)."""
+simulated nothing again where a promise is open (`--confirmation` does)."""
 
 TEXTS: Mapping[str, str] = {
     estimators.STUDY: """\
@@ -40,9 +41,10 @@ both arms, quantiles of log-normal latency, retention among those followed for s
 retention after 14 days with censoring.
 
 Promised: without an effect a test at 5 % rejects in 4 to 6 %, and its p-values are uniform
-(Kolmogorov's test, p > 0.01; the promise counts as broken below 0.01 over the number of these
-tests). With an effect, in half as many experiments, 95 % intervals cover it in 93.5 to 96.5 %, on
-the absolute and the relative scale. Power is shown, not promised.""",
+(Kolmogorov's test in as many experiments, p > 0.01; the promise counts as broken below 0.01 over
+the number of these tests; where experiments are more, the p-value is the one that their distance
+has in the promised number). With an effect, in half as many experiments, 95 % intervals cover it
+in 93.5 to 96.5 %, on the absolute and the relative scale. Power is shown, not promised.""",
     stopping_rules.STUDY: """\
 Paths of the z statistic as they are in large samples, a Brownian motion in information, and
 experiments on exponential units read at five looks by the functions of a readout. A test at 5 %

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from causal.validation import (
     estimators,
@@ -27,7 +29,7 @@ SUBJECT = Subject(
     study="estimators", metric_type="mean", estimator="welch",
     scenario="independent units, no effect, absolute", seed=1,
 )  # fmt: skip
-TINY = Size(replications=20, extension=0, seed=3)
+TINY = Size(replications=20, confirmation=0, seed=3)
 
 
 def hits(count: int, n: int) -> np.ndarray:
@@ -63,7 +65,7 @@ def test_clopper_and_pearson_hold_the_interval_of_the_table() -> None:
 def test_uniform_pvalues(*, power: float, passed: bool | None) -> None:
     """A sample as even as can be, then pushed towards zero."""
     even = (np.arange(2000) + 0.5) / 2000
-    found = rates.uniformity(SUBJECT, even**power, n_tests=40)
+    found = rates.uniformity(SUBJECT, even**power, n_tests=40, n_promised=2000)
 
     assert found.passed is passed
 
@@ -153,7 +155,7 @@ def test_homes_have_the_levels_of_units_and_hang_together() -> None:
 
 
 def test_every_design_reads_its_metrics() -> None:
-    found = estimators.study(Size(replications=6, extension=0, seed=1), one_by_one)
+    found = estimators.study(Size(replications=6, confirmation=0, seed=1), one_by_one)
     table = found.rates
     read = table[table["quantity"] == rates.REJECTION]
 
@@ -178,7 +180,7 @@ def test_errors_that_take_homes_for_units_break_the_promise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     one_design(monkeypatch, metrics=("mean",), options={})
-    found = estimators.study(Size(replications=120, extension=0, seed=1), one_by_one).rates
+    found = estimators.study(Size(replications=120, confirmation=0, seed=1), one_by_one).rates
     is_raw = found["estimator"] == "welch_cr1"
     sizes = found[is_raw & (found["quantity"] == rates.REJECTION)]
 
@@ -188,17 +190,44 @@ def test_errors_that_take_homes_for_units_break_the_promise(
     estimators._spec_of.cache_clear()
 
 
-def test_an_open_promise_gets_further_experiments(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_experiments_decide_an_open_promise_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     one_design(monkeypatch, metrics=("mean", "proportion"), options={})
-    first = estimators.study(Size(replications=20, extension=0, seed=2), one_by_one).rates
-    both = estimators.study(Size(replications=20, extension=2, seed=2), one_by_one).rates
+    first = estimators.study(Size(replications=20, confirmation=0, seed=2), one_by_one).rates
+    final = estimators.study(Size(replications=20, confirmation=2, seed=2), one_by_one).rates
     for has_effect, n in ((False, 20), (True, 10)):
         label = ", effect," if has_effect else ", no effect,"
         mine = first[first["scenario"].str.contains(label)]
         undecided = set(mine.loc[report.is_open(mine), "metric_type"])
-        for metric, rows in both[both["scenario"].str.contains(label)].groupby("metric_type"):
-            assert (rows["n_replications"] == n + 40 * (metric in undecided)).all()
+        assert undecided
+        for metric, rows in final[final["scenario"].str.contains(label)].groupby("metric_type"):
+            assert (rows["n_replications"] == (40 if metric in undecided else n)).all()
+    design, metrics = "of a test", ("mean", "proportion")
+    new = run_trial(
+        Trial(design=design, metrics=metrics, has_effect=False, numbers=range(20, 60), seed=2)
+    )
+    chosen = final[final["scenario"].str.endswith("no effect, absolute")]
+    means = chosen[(chosen["metric_type"] == "mean") & (chosen["quantity"] == rates.REJECTION)]
+    expected = new[(new["metric"] == "mean") & (new["scale"] == "absolute")]
+    for _, row in means.iterrows():
+        pvalues = expected.loc[expected["estimator"] == row["estimator"], "pvalue"]
+        assert row["estimate"] == (pvalues < estimators.ALPHA).mean()
     estimators._spec_of.cache_clear()
+
+
+def test_uniformity_is_promised_of_a_number_of_experiments() -> None:
+    """Evenly spread p-values that are a tenth too many below a half."""
+    low, high = np.linspace(0, 0.5, 5501)[:-1], np.linspace(0.5, 1, 4501)[:-1]
+    pvalues = np.concatenate([low, high])
+
+    def pvalue(n: int) -> float:
+        return rates.uniformity(SUBJECT, pvalues, n_tests=10, n_promised=n).estimate
+
+    distance = stats.kstest(pvalues, "uniform").statistic
+    for n in (2_000, 10_000, 50_000):
+        expected = stats.kstwobign.sf(math.sqrt(min(n, 10_000)) * distance)
+        assert pvalue(n) == pytest.approx(expected, rel=1e-9)
+    assert distance == pytest.approx(0.05, abs=2e-4)
+    assert pvalue(2_000) > 1e-5 > pvalue(10_000)
 
 
 def test_stopping_rules_in_few_paths() -> None:
@@ -242,7 +271,7 @@ RUN = report.Run(
     command="./spark-submit.sh validate",
     seed=1,
     replications=2000,
-    is_extended=True,
+    is_confirmed=True,
     versions={"numpy": "2"},
 )
 
