@@ -63,7 +63,7 @@ class ValidateConfig(JobConfig):
         f"with --quick {_QUICK_REPLICATIONS})",
     )
     confirmation: int = Field(
-        default=10,
+        default=5,
         ge=0,
         le=100,
         description="where a promise of an estimator is open, that many times as many new "

@@ -411,8 +411,11 @@ class SparkEngine:
         """Rough means from a few rows, rounded so that shifted whole numbers stay exact.
 
         Means and spreads of the parts are carried through the terms: near enough, and a pass over
-        parts compiles in a fraction of the time. Parts of the same rows are looked at once.
+        parts compiles in a fraction of the time. Parts of the same rows are looked at once; what
+        the request knows is not looked at.
         """
+        if isinstance(request, GramRequest) and request.near and terms == request.terms:
+            return _shifts(terms, *zip(*request.near, strict=True))
         found = atoms(term for term in terms if not is_zero_one(term))
         parts = tuple(part for part in found if not is_heavy_tailed(part))
         if not parts:
@@ -425,9 +428,8 @@ class SparkEngine:
         moments = self._rough[asked]
         means = dict.fromkeys(found, 0.0)
         means |= {part: mean for part, (mean, _) in zip(parts, moments, strict=True)}
-        step = min((spread for _, spread in moments if spread > 0), default=0.0)
-        return np.array(
-            [0.0 if is_zero_one(term) else _near(value_at(term, means), step) for term in terms]
+        return _shifts(
+            terms, [value_at(term, means) for term in terms], [spread for _, spread in moments]
         )
 
     def _rough_moments(
@@ -561,6 +563,17 @@ def _weights(frame: pd.DataFrame) -> np.ndarray:
 def _finite(value: float | None) -> float:
     """The value; 0 where there is none or it is not finite."""
     return float(value) if value is not None and math.isfinite(value) else 0.0
+
+
+def _shifts(terms: Sequence[Term], means: Sequence[float], spreads: Sequence[float]) -> np.ndarray:
+    """What is taken off each term: its rough mean, in steps that suit the narrowest of them."""
+    step = min((spread for spread in spreads if spread > 0), default=0.0)
+    return np.array(
+        [
+            0.0 if is_zero_one(term) else _near(mean, step)
+            for term, mean in zip(terms, means, strict=True)
+        ]
+    )
 
 
 def _near(mean: float, spread: float) -> float:

@@ -228,6 +228,8 @@ class GramRequest:
             `absorb`.
         crossed: Which terms have cross-products: `all`, or `none`: `cross` then has no entries.
             Not with `absorb`.
+        near: Mean and spread of each term, roughly, where the caller knows them: the same answer,
+            for which an engine need not look at the rows beforehand. Empty: nothing is known.
     """
 
     terms: tuple[Term, ...]
@@ -238,9 +240,12 @@ class GramRequest:
     bucket: HashBucket | None = None
     summed_by: tuple[str, ...] = ()
     crossed: Literal["all", "none"] = dataclasses.field(default="all", metadata=_SINCE_STORED)
+    near: tuple[tuple[float, float], ...] = dataclasses.field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        """Absorbed units have an aggregation of their own."""
+        """Absorbed units have an aggregation of their own; what is near belongs to terms."""
+        if self.near and len(self.near) != len(self.terms):
+            raise ValueError(f"{len(self.near)} rough means of {len(self.terms)} terms")
         if self.absorb is not None and (self.bucket is not None or self.summed_by):
             raise ValueError("a request with absorb has neither bucket nor summed_by")
         if self.absorb is not None and self.crossed == "none":
@@ -722,7 +727,8 @@ _TYPES: Mapping[str, Callable[..., Any]] = {
 def encode(item: object) -> Any:
     """Terms and requests as JSON-ready values; `decode` is the inverse."""
     if dataclasses.is_dataclass(item) and not isinstance(item, type):
-        values = [(f, getattr(item, f.name)) for f in dataclasses.fields(item)]
+        # What does not tell requests apart is no part of them.
+        values = [(f, getattr(item, f.name)) for f in dataclasses.fields(item) if f.compare]
         fields = {f.name: encode(v) for f, v in values if not f.metadata or v != f.default}
         return {"kind": type(item).__name__, **fields}
     if isinstance(item, tuple):

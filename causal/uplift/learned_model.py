@@ -50,6 +50,7 @@ class UpliftModel:
         arms: Models of the outcome in every arm, and of the arm.
         edges: Ends of the score bins by learner, shape (m, b - 1): quantiles of the training
             rows' scores.
+        outcome: Mean and standard deviation of the training rows' outcomes.
         n_rows: Training rows there are, by arm.
         n_drawn: Training rows learned from, by arm.
         n_without_outcome: Further training rows, which nothing was learned from.
@@ -61,6 +62,7 @@ class UpliftModel:
     learners: Mapping[str, TrainedLearner] = field(repr=False)
     arms: ArmModels = field(repr=False)
     edges: Mapping[str, Array] = field(repr=False)
+    outcome: tuple[float, float]
     n_rows: tuple[int, ...]
     n_drawn: tuple[int, ...]
     n_without_outcome: int = 0
@@ -81,6 +83,17 @@ class UpliftModel:
         matrix, status = self.inputs.read(columns)
         found = _where_scored(self.learners[learner].effects, matrix, status)
         return np.column_stack([status, found if found is not None else self._nothing(status)])
+
+    def near(self, learner: str, number: int) -> tuple[tuple[float, float], ...]:
+        """Rough mean and spread of outcome, score and doubly robust gain, as in training.
+
+        Args:
+            learner: Whose score.
+            number: Of the treatment, from 1.
+        """
+        edges = self.edges[learner][number - 1]
+        score = (float(edges.mean()), float(edges.std()))
+        return (self.outcome, score, (score[0], self.outcome[1]))
 
     def evaluation_names(self) -> tuple[str, ...]:
         """Names of the columns of `evaluation`."""
@@ -206,6 +219,7 @@ def learned(
             name: np.quantile(learner.effects(matrix), shares, axis=0).T
             for name, learner in learners.items()
         },
+        outcome=(float(outcome.mean()), float(outcome.std())),
         n_rows=tuple(n_rows),
         n_drawn=tuple(n_drawn),
         balance=tuple(_balance(spec, matrix, arms, weights)),

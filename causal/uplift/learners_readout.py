@@ -112,7 +112,9 @@ def estimate(model: UpliftModel, rows: HeldOut) -> Receives:
     tables: dict[str, list[pd.DataFrame]] = {}
     for learner in model.learners:
         for number, _ in enumerate(model.treatments, start=1):
-            counted = yield from count(_histogram(model, learner, number))
+            counted = yield from count(
+                _histogram(model, learner, number), near=model.near(learner, number)
+            )
             found = _Ranking.of(model, counted.histogram, learner=learner, number=number)
             effects += found.effects
             checks += found.checks

@@ -129,13 +129,18 @@ class Counted:
 
 
 def count(
-    options: HistogramOptions, *, where: tuple[Condition, ...] = ()
+    options: HistogramOptions,
+    *,
+    where: tuple[Condition, ...] = (),
+    near: tuple[tuple[float, float], ...] = (),
 ) -> Generator[FrameRequest, pd.DataFrame, Counted]:
     """A plan that makes a score histogram in one pass; run it with `causal.core.plan.run`.
 
     Args:
         options: Where things stand.
         where: Conditions that rows must meet.
+        near: Mean and spread of outcome, score and (if there are any) pseudo-outcome, roughly,
+            where they are known: then the rows are looked at once and not twice.
 
     Raises:
         DataError: An arm has no units.
@@ -164,6 +169,7 @@ def count(
         terms=(Column(options.outcome), Column(options.score), *pseudo),
         by=(bins, options.variant, *folds),
         where=where,
+        near=near,
     )
     found = grams((yield request), request)
     return _counted(found, options)

@@ -68,7 +68,7 @@ def test_quick_is_small_and_the_command_makes_the_page_again() -> None:
     full, quick = ValidateConfig(), ValidateConfig(quick=True, studies=("estimators",))
     plain = ValidateConfig(replications=1000, confirmation=0)
 
-    assert full.size == Size(replications=2000, confirmation=10, seed=20261121)
+    assert full.size == Size(replications=2000, confirmation=5, seed=20261121)
     assert quick.size == Size(replications=200, confirmation=0, seed=20261121)
     assert full.names[-1] == "estimators"
     assert quick.names == ("estimators",)
