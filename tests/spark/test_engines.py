@@ -5,6 +5,7 @@ serves them all.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,8 @@ from causal.core.frames import (
 )
 from causal.core.gram import Array, gram, grams, key_of, meat, panel_grams
 from causal.core.pandas_engine import PandasEngine
-from transforms import within
+from transforms import bounded, within
+from transforms import gram as gram_on_spark
 from transforms.gram import Limits, SparkEngine
 
 LEVEL = 1e8
@@ -585,3 +587,44 @@ def test_whole_numbers_sum_exactly_whatever_the_partitions(spark: SparkSession) 
 
     np.testing.assert_array_equal(answers[0]["mean"], answers[1]["mean"])
     np.testing.assert_allclose(answers[0]["cross"], answers[1]["cross"], rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("near", "rtol"),
+    [
+        (((500.0, 290.0), (1e8, 3.7), (0.5, 0.5)), 1e-12),
+        # A hint that is wrong by ten spreads costs two digits; one of no spread, none.
+        (((3500.0, 290.0), (1e8 + 40.0, 3.7), (0.5, 0.5)), 1e-10),
+        (((500.0, 0.0), (1e8 + 6.0, 0.0), (0.5, 0.0)), 1e-12),
+    ],
+    ids=["near", "not so near", "no spread"],
+)
+def test_what_is_known_is_not_looked_at(
+    spark: SparkSession,
+    monkeypatch: pytest.MonkeyPatch,
+    near: tuple[tuple[float, float], ...],
+    rtol: float,
+) -> None:
+    df = spark.sql(
+        "SELECT id % 3 AS k, (id * 7919) % 1001 AS y, 100000000 + id % 13 AS x, "
+        "id % 2 = 0 AS z FROM range(5000)"
+    )
+    terms = (Y, X, Column("z"))
+    collected: list[DataFrame] = []
+
+    def counting(found: DataFrame, **bounds: Any) -> pd.DataFrame:
+        collected.append(found)
+        return bounded.collect_bounded(found, **bounds)
+
+    monkeypatch.setattr(gram_on_spark, "collect_bounded", counting)
+    hinted = GramRequest(terms=terms, by=("k",), near=near)
+    found = SparkEngine(df)(hinted)
+    assert len(collected) == 1
+    SparkEngine(df)(GramRequest(terms=terms, by=("k",)))
+    assert len(collected) == 3
+
+    expected = PandasEngine(df.toPandas())(hinted)
+    mine, own = (answer.sort_values("k", ignore_index=True) for answer in (found, expected))
+    for name in ("mean", "cross"):
+        for left, right in zip(mine[name], own[name], strict=True):
+            np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol * 1e4)

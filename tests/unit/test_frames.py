@@ -141,6 +141,17 @@ def test_requests_survive_json(request_: FrameRequest) -> None:
     assert fingerprint(back) == fingerprint(request_)
 
 
+def test_what_is_known_of_terms_tells_no_requests_apart() -> None:
+    plain, hinted = (GramRequest(terms=(Y, X), near=near) for near in ((), ((3.0, 1.0), (0, 2.0))))
+
+    assert plain == hinted
+    assert hash(plain) == hash(hinted)
+    assert fingerprint(plain) == fingerprint(hinted)
+    assert encode(plain) == encode(hinted)
+    with pytest.raises(ValueError, match="1 rough means of 2 terms"):
+        GramRequest(terms=(Y, X), near=((3.0, 1.0),))
+
+
 @given(TERMS)
 def test_terms_survive_json(term: Term) -> None:
     assert decode(json.loads(json.dumps(encode(term)))) == term

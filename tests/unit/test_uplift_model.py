@@ -358,6 +358,17 @@ def test_a_model_travels_as_bytes_with_a_hash(model: UpliftModel) -> None:
         loaded(data[:-1], sha256=sha256)
 
 
+def test_a_model_knows_about_where_values_lie(model: UpliftModel) -> None:
+    """Rough means and spreads are those of units that it has not seen, within a fifth of them."""
+    frame, _ = evaluated(model, parts(model.spec, users())[1])
+    for number in (1, 2):
+        near = model.near("t", number)
+        names = ("spend", f"effect_t_{number}", f"gain_{number}")
+        for (mean, spread), name in zip(near, names, strict=True):
+            assert mean == pytest.approx(frame[name].mean(), abs=0.2 * frame[name].std()), name
+            assert 0.2 < spread / frame[name].std() < 1.2, name
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
