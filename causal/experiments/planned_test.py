@@ -165,11 +165,20 @@ def sampling(outcome: Outcome, test: PlannedTest, *, effect: float, n_control: f
     return _SAMPLINGS[test.definition](outcome, test, effect, n_control / test.inflation)
 
 
-def overlap(outcome: Outcome, test: PlannedTest, *, effect: float) -> float:
-    """Control's share of the effect's variance: the correlation of effects that share a control."""
+def overlap(outcome: Outcome, test: PlannedTest, *, effect: float, n_control: float) -> float:
+    """Control's share of the effect's variance: the correlation of effects that share a control.
+
+    Args:
+        outcome: The outcome under control.
+        test: The test.
+        effect: The true effect, on the test's scale.
+        n_control: Units in control; clusters that few of them make vary more.
+    """
     lift = lift_of(outcome, effect, test.scale)
-    a, b = _variances(outcome, test, lift, arm_moments(outcome, lift))
-    return a / (a + b / test.ratio)
+    size = n_control / test.inflation
+    sizes = (size, test.ratio * size)
+    control, treatment = _parts(outcome, test, lift, arm_moments(outcome, lift), sizes)
+    return control / (control + treatment)
 
 
 def _suite(outcome: Outcome, test: PlannedTest, effect: float, n_control: float) -> Sampling:

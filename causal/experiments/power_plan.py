@@ -219,7 +219,9 @@ def _holm(question: Question, options: PowerOptions, total: int | None) -> float
         found.distance / found.std_error,
         n_treatments=n_treatments,
         alpha=options.alpha,
-        overlap=overlap(question.outcome, question.test, effect=question.effect),
+        overlap=overlap(
+            question.outcome, question.test, effect=question.effect, n_control=n_control
+        ),
     )
 
 

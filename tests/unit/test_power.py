@@ -25,7 +25,7 @@ from causal.experiments.levels import (
     welch_spread,
 )
 from causal.experiments.lift_edges import edge_errors
-from causal.experiments.planned_test import Alternative, PlannedTest, sampling
+from causal.experiments.planned_test import Alternative, PlannedTest, overlap, sampling
 from causal.experiments.power import mde, power, sample_size, smallest_margin, smallest_size
 from causal.experiments.power_outcome import (
     Outcome,
@@ -251,6 +251,26 @@ def test_few_clusters_of_unequal_size_vary_as_expected(number: int) -> None:
     )
     assert outcome.clusters_of(1e9).factor == pytest.approx(1.0)
     assert few.worth - 1 == pytest.approx(_drawn_df(sizes[:3000], icc), rel=0.06)
+
+
+def test_effects_of_few_clusters_share_what_control_varies() -> None:
+    """Correlation of effects that share a control, of clusters with gamma-distributed sizes."""
+    cv, icc, mean_size = 0.9, 0.3, 50.0
+    outcome = mean_outcome(mean=10, std=4).clustered(icc=icc, mean_size=mean_size, size_cv=cv)
+    test = PlannedTest(ratio=0.4, inflation=1.25)
+    rng = np.random.default_rng(9)
+
+    def variance(number: int) -> float:
+        sizes = rng.gamma(1 / cv**2, mean_size * cv**2, (200_000, number))
+        shares = sizes / sizes.sum(axis=1, keepdims=True)
+        return float((icc * (shares**2).sum(axis=1) + (1 - icc) / sizes.sum(axis=1)).mean())
+
+    control, treatment = variance(20), variance(8)
+    found = overlap(outcome, test, effect=0.0, n_control=20 * mean_size * 1.25)
+    assert found == pytest.approx(control / (control + treatment), rel=0.005)
+    many = overlap(outcome, test, effect=0.0, n_control=1e9)
+    assert many == pytest.approx(0.4 / 1.4, rel=1e-6)
+    assert found > many * 1.02
 
 
 @pytest.mark.parametrize("icc", [0.0, 0.02, 1 - 1e-15, 1.0])
