@@ -168,7 +168,7 @@ def compare(
             ours=ours,
             peer_runs=peer,
             rows=sides.rows,
-            notes=sides.notes,
+            notes={**sides.notes, "warm_runs": n_warm},
         )
 
     return measure

@@ -19,7 +19,7 @@ LEARNER = "t"
 FEATURES = tuple(f"f{number}" for number in range(data.N_FEATURES))
 SCORE, BIN = (name_of(what, LEARNER, 1) for what in ("effect", "bin"))
 N_WARM = 10
-"""A run has a tenth of the rows of most questions, and the JVM compiles until it has seen enough."""
+"""A run has a tenth of the rows of most questions, and the JVM compiles until it saw enough."""
 
 _POINT = evaluation.Intervals(resampling=None)
 _TOLERANCE = 1e-9

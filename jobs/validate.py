@@ -72,7 +72,7 @@ class ValidateConfig(JobConfig):
     quick: bool = Field(
         default=False, description="few experiments: for a look at the page, not for its numbers"
     )
-    seed: int = Field(default=20261121, ge=0, lt=2**32, description="seed of everything")
+    seed: int = Field(default=20261123, ge=0, lt=2**32, description="seed of everything")
     workers: int | None = Field(
         default=None, ge=1, le=1024, description="processes (default: one for each core)"
     )
@@ -144,7 +144,11 @@ def _studied(context: Context, config: ValidateConfig) -> Mapping[str, Findings]
     found = {}
     progress = context.progress
     n = config.workers or os.cpu_count() or 1
-    with Processes(n, on_done=lambda done, total: progress.bar(done=done, total=total)) as workers:
+
+    def told(done: int, total: int) -> None:
+        progress.bar(done=done, total=total, label="pieces of work")
+
+    with Processes(n, on_done=told) as workers:
         for name in config.names:
             with progress.step(f"study {name}"):
                 found[name] = STUDIES[name](config.size, workers)

@@ -211,11 +211,16 @@ def _gathered(trials: Sequence[Trial], workers: Workers) -> dict[_Where, pd.Data
 
 
 def _confirmed(first: pd.DataFrame, again: pd.DataFrame | None) -> pd.DataFrame:
-    """The first experiments, and of metrics that were simulated again only the new ones."""
+    """The first experiments, and of metrics that were simulated again only the new ones.
+
+    New experiments have a sample-ratio check of their own, which takes the place of the first.
+    """
     if again is None:
         return first
+    order = {metric: place for place, metric in enumerate(first["metric"].unique())}
     kept = first[~first["metric"].isin(again["metric"])]
-    return pd.concat([kept, again], ignore_index=True)
+    together = pd.concat([kept, again], ignore_index=True)
+    return together.sort_values("metric", key=lambda names: names.map(order), kind="stable")
 
 
 def _confirming(judged: Sequence[tuple[_Where, Rate]], size: Size) -> Iterator[Trial]:

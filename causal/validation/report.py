@@ -140,11 +140,18 @@ def _estimators(rows: pd.DataFrame) -> Iterator[str]:
         for (metric, estimator), group in part.groupby(["metric_type", "estimator"], sort=False):
             found = {(row["quantity"], row["scale"]): row for row in group.to_dict("records")}
             shown = [_cell(found.get(key)) for key in cells.values()]
-            n = f"{group['n_replications'].max():,}"
+            n = ", ".join(f"{n:,}" for n in _experiments(group))
             name = _METRIC_NAMES.get(str(metric), str(metric))
             lines.append([name, f"`{estimator}`", *shown, n])
         header = ["metric", "estimator", *cells, "experiments"]
         yield f"### {str(design).capitalize()}\n\n" + _markdown(header, lines)
+
+
+def _experiments(group: pd.DataFrame) -> list[int]:
+    """How many experiments there were without and, if there were any, with an effect."""
+    is_null = group["quantity"].isin([rates.REJECTION, rates.UNIFORMITY])
+    return [int(part["n_replications"].max()) for part in (group[is_null], group[~is_null])
+            if len(part)]  # fmt: skip
 
 
 def _stopping(rows: pd.DataFrame) -> Iterator[str]:

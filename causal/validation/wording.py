@@ -22,9 +22,10 @@ it, and **open** in between: that many experiments cannot tell. In the tables a 
 **bold** and an open one in *italics*; rates are in per cent."""
 
 CONFIRMED = """\
-Of dozens of rates at 5 % in 2,000 experiments a few lie outside of 4 to 6 % by chance. The metrics
-of an open rate of an estimator were therefore simulated again, many times as often, and the new
-experiments count alone: the first were picked out for what they showed."""
+Of dozens of rates at 5 % in 2,000 experiments a few lie outside of 4 to 6 % by chance. A metric
+of which the first experiments left a promise open is therefore simulated anew, more often, and the
+new experiments count alone: the first were picked out for what they showed. A metric with no open
+promise stays as it is."""
 
 NOT_CONFIRMED = """\
 Of dozens of rates at 5 % in 2,000 experiments a few lie outside of 4 to 6 % by chance. This run
@@ -41,10 +42,11 @@ both arms, quantiles of log-normal latency, retention among those followed for s
 retention after 14 days with censoring.
 
 Promised: without an effect a test at 5 % rejects in 4 to 6 %, and its p-values are uniform
-(Kolmogorov's test in as many experiments, p > 0.01; the promise counts as broken below 0.01 over
-the number of these tests; where experiments are more, the p-value is the one that their distance
-has in the promised number). With an effect, in half as many experiments, 95 % intervals cover it
-in 93.5 to 96.5 %, on the absolute and the relative scale. Power is shown, not promised.""",
+(Kolmogorov's test, p > 0.01; the promise counts as broken below 0.01 over the number of these
+tests; of a metric that was simulated anew the median p-value of samples as large as the first is
+given). With an effect 95 % intervals cover it in 93.5 to 96.5 %, on the absolute and the relative
+scale. Power is shown, not promised. The numbers of experiments are those without and with an
+effect.""",
     stopping_rules.STUDY: """\
 Paths of the z statistic as they are in large samples, a Brownian motion in information, and
 experiments on exponential units read at five looks by the functions of a readout. A test at 5 %

@@ -9,6 +9,9 @@ from contextvars import ContextVar
 from typing import TextIO
 
 _BAR_WIDTH = 24
+_PAUSE = 60.0
+"""Seconds between two lines about one piece of work in a log, which has no bar."""
+
 # Steps that run in threads of their own indent by where those threads were started.
 _DEPTH: ContextVar[int] = ContextVar("depth", default=0)
 
@@ -25,6 +28,7 @@ class Progress:
         self._stream = stream if stream is not None else sys.stdout
         self._is_quiet = is_quiet
         self._started = time.monotonic()
+        self._told = 0.0
         self._writing = threading.Lock()
 
     @property
@@ -57,7 +61,12 @@ class Progress:
             self.line(f"{title}: {outcome} in {time.monotonic() - begun:.1f} s")
 
     def bar(self, *, done: int, total: int, label: str = "") -> None:
-        """Redraw a bar on a terminal; silent elsewhere."""
+        """Redraw a bar on a terminal; elsewhere say how far it is, once a minute at most."""
+        if not self._stream.isatty():
+            if self.elapsed - self._told >= _PAUSE and done < total:
+                self._told = self.elapsed
+                self.line(f"{done:,} of {total:,} {label}".rstrip())
+            return
         filled = _BAR_WIDTH * done // max(total, 1)
         drawn = "#" * filled + "." * (_BAR_WIDTH - filled)
         self._transient(

@@ -150,6 +150,9 @@ def test_what_is_known_of_terms_tells_no_requests_apart() -> None:
     assert encode(plain) == encode(hinted)
     with pytest.raises(ValueError, match="1 rough means of 2 terms"):
         GramRequest(terms=(Y, X), near=((3.0, 1.0),))
+    for bad in ((math.nan, 1.0), (math.inf, 1.0), (0.0, -1.0), (0.0, math.nan), (0.0, math.inf)):
+        with pytest.raises(ValueError, match="must be finite"):
+            GramRequest(terms=(Y,), near=(bad,))
 
 
 @given(TERMS)

@@ -359,7 +359,7 @@ def test_a_model_travels_as_bytes_with_a_hash(model: UpliftModel) -> None:
 
 
 def test_a_model_knows_about_where_values_lie(model: UpliftModel) -> None:
-    """Rough means and spreads are those of units that it has not seen, within a fifth of them."""
+    """Of unseen units: means within a fifth of a spread, spreads to a factor of five."""
     frame, _ = evaluated(model, parts(model.spec, users())[1])
     for number in (1, 2):
         near = model.near("t", number)
@@ -367,6 +367,25 @@ def test_a_model_knows_about_where_values_lie(model: UpliftModel) -> None:
         for (mean, spread), name in zip(near, names, strict=True):
             assert mean == pytest.approx(frame[name].mean(), abs=0.2 * frame[name].std()), name
             assert 0.2 < spread / frame[name].std() < 1.2, name
+
+
+def test_histograms_are_asked_for_with_what_the_model_knows(model: UpliftModel) -> None:
+    frame, _ = evaluated(model, parts(model.spec, users())[1])
+    engine, asked = PandasEngine(frame), []
+
+    def recorded(request: Any) -> pd.DataFrame:
+        asked.append(request)
+        return engine(request)
+
+    recorded.columns = engine.columns  # type: ignore[attr-defined]
+    rows = run(learners_readout.held_out(model.spec), engine)
+    run(learners_readout.estimate(model, rows), recorded)  # type: ignore[arg-type]
+
+    hinted = [request for request in asked if getattr(request, "near", ())]
+    assert [request.near for request in hinted] == [model.near("t", 1), model.near("t", 2)]
+    for number, request in enumerate(hinted, start=1):
+        names = [term.name for term in request.terms]
+        assert names == ["spend", f"effect_t_{number}", f"gain_{number}"]
 
 
 @pytest.mark.parametrize(

@@ -68,17 +68,17 @@ def test_quick_is_small_and_the_command_makes_the_page_again() -> None:
     full, quick = ValidateConfig(), ValidateConfig(quick=True, studies=("estimators",))
     plain = ValidateConfig(replications=1000, confirmation=0)
 
-    assert full.size == Size(replications=2000, confirmation=5, seed=20261121)
-    assert quick.size == Size(replications=200, confirmation=0, seed=20261121)
+    assert full.size == Size(replications=2000, confirmation=5, seed=20261123)
+    assert quick.size == Size(replications=200, confirmation=0, seed=20261123)
     assert full.names[-1] == "estimators"
     assert quick.names == ("estimators",)
-    assert plain.size == Size(replications=1000, confirmation=0, seed=20261121)
+    assert plain.size == Size(replications=1000, confirmation=0, seed=20261123)
     assert plain.command == (
-        "./spark-submit.sh validate --replications 1000 --confirmation 0 --seed 20261121"
+        "./spark-submit.sh validate --replications 1000 --confirmation 0 --seed 20261123"
     )
-    assert full.command == "./spark-submit.sh validate --seed 20261121"
+    assert full.command == "./spark-submit.sh validate --seed 20261123"
     assert quick.command == (
-        "./spark-submit.sh validate --studies estimators --quick --seed 20261121"
+        "./spark-submit.sh validate --studies estimators --quick --seed 20261123"
     )
 
 

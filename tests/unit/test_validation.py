@@ -191,43 +191,71 @@ def test_errors_that_take_homes_for_units_break_the_promise(
 
 
 def test_new_experiments_decide_an_open_promise_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    one_design(monkeypatch, metrics=("mean", "proportion"), options={})
+    """Every rate is that of experiments made anew here, by the numbers of a second round only."""
+    shares = {worlds.CONTROL: 0.5, worlds.TREATMENT: 0.5}
+    one_design(monkeypatch, metrics=("mean", "proportion"), options={"expected_shares": shares})
+    rounds: list[list[Trial]] = []
+
+    def recorded(work: Any, trials: Any) -> Any:
+        rounds.append(list(trials))
+        return one_by_one(work, trials)
+
     first = estimators.study(Size(replications=20, confirmation=0, seed=2), one_by_one).rates
-    final = estimators.study(Size(replications=20, confirmation=2, seed=2), one_by_one).rates
+    final = estimators.study(Size(replications=20, confirmation=2, seed=2), recorded).rates
+    assert len(rounds) == 2
+    keys = ["metric_type", "estimator"]
+    assert list(final[keys].itertuples()) == list(first[keys].itertuples())
     for has_effect, n in ((False, 20), (True, 10)):
         label = ", effect," if has_effect else ", no effect,"
         mine = first[first["scenario"].str.contains(label)]
-        undecided = set(mine.loc[report.is_open(mine), "metric_type"])
-        assert undecided
-        for metric, rows in final[final["scenario"].str.contains(label)].groupby("metric_type"):
-            assert (rows["n_replications"] == (40 if metric in undecided else n)).all()
-    design, metrics = "of a test", ("mean", "proportion")
-    new = run_trial(
-        Trial(design=design, metrics=metrics, has_effect=False, numbers=range(20, 60), seed=2)
-    )
-    chosen = final[final["scenario"].str.endswith("no effect, absolute")]
-    means = chosen[(chosen["metric_type"] == "mean") & (chosen["quantity"] == rates.REJECTION)]
-    expected = new[(new["metric"] == "mean") & (new["scale"] == "absolute")]
-    for _, row in means.iterrows():
-        pvalues = expected.loc[expected["estimator"] == row["estimator"], "pvalue"]
-        assert row["estimate"] == (pvalues < estimators.ALPHA).mean()
+        undecided = set(mine.loc[report.is_open(mine), "metric_type"]) - {estimators.SRM}
+        assert undecided, label
+        again = [trial for trial in rounds[1] if trial.has_effect == has_effect]
+        assert {trial.metrics for trial in again} == {tuple(sorted(undecided))}
+        assert [at for trial in again for at in trial.numbers] == list(range(n, n + 40))
+        made = {
+            "first": run_trial(
+                Trial(
+                    design="of a test", metrics=("mean", "proportion"), has_effect=has_effect,
+                    numbers=range(n), seed=2,
+                )
+            ),
+            "again": pd.concat([run_trial(trial) for trial in again]),
+        }  # fmt: skip
+        shown = final[final["scenario"].str.contains(label)]
+        rejecting = shown["quantity"].isin([rates.REJECTION, rates.POWER])
+        for row in shown[rejecting].to_dict("records"):
+            is_new = row["metric_type"] in {*undecided, estimators.SRM}
+            found = made["again" if is_new else "first"]
+            is_own = (found["metric"] == row["metric_type"]) & (
+                found["estimator"] == row["estimator"]
+            )
+            own = found[is_own & (found["scale"] == row["scenario"].split(", ")[-1])]
+            assert row["n_replications"] == len(own) == (40 if is_new else n)
+            if row["quantity"] == rates.REJECTION or row["scenario"].endswith("absolute"):
+                assert row["estimate"] == (own["pvalue"] < estimators.ALPHA).mean()
     estimators._spec_of.cache_clear()
 
 
 def test_uniformity_is_promised_of_a_number_of_experiments() -> None:
-    """Evenly spread p-values that are a tenth too many below a half."""
-    low, high = np.linspace(0, 0.5, 5501)[:-1], np.linspace(0.5, 1, 4501)[:-1]
-    pvalues = np.concatenate([low, high])
-
-    def pvalue(n: int) -> float:
-        return rates.uniformity(SUBJECT, pvalues, n_tests=10, n_promised=n).estimate
-
+    """Of five samples of that number the middle one counts."""
+    rng = np.random.default_rng(1)
+    powers = (1.0, 1.3, 1.02, 1.04, 1.3)
+    samples = [rng.random(2000) ** power for power in powers]
+    pvalues = np.concatenate(samples)
+    each = [
+        stats.kstwobign.sf(math.sqrt(2000) * stats.kstest(sample, "uniform").statistic)
+        for sample in samples
+    ]
     distance = stats.kstest(pvalues, "uniform").statistic
-    for n in (2_000, 10_000, 50_000):
-        expected = stats.kstwobign.sf(math.sqrt(min(n, 10_000)) * distance)
-        assert pvalue(n) == pytest.approx(expected, rel=1e-9)
-    assert distance == pytest.approx(0.05, abs=2e-4)
-    assert pvalue(2_000) > 1e-5 > pvalue(10_000)
+    together = stats.kstwobign.sf(math.sqrt(10_000) * distance)
+
+    def pvalue(n_promised: int) -> float:
+        return rates.uniformity(SUBJECT, pvalues, n_tests=10, n_promised=n_promised).estimate
+
+    assert pvalue(2000) == pytest.approx(np.median(each), rel=1e-9)
+    assert pvalue(10_000) == pvalue(7000) == pytest.approx(together, rel=1e-9)
+    assert together < 1e-6 < rates.KS_ALPHA < pvalue(2000)
 
 
 def test_stopping_rules_in_few_paths() -> None:
