@@ -428,9 +428,9 @@ class SparkEngine:
         moments = self._rough[asked]
         means = dict.fromkeys(found, 0.0)
         means |= {part: mean for part, (mean, _) in zip(parts, moments, strict=True)}
-        return _shifts(
-            terms, [value_at(term, means) for term in terms], [spread for _, spread in moments]
-        )
+        # Terms of zeros and ones have parts that were not looked at.
+        values = [0.0 if is_zero_one(term) else value_at(term, means) for term in terms]
+        return _shifts(terms, values, [spread for _, spread in moments])
 
     def _rough_moments(
         self, df: DataFrame, parts: Sequence[Term], *, used: SparkColumn
