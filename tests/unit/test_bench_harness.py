@@ -87,7 +87,7 @@ def test_records_are_appended_with_machine_facts(bench: Bench, tmp_path: Path) -
     entries = json.loads(path.read_text(encoding="utf-8"))
     assert [entry["question"] for entry in entries] == ["sums", "sums"]
     assert entries[0]["machine"] == facts
-    assert entries[0]["notes"] == {"terms": 6}
+    assert entries[0]["notes"] == {"terms": 6, "warm_runs": N_WARM}
     assert entries[0]["scale"] == "small"
     assert path.name == "sums_small.json"
     assert "sums" in summary(record)
