@@ -18,8 +18,8 @@ from transforms.uplift_frames import evaluated
 LEARNER = "t"
 FEATURES = tuple(f"f{number}" for number in range(data.N_FEATURES))
 SCORE, BIN = (name_of(what, LEARNER, 1) for what in ("effect", "bin"))
-N_WARM = 10
-"""A run has a tenth of the rows of most questions, and the JVM compiles until it saw enough."""
+_N_WARM = 10
+"""A run has a million rows, and the JVM compiles until it has seen some ten million."""
 
 _POINT = evaluation.Intervals(resampling=None)
 _TOLERANCE = 1e-9
@@ -88,6 +88,6 @@ QUESTIONS = (
         work="uplift scores, outcome models and Qini of 1 M rows",
         peer="the bare predictions of the same LightGBM models, data in memory",
         target=1.3,
-        measure=compare(prepare, n_warm=N_WARM),
+        measure=compare(prepare, n_warm=_N_WARM),
     ),
 )
