@@ -6,7 +6,13 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import (
+    EngFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
 
 from causal.core.canvas import open_axes
 from causal.core.result import Result
@@ -40,7 +46,10 @@ def power_by_size(table: pd.DataFrame, *, plan: pd.DataFrame) -> Figure:
         if pd.notna(units):
             axes.axvline(float(units), color="#555555", linewidth=0.8, linestyle="--")
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        # On a narrow axis the ticks between would get labels of their own, one over the other.
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(0, 1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_title(name, loc="left", fontsize=10)

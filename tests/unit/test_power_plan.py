@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from causal.experiments import power_plan
 from causal.experiments.duration import Arrivals, Calendar, duration, steady
 from causal.experiments.planned_test import PlannedTest
 from causal.experiments.power import mde, power, sample_size, smallest_margin
+from causal.experiments.power_figures import power_by_size
 from causal.experiments.power_outcome import Outcome, mean_outcome, proportion_outcome
 from causal.experiments.power_text import sentences
 
@@ -245,6 +247,26 @@ def test_figures_and_sentences(users: pd.DataFrame) -> None:
     text = "\n".join(sentences(result))
     assert "to find 0.5 with 80% power it takes" in text
     assert "no worse than 3.00% of control" in text
+
+
+@pytest.mark.parametrize("n_last", [1_500, 40_000, 2_000_000])
+def test_labels_of_sizes_do_not_touch(n_last: int) -> None:
+    """On axes of less than a decade and of more than three; two panels, as narrow as they come."""
+    size = np.geomspace(1_000, n_last, 20)
+    names = pd.DataFrame({"metric": ["revenue", "bought"], "treatment": "b", "estimator": "welch"})
+    curve = pd.DataFrame({"n_total": size, "power": np.linspace(0.1, 1, 20)})
+    plan = names.assign(power=0.8, units=np.nan, n_total=1_200)
+    figure = power_by_size(names.merge(curve, how="cross"), plan=plan)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        labels = [tick for tick in axes.get_xticklabels(which="both") if tick.get_text()]
+        low, high = axes.get_xlim()
+        boxes = [
+            label.get_window_extent() for label in labels if low <= label.get_position()[0] <= high
+        ]
+        assert boxes
+        edges = sorted((box.x0, box.x1) for box in boxes)
+        assert all(left[1] < right[0] for left, right in pairwise(edges))
 
 
 @pytest.mark.parametrize(
