@@ -83,10 +83,8 @@ def prepare_statistics(bench: Bench) -> Sides:
     assigned = data.assignments(bench.data, n_units=n_units)
 
     def ours() -> pd.DataFrame:
-        units = units_of(session, days=days, assigned=assigned).persist()
-        answer = SparkEngine(units)(STATISTICS)
-        units.unpersist()
-        return answer
+        units = units_of(session, days=days, assigned=assigned)
+        return SparkEngine(units, is_derived=True)(STATISTICS)
 
     return Sides(
         ours=ours,

@@ -1,6 +1,7 @@
 """Runs two ways to the same answer by turns and records what each costs.
 
-Both sides run unmeasured (the page cache and the JVM's compiler get warm) and must agree; then they
+Both sides first run until ours gets no cheaper (the page cache and the JVM's compiler are warm
+then), and must agree each time; what these runs cost is stored, but not in the ratio. Then they
 alternate, so that whatever else the machine does falls on both. The ratio is of median CPU seconds:
 ours counts this process and everything below it (the JVM, Python workers), the peer's counts this
 process with all threads of the peer's library.
@@ -25,8 +26,9 @@ from bench.processes import own_cpu_seconds, tree_cpu_seconds
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-N_WARM = 4
-"""Unmeasured runs of both sides: after fewer, the JVM still compiles a scan of ten million rows."""
+_BLOCK, _MAX_BLOCKS = 5, 6
+_STEADY = 0.95
+"""Runs are warm when a block of them costs no less than this share of the block before it."""
 
 RESULTS = Path(__file__).resolve().parent / "results"
 _LIBRARIES = (
@@ -144,19 +146,18 @@ class Record:
 
 
 def compare(
-    prepare: Callable[[Bench], Sides], *, n_warm: int = N_WARM
+    prepare: Callable[[Bench], Sides], *, n_warm: int | None = None
 ) -> Callable[[Question, Bench], Record]:
     """A measurement of two sides that `prepare` sets up.
 
     Args:
         prepare: Sets the sides up.
-        n_warm: Unmeasured runs.
+        n_warm: Runs before those that count; `None`: until ours gets no cheaper.
     """
 
     def measure(question: Question, bench: Bench) -> Record:
         sides = prepare(bench)
-        for _ in range(n_warm):
-            sides.check(sides.ours(), sides.peer())
+        cold = warmed_up(sides, n_runs=n_warm)
         ours, peer = alternate(sides, n_runs=bench.n_runs)
         return Record(
             question=question.name,
@@ -168,39 +169,75 @@ def compare(
             ours=ours,
             peer_runs=peer,
             rows=sides.rows,
-            notes={**sides.notes, "warm_runs": n_warm},
+            notes={
+                **sides.notes,
+                "warm_runs": len(cold),
+                "warm_runs_cpu_seconds": [run.cpu_seconds for run in cold],
+            },
         )
 
     return measure
 
 
+def warmed_up(sides: Sides, *, n_runs: int | None) -> tuple[Usage, ...]:
+    """What ours cost while both sides got warm; their answers are compared each time.
+
+    Args:
+        sides: The sides.
+        n_runs: Runs; `None`: until ours is steady, at most thirty.
+    """
+    found: list[Usage] = []
+    while len(found) < (_BLOCK * _MAX_BLOCKS if n_runs is None else n_runs):
+        if n_runs is None and len(found) % _BLOCK == 0 and is_steady(found):
+            break
+        answers: list[Any] = []
+
+        def ours(kept: list[Any] = answers) -> None:
+            kept.append(sides.ours())
+
+        found.append(usage(ours, cpu=_whole_tree))
+        sides.check(answers[0], sides.peer())
+    return tuple(found)
+
+
+def is_steady(runs: Sequence[Usage]) -> bool:
+    """Whether the last five runs cost hardly less than the five before them."""
+    if len(runs) < 2 * _BLOCK:
+        return False
+    before, last = runs[-2 * _BLOCK : -_BLOCK], runs[-_BLOCK:]
+    return median(last, "cpu_seconds") >= _STEADY * median(before, "cpu_seconds")
+
+
 def alternate(sides: Sides, *, n_runs: int) -> tuple[tuple[Usage, ...], tuple[Usage, ...]]:
     """Ours, peer, ours, peer, ..."""
     ours, peer = [], []
-
-    def whole_tree() -> float:
-        return tree_cpu_seconds(os.getpid())
-
     for _ in range(n_runs):
-        ours.append(usage(sides.ours, cpu=whole_tree))
+        ours.append(usage(sides.ours, cpu=_whole_tree))
         peer.append(
-            usage(sides.peer, cpu=whole_tree if sides.is_peer_on_spark else own_cpu_seconds)
+            usage(sides.peer, cpu=_whole_tree if sides.is_peer_on_spark else own_cpu_seconds)
         )
         print(f"  cpu {ours[-1].cpu_seconds:.2f} s, peer {peer[-1].cpu_seconds:.2f} s", flush=True)
     return tuple(ours), tuple(peer)
 
 
+def _whole_tree() -> float:
+    return tree_cpu_seconds(os.getpid())
+
+
 def usage(work: Callable[[], object], *, cpu: Callable[[], float]) -> Usage:
-    """Run something once and say what it cost."""
-    gc.collect()
-    cpu_before, wall_before = cpu(), time.perf_counter()
-    answer = work()
-    used = Usage(
-        cpu_seconds=max(cpu() - cpu_before, 0.005),  # the clock ticks a hundred times a second
-        wall_seconds=time.perf_counter() - wall_before,
-    )
-    del answer
-    return used
+    """Run something and say what it cost; once more if a process that was counted ended meanwhile.
+
+    Such a process, an idle Python worker of Spark say, takes the seconds of earlier runs along.
+    """
+    while True:
+        gc.collect()
+        cpu_before, wall_before = cpu(), time.perf_counter()
+        answer = work()
+        used, wall = cpu() - cpu_before, time.perf_counter() - wall_before
+        del answer
+        if used >= 0:
+            # The clock ticks a hundred times a second.
+            return Usage(cpu_seconds=max(used, 0.005), wall_seconds=wall)
 
 
 def median(runs: Sequence[Usage], name: str) -> float:

@@ -18,9 +18,6 @@ from transforms.uplift_frames import evaluated
 LEARNER = "t"
 FEATURES = tuple(f"f{number}" for number in range(data.N_FEATURES))
 SCORE, BIN = (name_of(what, LEARNER, 1) for what in ("effect", "bin"))
-_N_WARM = 10
-"""A run has a million rows, and the JVM compiles until it has seen some ten million."""
-
 _POINT = evaluation.Intervals(resampling=None)
 _TOLERANCE = 1e-9
 
@@ -88,6 +85,6 @@ QUESTIONS = (
         work="uplift scores, outcome models and Qini of 1 M rows",
         peer="the bare predictions of the same LightGBM models, data in memory",
         target=1.3,
-        measure=compare(prepare, n_warm=_N_WARM),
+        measure=compare(prepare),
     ),
 )

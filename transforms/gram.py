@@ -2,15 +2,15 @@
 
 Sums are taken of values shifted by a constant near their mean and centred on the driver: as exact
 as Spark's own centred merge at half its cost. Everything is a column expression, so a request costs
-one scan (and a look at a few rows for the shift) and runs under Spark Connect. Only aggregated rows
-are collected, through the bounded collector.
+one scan (and a look at a few rows for the shift, see `SparkEngine`) and runs under Spark Connect.
+Only aggregated rows are collected, through the bounded collector.
 
 Names inside the aggregations: `k_*` keys, `t*` shifted terms, `w` weight, `s*` sums, `c*_*` sums of
 products, `n_all` rows seen, `n_used` rows without a missing value.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,10 @@ _Moments = list[tuple[float, float]]
 _SAMPLE_ROWS = 4096
 _SHIFT_STEPS = 4
 _MAX_PARTS = 6_000
+_FAR = 4.0
+"""Spreads from zero to a mean up to which sums of plain values lose little more than a digit."""
+_NO_SPREAD = 1e-6
+"""Spread over mean below which cross-products of plain values say nothing of the spread."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,18 @@ class SparkEngine:
     Args:
         df: Unit rows or panel rows.
         limits: Bounds on what is collected.
+        is_derived: Whether rows must be computed before even a few can be read, as those of a
+            join of aggregates that is not persisted. A Gram request (without `absorb`) then begins
+            with sums of the plain values, and takes them again about the means that these gave
+            where a mean is far from zero for its spread: the same answer to within a digit or so.
     """
 
-    def __init__(self, df: DataFrame, *, limits: Limits | None = None) -> None:
+    def __init__(
+        self, df: DataFrame, *, limits: Limits | None = None, is_derived: bool = False
+    ) -> None:
         self._df = df
         self._limits = limits or Limits()
+        self._is_derived = is_derived
         self._columns = kinds(df)
         self._rough: dict[
             tuple[tuple[Term, ...], tuple[Condition, ...], frozenset[str]], _Moments
@@ -152,7 +163,17 @@ class SparkEngine:
         df = bucketed(df, request.bucket)
         if request.summed_by:
             return self._gram_of_sums(df, request)
-        shift = self._preliminary_means(df, request.terms, request)
+        if not self._is_derived or request.near:
+            shift = self._preliminary_means(df, request.terms, request)
+            return self._gram_about(df, request, shift)
+        size = len(request.terms)
+        answer = self._gram_about(df, request, np.zeros(size))
+        means, spreads = _spread_out(answer, size)
+        shift = _shifts(request.terms, means, spreads)
+        is_far = np.abs(means) > _FAR * spreads
+        return self._gram_about(df, request, shift) if shift[is_far].any() else answer
+
+    def _gram_about(self, df: DataFrame, request: GramRequest, shift: np.ndarray) -> pd.DataFrame:
         rows = self._terms(
             df, request.terms, request.weight, keys=request.keys, shift=shift, required=()
         )
@@ -556,6 +577,29 @@ def _gram_frame(
     return answer[held].astype(counts).reset_index(drop=True)
 
 
+def _spread_out(answer: pd.DataFrame, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread of each term over all keys, from moments about zero, shapes (size,).
+
+    A spread that rounding of these moments drowns is 0. Means lose nothing to rounding, so those of
+    an answer without cross-products are given as 0: nothing need be taken off.
+    """
+    weights = answer["sum_weights"].to_numpy(dtype=np.float64)
+    total = weights.sum()
+    if not total > 0 or not len(answer["cross"].iloc[0]):
+        return np.zeros(size), np.zeros(size)
+    own = np.array(list(answer["mean"]))
+    diagonal = [at for at, (i, j) in enumerate(packed_indices(size)) if i == j]
+    within = np.array(list(answer["cross"]))[:, diagonal].sum(axis=0)
+    # Infinite values have no spread; whoever reads the answer refuses them by name.
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = weights @ own / total
+        variance = (within + weights @ (own - mean) ** 2) / total
+        spread = np.sqrt(np.maximum(variance, 0.0))
+        spread = np.where(spread < _NO_SPREAD * np.abs(mean), 0.0, spread)
+    is_known = np.isfinite(mean) & np.isfinite(spread)
+    return np.where(is_known, mean, 0.0), np.where(is_known, spread, 0.0)
+
+
 def _weights(frame: pd.DataFrame) -> np.ndarray:
     return frame["w"].to_numpy(dtype=np.float64)
 
@@ -565,7 +609,7 @@ def _finite(value: float | None) -> float:
     return float(value) if value is not None and math.isfinite(value) else 0.0
 
 
-def _shifts(terms: Sequence[Term], means: Sequence[float], spreads: Sequence[float]) -> np.ndarray:
+def _shifts(terms: Sequence[Term], means: Iterable[float], spreads: Iterable[float]) -> np.ndarray:
     """What is taken off each term: its rough mean, in steps that suit the narrowest of them."""
     step = min((spread for spread in spreads if spread > 0), default=0.0)
     return np.array(

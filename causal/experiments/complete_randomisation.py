@@ -59,16 +59,12 @@ def _nested(
     rng: np.random.Generator, shape: tuple[int, int], counts: Iterable[int]
 ) -> dict[int, Mask]:
     """By ascending count, a uniform choice of so many that holds the choice before."""
-    chosen = np.zeros(shape, dtype=np.bool_)
+    chosen: Mask | None = None
     n_chosen = 0
     out = {}
     for count in counts:
-        wanted, left = count - n_chosen, shape[1] - n_chosen
-        # On the side of the smaller group nothing is taken out of a handful: that takes many tries.
-        level = _LEVELS * wanted / left
-        threshold = math.floor(level) if 2 * wanted <= left else math.ceil(level)
-        found = _chosen(rng, shape, threshold)
-        if n_chosen:
+        found = _chosen(rng, shape, _threshold(count - n_chosen, shape[1] - n_chosen))
+        if chosen is not None:
             found |= chosen
         _correct(rng, found, fixed=chosen, count=count)
         chosen, n_chosen = found, count
@@ -76,7 +72,19 @@ def _nested(
     return out
 
 
-def _correct(rng: np.random.Generator, chosen: Mask, *, fixed: Mask, count: int) -> None:
+def _threshold(wanted: int, left: int) -> int:
+    """How many of 256 levels are chosen, so that about so many of those left are.
+
+    A half costs a bit in place of a byte, so what is less than a level from it is drawn as one. On
+    the side of the smaller group nothing is taken out of a handful: that takes many tries.
+    """
+    level = _LEVELS * wanted / left
+    if abs(level - _LEVELS / 2) < 1:
+        return _LEVELS // 2
+    return math.floor(level) if 2 * wanted <= left else math.ceil(level)
+
+
+def _correct(rng: np.random.Generator, chosen: Mask, *, fixed: Mask | None, count: int) -> None:
     """Puts in or takes out of each row of `chosen`, in place, until `count` are chosen.
 
     What is `fixed` stays. One try per row and round: a position that cannot change is drawn in
@@ -88,7 +96,9 @@ def _correct(rng: np.random.Generator, chosen: Mask, *, fixed: Mask, count: int)
     rows = np.flatnonzero(left)
     while len(rows):
         at = rng.integers(0, chosen.shape[1], size=len(rows))
-        is_changed = (chosen[rows, at] != is_short[rows]) & ~fixed[rows, at]
+        is_changed = chosen[rows, at] != is_short[rows]
+        if fixed is not None:
+            is_changed &= ~fixed[rows, at]
         changed = rows[is_changed]
         chosen[changed, at[is_changed]] = is_short[changed]
         left[changed] -= 1

@@ -628,3 +628,69 @@ def test_what_is_known_is_not_looked_at(
     for name in ("mean", "cross"):
         for left, right in zip(mine[name], own[name], strict=True):
             np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol * 1e4)
+
+
+DERIVED = "SELECT k, sum(y) AS y, sum(x) AS x, max(z) AS z FROM rows GROUP BY k, id"
+
+
+@pytest.mark.parametrize(
+    ("y", "x", "n_scans"),
+    [
+        ("(id * 7919) % 1001", "3 * sin(id)", 1),
+        ("(id * 7919) % 1001", "1e8 + sin(id)", 2),
+        ("(id * 7919) % 1001", "0.1", 2),
+        ("0", "IF(id % 7 = 0, 1e3, 0)", 1),
+        ("1e6 + id % 3", "1 / (id + 1)", 2),
+    ],
+    ids=["near zero", "far from it", "constant", "no values but zero", "whole numbers"],
+)
+def test_derived_rows_are_summed_once_unless_that_loses_digits(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, y: str, x: str, n_scans: int
+) -> None:
+    rows = spark.sql(
+        f"SELECT id, id % 3 AS k, CAST({y} AS DOUBLE) AS y, CAST({x} AS DOUBLE) AS x, "
+        "IF(id % 11 = 0, NULL, id % 2 = 0) AS z FROM range(5000)"
+    )
+    df = spark.sql(DERIVED.replace("rows", "{rows}"), rows=rows)
+    collected: list[DataFrame] = []
+
+    def counting(found: DataFrame, **bounds: Any) -> pd.DataFrame:
+        collected.append(found)
+        return bounded.collect_bounded(found, **bounds)
+
+    monkeypatch.setattr(gram_on_spark, "collect_bounded", counting)
+    terms = (Y, X, Column("z"), Product((X, Column("z"))))
+    request = GramRequest(terms=terms, by=("k",), weight=linear([(Y, 1e-6), (Constant(), 0.5)]))
+    found = grams(SparkEngine(df, is_derived=True)(request), request)
+    assert len(collected) == n_scans
+
+    expected = grams(PandasEngine(df.toPandas())(request), request)
+    assert found.keys() == expected.keys()
+    for key, own in found.items():
+        assert (own.n, own.n_missing) == (expected[key].n, expected[key].n_missing)
+        np.testing.assert_allclose(own.mean, expected[key].mean, rtol=1e-13, atol=1e-15)
+        spread = np.sqrt(np.maximum(expected[key].cross.diagonal(), 0.0))
+        # What is constant within a key is measured against its size.
+        size = 1e-3 * np.sqrt(own.sum_weights) * np.maximum(np.abs(own.mean), 1e-9)
+        scale = np.outer(*[np.where(spread > 1e-6 * size, spread, size)] * 2)
+        np.testing.assert_allclose(own.cross / scale, expected[key].cross / scale, atol=1e-11)
+
+
+def test_means_of_derived_rows_need_no_second_scan(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    df = spark.sql("SELECT id, 1e8 + id % 13 AS x FROM range(50)")
+    nothing = df.where("id < 0")
+    collected: list[DataFrame] = []
+
+    def counting(found: DataFrame, **bounds: Any) -> pd.DataFrame:
+        collected.append(found)
+        return bounded.collect_bounded(found, **bounds)
+
+    monkeypatch.setattr(gram_on_spark, "collect_bounded", counting)
+    request = GramRequest(terms=(X,), crossed="none")
+    mean = gram(SparkEngine(df, is_derived=True)(request), request).mean
+
+    assert mean == pytest.approx([1e8 + sum(i % 13 for i in range(50)) / 50], rel=1e-15)
+    assert SparkEngine(nothing, is_derived=True)(GramRequest(terms=(X,), by=("id",))).empty
+    assert len(collected) == 2

@@ -1,9 +1,11 @@
 """The harness of the benchmarks: what is counted, compared and recorded. No timing is asserted."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,13 @@ import pytest
 
 from bench import data
 from bench.harness import (
-    N_WARM,
     Bench,
     Question,
     Sides,
     Usage,
     append,
     compare,
+    is_steady,
     median,
     summary,
     usage,
@@ -40,10 +42,11 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(data=tmp_path, scale="small", n_runs=3, session=no_session, memory="1g")
 
 
-def question(sides: Sides) -> Question:
+def question(sides: Sides, n_warm: int | None = 2) -> Question:
     return Question(
-        name="sums", work="a sum", peer="another sum", target=2.0, measure=compare(lambda _: sides)
-    )
+        name="sums", work="a sum", peer="another sum", target=2.0,
+        measure=compare(lambda _: sides, n_warm=n_warm),
+    )  # fmt: skip
 
 
 def equal(ours: object, peer: object) -> None:
@@ -60,9 +63,43 @@ def test_sides_warm_up_then_alternate(bench: Bench) -> None:
     )
     asked = question(sides)
     record = asked.measure(asked, bench)
-    assert calls == ["ours", "peer"] * (N_WARM + bench.n_runs)
+    assert calls == ["ours", "peer"] * (2 + bench.n_runs)
     assert len(record.ours) == len(record.peer_runs) == bench.n_runs
     assert record.rows == 10
+
+
+def test_runs_count_once_ours_gets_no_cheaper(bench: Bench) -> None:
+    counter = itertools.count()
+    cost = [*[0.2] * 5, *[0.1] * 5, *[0.05] * 5, *[0.01] * 20]
+
+    def ours() -> None:
+        until = time.process_time() + cost[next(counter)]
+        while time.process_time() < until:
+            pass
+
+    asked = question(Sides(ours=ours, peer=lambda: None, check=equal, rows=1), n_warm=None)
+    record = asked.measure(asked, bench)
+    # A hundredth is what the clock tells, so the last ones may seem to differ.
+    assert record.notes["warm_runs"] in {25, 30}
+    assert record.notes["warm_runs_cpu_seconds"][1] == pytest.approx(0.2, abs=0.08)
+    assert max(run.cpu_seconds for run in record.ours) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("costs", "steady"),
+    [
+        ([3.0] * 9, False),
+        ([3.0] * 10, True),
+        ([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 4.0, 4.0, 4.0, 9.0], False),
+        ([9.0, 9.0, 1.0, 1.0, 1.0, 0.96, 0.96, 0.96, 0.1, 0.1], True),
+        ([0.1] * 5 + [9.0] * 5 + [8.0] * 5, False),
+    ],
+)
+def test_runs_are_steady_when_five_cost_what_five_before_cost(
+    costs: list[float], *, steady: bool
+) -> None:
+    runs = [Usage(cpu_seconds=cost, wall_seconds=0.0) for cost in costs]
+    assert is_steady(runs) is steady
 
 
 def test_sides_that_differ_are_not_compared(bench: Bench) -> None:
@@ -87,7 +124,9 @@ def test_records_are_appended_with_machine_facts(bench: Bench, tmp_path: Path) -
     entries = json.loads(path.read_text(encoding="utf-8"))
     assert [entry["question"] for entry in entries] == ["sums", "sums"]
     assert entries[0]["machine"] == facts
-    assert entries[0]["notes"] == {"terms": 6, "warm_runs": N_WARM}
+    notes = entries[0]["notes"]
+    assert (notes["terms"], notes["warm_runs"]) == (6, 2)
+    assert len(notes["warm_runs_cpu_seconds"]) == 2
     assert entries[0]["scale"] == "small"
     assert path.name == "sums_small.json"
     assert "sums" in summary(record)
@@ -110,6 +149,28 @@ def test_usage_counts_this_process() -> None:
     found = usage(lambda: sum(range(10**6)), cpu=own_cpu_seconds)
     assert found.cpu_seconds > 0
     assert found.wall_seconds > 0
+
+
+def test_a_run_in_which_a_counted_process_ends_is_made_again() -> None:
+    sleeper = subprocess.Popen(
+        [sys.executable, "-c", "sum(range(10**8)); input()"], stdin=subprocess.PIPE
+    )
+    while tree_cpu_seconds(sleeper.pid) < 0.5:
+        time.sleep(0.05)
+    calls = []
+
+    def work() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            sleeper.kill()
+            sleeper.wait()
+
+    def living() -> float:
+        """Seconds of children that live, as of those that nobody waits for."""
+        return sum(tree_cpu_seconds(pid) for pid in descendants(os.getpid()))
+
+    assert usage(work, cpu=living).cpu_seconds < 0.5
+    assert len(calls) == 2
 
 
 def test_unit_days_are_contiguous_and_complete(tmp_path: Path) -> None:

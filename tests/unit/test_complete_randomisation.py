@@ -48,7 +48,7 @@ def test_every_chain_of_sets_is_as_likely(treated: list[int]) -> None:
     assert stats.chisquare(list(chains.values())).pvalue > SURE
 
 
-@pytest.mark.parametrize("count", [1, 39, 250, 500, 731, 999])
+@pytest.mark.parametrize("count", [1, 39, 250, 497, 500, 503, 731, 999])
 def test_buckets_are_treated_as_often_alone_and_in_pairs(count: int) -> None:
     n_buckets, replications = 1000, 4000
     mask = drawn([count], n_buckets=n_buckets, replications=replications)[count]
