@@ -21,7 +21,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.processes import own_cpu_seconds, tree_cpu_seconds
+from bench.processes import TreeClock, own_cpu_seconds
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -187,6 +187,7 @@ def warmed_up(sides: Sides, *, n_runs: int | None) -> tuple[Usage, ...]:
         n_runs: Runs; `None`: until ours is steady, at most thirty.
     """
     found: list[Usage] = []
+    whole_tree = TreeClock(os.getpid())
     while len(found) < (_BLOCK * _MAX_BLOCKS if n_runs is None else n_runs):
         if n_runs is None and len(found) % _BLOCK == 0 and is_steady(found):
             break
@@ -195,7 +196,7 @@ def warmed_up(sides: Sides, *, n_runs: int | None) -> tuple[Usage, ...]:
         def ours(kept: list[Any] = answers) -> None:
             kept.append(sides.ours())
 
-        found.append(usage(ours, cpu=_whole_tree))
+        found.append(usage(ours, cpu=whole_tree))
         sides.check(answers[0], sides.peer())
     return tuple(found)
 
@@ -211,33 +212,27 @@ def is_steady(runs: Sequence[Usage]) -> bool:
 def alternate(sides: Sides, *, n_runs: int) -> tuple[tuple[Usage, ...], tuple[Usage, ...]]:
     """Ours, peer, ours, peer, ..."""
     ours, peer = [], []
+    whole_tree = TreeClock(os.getpid())
     for _ in range(n_runs):
-        ours.append(usage(sides.ours, cpu=_whole_tree))
+        ours.append(usage(sides.ours, cpu=whole_tree))
         peer.append(
-            usage(sides.peer, cpu=_whole_tree if sides.is_peer_on_spark else own_cpu_seconds)
+            usage(sides.peer, cpu=whole_tree if sides.is_peer_on_spark else own_cpu_seconds)
         )
         print(f"  cpu {ours[-1].cpu_seconds:.2f} s, peer {peer[-1].cpu_seconds:.2f} s", flush=True)
     return tuple(ours), tuple(peer)
 
 
-def _whole_tree() -> float:
-    return tree_cpu_seconds(os.getpid())
-
-
 def usage(work: Callable[[], object], *, cpu: Callable[[], float]) -> Usage:
-    """Run something and say what it cost; once more if a process that was counted ended meanwhile.
-
-    Such a process, an idle Python worker of Spark say, takes the seconds of earlier runs along.
-    """
-    while True:
-        gc.collect()
-        cpu_before, wall_before = cpu(), time.perf_counter()
-        answer = work()
-        used, wall = cpu() - cpu_before, time.perf_counter() - wall_before
-        del answer
-        if used >= 0:
-            # The clock ticks a hundred times a second.
-            return Usage(cpu_seconds=max(used, 0.005), wall_seconds=wall)
+    """Run something once and say what it cost."""
+    gc.collect()
+    cpu_before, wall_before = cpu(), time.perf_counter()
+    answer = work()
+    used = Usage(
+        cpu_seconds=max(cpu() - cpu_before, 0.005),  # the clock ticks a hundred times a second
+        wall_seconds=time.perf_counter() - wall_before,
+    )
+    del answer
+    return used
 
 
 def median(runs: Sequence[Usage], name: str) -> float:

@@ -1,7 +1,8 @@
 """CPU time and memory of processes, read from `/proc` (Linux)."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -9,7 +10,53 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 def tree_cpu_seconds(root: int) -> float:
     """CPU seconds of a process, its living descendants and the ended children they waited for."""
-    return sum(_cpu_seconds(fields) for fields in _tree(root).values())
+    return sum(one.own + one.waited_for for one in _spent(root).values())
+
+
+@dataclass(frozen=True)
+class Spent:
+    """CPU seconds of a process, and of its ended children that it waited for."""
+
+    own: float
+    waited_for: float
+
+
+class TreeClock:
+    """CPU seconds of a process and everything below it since the clock was made.
+
+    A process that ends takes its seconds along unless somebody waits for it, which nobody does for
+    the Python workers of Spark. What the clock has counted stays counted.
+
+    Args:
+        root: The process.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._last = _spent(root)
+        self._total = 0.0
+
+    def __call__(self) -> float:
+        """Seconds so far."""
+        now = _spent(self._root)
+        self._total += seconds_between(self._last, now)
+        self._last = now
+        return self._total
+
+
+def seconds_between(
+    before: Mapping[tuple[int, int], Spent], after: Mapping[tuple[int, int], Spent]
+) -> float:
+    """CPU seconds between two looks at some processes, each named by its id and when it started.
+
+    The seconds of a process that ended come to those of whoever waited for it; if nobody did, what
+    it spent since the first look is lost.
+    """
+    nothing = Spent(own=0.0, waited_for=0.0)
+    own = sum(one.own - before.get(key, nothing).own for key, one in after.items())
+    waited = sum(one.waited_for - before.get(key, nothing).waited_for for key, one in after.items())
+    ended = sum(one.own + one.waited_for for key, one in before.items() if key not in after)
+    return own + max(waited - ended, 0.0)
 
 
 def own_cpu_seconds() -> float:
@@ -55,5 +102,12 @@ def _processes() -> Iterator[tuple[int, list[str]]]:
             yield int(folder.name), text[text.rindex(")") + 2 :].split()
 
 
-def _cpu_seconds(fields: list[str]) -> float:
-    return sum(int(value) for value in fields[11:15]) / _TICKS
+def _spent(root: int) -> dict[tuple[int, int], Spent]:
+    """By process id and start time, in ticks since the machine's."""
+    return {
+        (pid, int(fields[19])): Spent(
+            own=(int(fields[11]) + int(fields[12])) / _TICKS,
+            waited_for=(int(fields[13]) + int(fields[14])) / _TICKS,
+        )
+        for pid, fields in _tree(root).items()
+    }

@@ -72,10 +72,8 @@ _Moments = list[tuple[float, float]]
 _SAMPLE_ROWS = 4096
 _SHIFT_STEPS = 4
 _MAX_PARTS = 6_000
-_FAR = 4.0
-"""Spreads from zero to a mean up to which sums of plain values lose little more than a digit."""
-_NO_SPREAD = 1e-6
-"""Spread over mean below which cross-products of plain values say nothing of the spread."""
+_MAX_CENTRED = 8
+"""Terms whose moments Spark may centre itself: the aggregation of more is not compiled whole."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +100,10 @@ class SparkEngine:
         df: Unit rows or panel rows.
         limits: Bounds on what is collected.
         is_derived: Whether rows must be computed before even a few can be read, as those of a
-            join of aggregates that is not persisted. A Gram request (without `absorb`) then begins
-            with sums of the plain values, and takes them again about the means that these gave
-            where a mean is far from zero for its spread: the same answer to within a digit or so.
+            join of aggregates that is not persisted. Moments of up to eight terms without weights
+            then need no look at some rows beforehand: Spark centres them itself, key by key, which
+            costs more per row and, with a mean of 1e8 standard deviations, half of the digits. No
+            other request is answered otherwise.
     """
 
     def __init__(
@@ -163,17 +162,9 @@ class SparkEngine:
         df = bucketed(df, request.bucket)
         if request.summed_by:
             return self._gram_of_sums(df, request)
-        if not self._is_derived or request.near:
-            shift = self._preliminary_means(df, request.terms, request)
-            return self._gram_about(df, request, shift)
-        size = len(request.terms)
-        answer = self._gram_about(df, request, np.zeros(size))
-        means, spreads = _spread_out(answer, size)
-        shift = _shifts(request.terms, means, spreads)
-        is_far = np.abs(means) > _FAR * spreads
-        return self._gram_about(df, request, shift) if shift[is_far].any() else answer
-
-    def _gram_about(self, df: DataFrame, request: GramRequest, shift: np.ndarray) -> pd.DataFrame:
+        if self._is_derived and not request.near and _is_centred_by_spark(request):
+            return self._gram_centred(df, request)
+        shift = self._preliminary_means(df, request.terms, request)
         rows = self._terms(
             df, request.terms, request.weight, keys=request.keys, shift=shift, required=()
         )
@@ -182,6 +173,29 @@ class SparkEngine:
             values=_crossed(request), weight="w",
         )  # fmt: skip
         return self._moments(sums, request, shift)
+
+    def _gram_centred(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
+        """In one pass over rows that are looked at for the first time."""
+        size = len(request.terms)
+        nothing = np.zeros(size)
+        rows = self._terms(df, request.terms, None, keys=request.keys, shift=nothing, required=())
+        known = rows.withColumns(
+            {f"t{i}": F.expr(f"if(n_used = 1, t{i}, CAST(NULL AS DOUBLE))") for i in range(size)}
+        )
+        moments = {
+            "sums": [f"avg(t{i})" for i in range(size)],
+            "products": [f"covar_pop(t{i}, t{j})" for i, j in packed_indices(size)],
+        }
+        found = known.groupBy(*_grouping(request.keys)).agg(
+            *_row_sums(),
+            *[
+                F.expr(f"array({', '.join(f'coalesce({text}, 0D)' for text in of)}) AS {name}")
+                for name, of in moments.items()
+            ],
+        )
+        frame = self._collect(found, request.keys, packed_size(size))
+        cross = products_of(frame, size) * _weights(frame)[:, None]
+        return _gram_frame(frame, request, sums_of(frame, size, n_crossed=size), cross)
 
     def _gram_of_sums(self, df: DataFrame, request: GramRequest) -> pd.DataFrame:
         """Two levels: sums per cluster, each of which is then a row of weight 1."""
@@ -451,7 +465,9 @@ class SparkEngine:
         means |= {part: mean for part, (mean, _) in zip(parts, moments, strict=True)}
         # Terms of zeros and ones have parts that were not looked at.
         values = [0.0 if is_zero_one(term) else value_at(term, means) for term in terms]
-        return _shifts(terms, values, [spread for _, spread in moments])
+        spreads = {part: spread for part, (_, spread) in zip(parts, moments, strict=True)}
+        narrowest = min((spread for spread in spreads.values() if spread > 0), default=0.0)
+        return _shifts(terms, values, [spreads.get(term, narrowest) for term in terms])
 
     def _rough_moments(
         self, df: DataFrame, parts: Sequence[Term], *, used: SparkColumn
@@ -523,6 +539,11 @@ def _uncrossed_sums(request: GramRequest) -> list[SparkColumn]:
     return _side_sums(len(request.terms)) if request.crossed == "none" else []
 
 
+def _is_centred_by_spark(request: GramRequest) -> bool:
+    few = 0 < len(request.terms) <= _MAX_CENTRED
+    return few and request.weight is None and request.crossed == "all"
+
+
 def _crossed(request: GramRequest) -> list[str]:
     """Names of the terms that have cross-products."""
     return [f"t{i}" for i in range(len(request.terms))] if request.crossed == "all" else []
@@ -577,29 +598,6 @@ def _gram_frame(
     return answer[held].astype(counts).reset_index(drop=True)
 
 
-def _spread_out(answer: pd.DataFrame, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and spread of each term over all keys, from moments about zero, shapes (size,).
-
-    A spread that rounding of these moments drowns is 0. Means lose nothing to rounding, so those of
-    an answer without cross-products are given as 0: nothing need be taken off.
-    """
-    weights = answer["sum_weights"].to_numpy(dtype=np.float64)
-    total = weights.sum()
-    if not total > 0 or not len(answer["cross"].iloc[0]):
-        return np.zeros(size), np.zeros(size)
-    own = np.array(list(answer["mean"]))
-    diagonal = [at for at, (i, j) in enumerate(packed_indices(size)) if i == j]
-    within = np.array(list(answer["cross"]))[:, diagonal].sum(axis=0)
-    # Infinite values have no spread; whoever reads the answer refuses them by name.
-    with np.errstate(invalid="ignore", over="ignore"):
-        mean = weights @ own / total
-        variance = (within + weights @ (own - mean) ** 2) / total
-        spread = np.sqrt(np.maximum(variance, 0.0))
-        spread = np.where(spread < _NO_SPREAD * np.abs(mean), 0.0, spread)
-    is_known = np.isfinite(mean) & np.isfinite(spread)
-    return np.where(is_known, mean, 0.0), np.where(is_known, spread, 0.0)
-
-
 def _weights(frame: pd.DataFrame) -> np.ndarray:
     return frame["w"].to_numpy(dtype=np.float64)
 
@@ -610,12 +608,11 @@ def _finite(value: float | None) -> float:
 
 
 def _shifts(terms: Sequence[Term], means: Iterable[float], spreads: Iterable[float]) -> np.ndarray:
-    """What is taken off each term: its rough mean, in steps that suit the narrowest of them."""
-    step = min((spread for spread in spreads if spread > 0), default=0.0)
+    """What is taken off each term: its rough mean, in steps that suit its spread."""
     return np.array(
         [
-            0.0 if is_zero_one(term) else _near(mean, step)
-            for term, mean in zip(terms, means, strict=True)
+            0.0 if is_zero_one(term) else _near(mean, spread)
+            for term, mean, spread in zip(terms, means, spreads, strict=True)
         ]
     )
 

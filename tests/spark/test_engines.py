@@ -43,6 +43,7 @@ from causal.core.frames import (
 )
 from causal.core.gram import Array, gram, grams, key_of, meat, panel_grams
 from causal.core.pandas_engine import PandasEngine
+from causal.experiments.levels import ROUNDING
 from transforms import bounded, within
 from transforms import gram as gram_on_spark
 from transforms.gram import Limits, SparkEngine
@@ -610,13 +611,7 @@ def test_what_is_known_is_not_looked_at(
         "id % 2 = 0 AS z FROM range(5000)"
     )
     terms = (Y, X, Column("z"))
-    collected: list[DataFrame] = []
-
-    def counting(found: DataFrame, **bounds: Any) -> pd.DataFrame:
-        collected.append(found)
-        return bounded.collect_bounded(found, **bounds)
-
-    monkeypatch.setattr(gram_on_spark, "collect_bounded", counting)
+    collected = counted(monkeypatch)
     hinted = GramRequest(terms=terms, by=("k",), near=near)
     found = SparkEngine(df)(hinted)
     assert len(collected) == 1
@@ -630,67 +625,100 @@ def test_what_is_known_is_not_looked_at(
             np.testing.assert_allclose(left, right, rtol=rtol, atol=rtol * 1e4)
 
 
-DERIVED = "SELECT k, sum(y) AS y, sum(x) AS x, max(z) AS z FROM rows GROUP BY k, id"
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[DataFrame]:
+    """What the engine collects from now on."""
+    collected: list[DataFrame] = []
+
+    def counting(found: DataFrame, **bounds: Any) -> pd.DataFrame:
+        collected.append(found)
+        return bounded.collect_bounded(found, **bounds)
+
+    monkeypatch.setattr(gram_on_spark, "collect_bounded", counting)
+    return collected
+
+
+WIDE = "1e10 * sin(7 * id)"
 
 
 @pytest.mark.parametrize(
-    ("y", "x", "n_scans"),
+    ("y", "x"),
     [
-        ("(id * 7919) % 1001", "3 * sin(id)", 1),
-        ("(id * 7919) % 1001", "1e8 + sin(id)", 2),
-        ("(id * 7919) % 1001", "0.1", 2),
-        ("0", "IF(id % 7 = 0, 1e3, 0)", 1),
-        ("1e6 + id % 3", "1 / (id + 1)", 2),
+        ("(id * 7919) % 1001", "3 * sin(id)"),
+        (WIDE, "1e8 + sin(id)"),
+        (WIDE, "20261123 + id % 7"),
+        ("IF(id % 3 = 0 AND id < 60, 1e12, 0) + sin(id)", "IF(id % 3 = 0, 1e9, -1e9) + cos(id)"),
+        ("0", "IF(id % 7 = 0, 1e3, 0)"),
     ],
-    ids=["near zero", "far from it", "constant", "no values but zero", "whole numbers"],
+    ids=["near zero", "far from it", "whole numbers", "keys apart", "zero"],
 )
-def test_derived_rows_are_summed_once_unless_that_loses_digits(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, y: str, x: str, n_scans: int
+def test_rows_that_are_derived_are_read_once_and_lose_no_digits(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, y: str, x: str
 ) -> None:
     rows = spark.sql(
         f"SELECT id, id % 3 AS k, CAST({y} AS DOUBLE) AS y, CAST({x} AS DOUBLE) AS x, "
-        "IF(id % 11 = 0, NULL, id % 2 = 0) AS z FROM range(5000)"
+        "IF(id % 11 = 0, NULL, id % 2 = 0) AS z FROM range(5000) UNION ALL "
+        "SELECT 6000, 8, 1, 2, NULL UNION ALL SELECT 6001, 9, 1, 2, TRUE"
     )
-    df = spark.sql(DERIVED.replace("rows", "{rows}"), rows=rows)
-    collected: list[DataFrame] = []
-
-    def counting(found: DataFrame, **bounds: Any) -> pd.DataFrame:
-        collected.append(found)
-        return bounded.collect_bounded(found, **bounds)
-
-    monkeypatch.setattr(gram_on_spark, "collect_bounded", counting)
-    terms = (Y, X, Column("z"), Product((X, Column("z"))))
-    request = GramRequest(terms=terms, by=("k",), weight=linear([(Y, 1e-6), (Constant(), 0.5)]))
+    df = spark.sql(
+        "SELECT k, sum(y) AS y, sum(x) AS x, max(z) AS z FROM {rows} GROUP BY k, id", rows=rows
+    )
+    collected = counted(monkeypatch)
+    request = GramRequest(terms=(Y, X, Column("z"), Product((X, Column("z")))), by=("k",))
     found = grams(SparkEngine(df, is_derived=True)(request), request)
-    assert len(collected) == n_scans
+    assert len(collected) == 1
 
     expected = grams(PandasEngine(df.toPandas())(request), request)
-    assert found.keys() == expected.keys()
+    assert found.keys() == expected.keys() == {(0,), (1,), (2,), (8,), (9,)}
     for key, own in found.items():
         assert (own.n, own.n_missing) == (expected[key].n, expected[key].n_missing)
-        np.testing.assert_allclose(own.mean, expected[key].mean, rtol=1e-13, atol=1e-15)
-        spread = np.sqrt(np.maximum(expected[key].cross.diagonal(), 0.0))
-        # What is constant within a key is measured against its size.
-        size = 1e-3 * np.sqrt(own.sum_weights) * np.maximum(np.abs(own.mean), 1e-9)
-        scale = np.outer(*[np.where(spread > 1e-6 * size, spread, size)] * 2)
-        np.testing.assert_allclose(own.cross / scale, expected[key].cross / scale, atol=1e-11)
+        assert own.sum_weights == expected[key].sum_weights
+        size = np.maximum(np.abs(expected[key].mean), np.sqrt(expected[key].cross.diagonal()))
+        np.testing.assert_allclose(
+            own.mean, expected[key].mean, rtol=1e-12, atol=1e-12 * size.max()
+        )
+        spread = np.sqrt(np.maximum(expected[key].cross.diagonal(), 1e-300))
+        scale = np.outer(spread, spread)
+        # A running mean rounds to digits of its own size, whatever the spread about it.
+        far = np.abs(expected[key].mean) * np.sqrt(own.sum_weights) / spread
+        lost = 1e-16 * far[spread > 1e-9].max(initial=0.0)
+        np.testing.assert_allclose(
+            own.cross / scale, expected[key].cross / scale, rtol=0, atol=1e-12 + lost
+        )
 
 
-def test_means_of_derived_rows_need_no_second_scan(
+def test_what_spark_does_not_centre_is_looked_at(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    df = spark.sql("SELECT id, 1e8 + id % 13 AS x FROM range(50)")
-    nothing = df.where("id < 0")
-    collected: list[DataFrame] = []
+    df = spark.sql("SELECT id, 1e8 + id % 13 AS x, id % 5 AS y FROM range(500)")
+    engine, other = SparkEngine(df, is_derived=True), PandasEngine(df.toPandas())
+    collected = counted(monkeypatch)
+    many = tuple(linear([(X, 1.0), (Y, 0.1 * i)]) for i in range(9))
+    requests = {
+        GramRequest(terms=(X,), weight=Y): 2,
+        GramRequest(terms=many): 2,
+        GramRequest(terms=many[:8]): 1,
+        GramRequest(terms=(X,), near=((1e8, 3.7),)): 1,
+        GramRequest(terms=(X,), crossed="none", by=("y",)): 2,
+    }
+    for request, n_passes in requests.items():
+        collected.clear()
+        found, expected = (grams(on(request), request) for on in (engine, other))
+        assert len(collected) <= n_passes
+        for key, own in expected.items():
+            np.testing.assert_allclose(found[key].mean, own.mean, rtol=1e-12)
+            np.testing.assert_allclose(found[key].cross, own.cross, rtol=1e-9)
+    nothing = SparkEngine(df.where("id < 0"), is_derived=True)
+    assert nothing(GramRequest(terms=(X,), by=("id",))).empty
 
-    def counting(found: DataFrame, **bounds: Any) -> pd.DataFrame:
-        collected.append(found)
-        return bounded.collect_bounded(found, **bounds)
 
-    monkeypatch.setattr(gram_on_spark, "collect_bounded", counting)
-    request = GramRequest(terms=(X,), crossed="none")
-    mean = gram(SparkEngine(df, is_derived=True)(request), request).mean
-
-    assert mean == pytest.approx([1e8 + sum(i % 13 for i in range(50)) / 50], rel=1e-15)
-    assert SparkEngine(nothing, is_derived=True)(GramRequest(terms=(X,), by=("id",))).empty
-    assert len(collected) == 2
+@pytest.mark.parametrize("is_derived", [False, True])
+def test_constants_are_constant_beside_what_varies(
+    spark: SparkSession, *, is_derived: bool
+) -> None:
+    df = spark.sql(
+        "SELECT id % 3 AS k, 0.3D AS x, 30 * sin(id) AS y, 1e9 * cos(id) AS z FROM range(5000)"
+    )
+    request = GramRequest(terms=(Y, X, Z), by=("k",))
+    for own in grams(SparkEngine(df, is_derived=is_derived)(request), request).values():
+        assert np.sqrt(max(own.cross[1, 1], 0.0) / own.n) <= ROUNDING * own.mean[1]
+        assert own.mean[1] == pytest.approx(0.3, rel=1e-15)

@@ -27,9 +27,12 @@ from bench.harness import (
 )
 from bench.own_process import peaks, usage_of, used
 from bench.processes import (
+    Spent,
+    TreeClock,
     descendants,
     own_cpu_seconds,
     peak_resident_bytes,
+    seconds_between,
     tree_cpu_seconds,
 )
 
@@ -151,26 +154,56 @@ def test_usage_counts_this_process() -> None:
     assert found.wall_seconds > 0
 
 
-def test_a_run_in_which_a_counted_process_ends_is_made_again() -> None:
-    sleeper = subprocess.Popen(
-        [sys.executable, "-c", "sum(range(10**8)); input()"], stdin=subprocess.PIPE
-    )
-    while tree_cpu_seconds(sleeper.pid) < 0.5:
-        time.sleep(0.05)
-    calls = []
+ENDS = """
+import os, signal, sys, time
+if sys.argv[1] == "ignored":
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+child = os.fork()
+if not child:
+    while time.process_time() < 0.6:
+        pass
+    time.sleep(60)
+while input():
+    os.kill(child, 9)
+    if sys.argv[1] == "waited":
+        os.waitpid(child, 0)
+    done = time.process_time() + 0.2
+    while time.process_time() < done:
+        pass
+    print("killed", flush=True)
+"""
 
-    def work() -> None:
-        calls.append(1)
-        if len(calls) == 1:
-            sleeper.kill()
-            sleeper.wait()
 
-    def living() -> float:
-        """Seconds of children that live, as of those that nobody waits for."""
-        return sum(tree_cpu_seconds(pid) for pid in descendants(os.getpid()))
+@pytest.mark.parametrize("how", ["waited", "ignored"])
+def test_what_was_counted_stays_counted_when_a_process_ends(how: str) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDS, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        while tree_cpu_seconds(parent.pid) < 0.5:
+            time.sleep(0.02)
+        clock = TreeClock(parent.pid)
+        time.sleep(0.1)
+        before = clock()
+        parent.stdin.write("kill\n")
+        parent.stdin.flush()
+        assert parent.stdout.readline() == "killed\n"
+        spent = clock() - before
+        parent.kill()
+    assert 0.15 <= spent <= 0.35
 
-    assert usage(work, cpu=living).cpu_seconds < 0.5
-    assert len(calls) == 2
+
+def test_seconds_of_a_process_that_ended_are_not_taken_off() -> None:
+    def look(**found: tuple[float, float]) -> dict[tuple[int, int], Spent]:
+        at = {"root": (1, 0), "child": (2, 3), "other": (2, 9)}
+        return {at[name]: Spent(own=o, waited_for=w) for name, (o, w) in found.items()}
+
+    before = look(root=(5.0, 1.0), child=(9.0, 0.5))
+    assert seconds_between(before, look(root=(6.0, 1.0), child=(9.5, 0.5))) == 1.5
+    # The child ended, unnoticed or waited for; another one got its process id.
+    assert seconds_between(before, look(root=(6.0, 1.0), other=(2.0, 0.0))) == 3.0
+    assert seconds_between(before, look(root=(6.0, 11.0))) == 1.5
 
 
 def test_unit_days_are_contiguous_and_complete(tmp_path: Path) -> None:
