@@ -450,7 +450,8 @@ class SparkEngine:
         the request knows is not looked at.
         """
         if isinstance(request, GramRequest) and request.near and terms == request.terms:
-            return _shifts(terms, *zip(*request.near, strict=True))
+            held = {term: spread for term, (_, spread) in zip(terms, request.near, strict=True)}
+            return _shifts(terms, [mean for mean, _ in request.near], held)
         found = atoms(term for term in terms if not is_zero_one(term))
         parts = tuple(part for part in found if not is_heavy_tailed(part))
         if not parts:
@@ -461,13 +462,12 @@ class SparkEngine:
         if asked not in self._rough:
             self._rough[asked] = self._rough_moments(df, parts, used=all_known(needed))
         moments = self._rough[asked]
-        means = dict.fromkeys(found, 0.0)
-        means |= {part: mean for part, (mean, _) in zip(parts, moments, strict=True)}
+        at = dict.fromkeys(found, 0.0)
+        at |= {part: mean for part, (mean, _) in zip(parts, moments, strict=True)}
         # Terms of zeros and ones have parts that were not looked at.
-        values = [0.0 if is_zero_one(term) else value_at(term, means) for term in terms]
+        values = [0.0 if is_zero_one(term) else value_at(term, at) for term in terms]
         spreads = {part: spread for part, (_, spread) in zip(parts, moments, strict=True)}
-        narrowest = min((spread for spread in spreads.values() if spread > 0), default=0.0)
-        return _shifts(terms, values, [spreads.get(term, narrowest) for term in terms])
+        return _shifts(terms, values, spreads)
 
     def _rough_moments(
         self, df: DataFrame, parts: Sequence[Term], *, used: SparkColumn
@@ -607,12 +607,19 @@ def _finite(value: float | None) -> float:
     return float(value) if value is not None and math.isfinite(value) else 0.0
 
 
-def _shifts(terms: Sequence[Term], means: Iterable[float], spreads: Iterable[float]) -> np.ndarray:
-    """What is taken off each term: its rough mean, in steps that suit its spread."""
+def _shifts(
+    terms: Sequence[Term], means: Iterable[float], spreads: Mapping[Term, float]
+) -> np.ndarray:
+    """What is taken off each term: its rough mean, in steps that suit the narrowest of `spreads`.
+
+    A key may be narrower than all keys together, so steps are not those of a term's own spread. A
+    term without any is shifted by its mean: nothing remains of it.
+    """
+    narrowest = min((spread for spread in spreads.values() if spread > 0), default=0.0)
     return np.array(
         [
-            0.0 if is_zero_one(term) else _near(mean, spread)
-            for term, mean, spread in zip(terms, means, spreads, strict=True)
+            0.0 if is_zero_one(term) else _near(mean, narrowest if spreads.get(term, 1.0) else 0.0)
+            for term, mean in zip(terms, means, strict=True)
         ]
     )
 

@@ -724,3 +724,19 @@ def test_constants_are_constant_beside_what_varies(
     np.testing.assert_allclose(own.mean[2:], list(constants.values()), rtol=1e-12)
     spread = np.sqrt(np.abs(own.cross.diagonal()[2:]) / own.n)
     assert (spread <= ROUNDING * own.mean[2:]).all()
+
+
+def test_steps_of_the_shift_suit_the_narrowest_column(spark: SparkSession) -> None:
+    df = spark.sql(
+        "SELECT id % 4 AS k, 1e8 + sin(7 * id) * IF(id % 4 = 0, 1e4, 1) AS x, cos(id) AS z, "
+        "1e8 + sin(id) + CASE id % 8 WHEN 0 THEN 1e10 WHEN 4 THEN -1e10 ELSE 0 END AS y "
+        "FROM range(0, 8000, 1, 1)"
+    )
+    request = GramRequest(terms=(Y, X, Z), by=("k",))
+    found, expected = (
+        grams(engine(request), request) for engine in (SparkEngine(df), PandasEngine(df.toPandas()))
+    )
+    for key in ((1,), (2,), (3,)):
+        np.testing.assert_allclose(
+            found[key].cross.diagonal(), expected[key].cross.diagonal(), rtol=1e-12
+        )
