@@ -21,7 +21,7 @@ from pysyncon import Synth
 from bench import engine
 from bench.harness import Bench, DisagreementError, Question, Record, Usage
 from bench.own_process import found_by
-from bench.processes import tree_cpu_seconds
+from bench.processes import TreeClock
 from causal.core import plan
 from causal.core.pandas_engine import PandasEngine
 from causal.core.spec import validate
@@ -82,10 +82,10 @@ def on_spark(path: Path, folder: Path, *, n_outcomes: int, n_cores: int) -> dict
         return many_fits.run(context, analyses.bind(context, item))
 
     made(1)
-    cpu, begun = tree_cpu_seconds(os.getpid()), time.perf_counter()
+    clock, begun = TreeClock(os.getpid()), time.perf_counter()
     table = made(n_outcomes).result.tables["fits"]
     wall = time.perf_counter() - begun
-    cpu = tree_cpu_seconds(os.getpid()) - cpu
+    cpu = clock()
     session.stop()
     return {"wall": wall, "cpu": cpu, "n_fits": len(table), "estimates": list(table["estimate"])}
 

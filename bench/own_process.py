@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.harness import Usage, usage
-from bench.processes import descendants, peak_resident_bytes, tree_cpu_seconds
+from bench.processes import TreeClock, descendants, peak_resident_bytes
 
 MIB = 2**20
 LIMIT_MIB = 2048
@@ -33,7 +33,7 @@ def found_by(module: str, *arguments: object) -> dict[str, Any]:
 
 def used(work: Callable[[], object]) -> dict[str, float]:
     """Run something once: CPU seconds of this process and those below it, and wall seconds."""
-    return vars(usage(work, cpu=lambda: tree_cpu_seconds(os.getpid())))
+    return vars(usage(work, cpu=TreeClock(os.getpid())))
 
 
 def usage_of(found: dict[str, Any]) -> Usage:

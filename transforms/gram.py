@@ -73,7 +73,7 @@ _SAMPLE_ROWS = 4096
 _SHIFT_STEPS = 4
 _MAX_PARTS = 6_000
 _MAX_CENTRED = 8
-"""Terms whose moments Spark may centre itself: the aggregation of more is not compiled whole."""
+"""Terms whose moments Spark may centre itself: each of their products keeps four numbers a key."""
 
 
 @dataclass(frozen=True)
@@ -462,10 +462,10 @@ class SparkEngine:
         if asked not in self._rough:
             self._rough[asked] = self._rough_moments(df, parts, used=all_known(needed))
         moments = self._rough[asked]
-        at = dict.fromkeys(found, 0.0)
-        at |= {part: mean for part, (mean, _) in zip(parts, moments, strict=True)}
+        means = dict.fromkeys(found, 0.0)
+        means |= {part: mean for part, (mean, _) in zip(parts, moments, strict=True)}
         # Terms of zeros and ones have parts that were not looked at.
-        values = [0.0 if is_zero_one(term) else value_at(term, at) for term in terms]
+        values = [0.0 if is_zero_one(term) else value_at(term, means) for term in terms]
         spreads = {part: spread for part, (_, spread) in zip(parts, moments, strict=True)}
         return _shifts(terms, values, spreads)
 
